@@ -1,0 +1,43 @@
+import type { Offset } from "../event/positions.ts";
+
+export interface DatabaseCaptureStatus {
+  readonly name: string;
+  readonly path: string;
+  readonly state: "starting" | "copying" | "following" | "waiting" | "stopped";
+  /** Why it waits, for people; undefined when all is well. */
+  readonly problem: string | undefined;
+  readonly pages: number;
+  readonly commits: number;
+  readonly copies: number;
+  readonly repairs: number;
+  readonly seals: number;
+  readonly walBytes: number;
+  /** Progress of a copy or repair: pages looked at of pages in all. */
+  readonly copy: { readonly done: number; readonly total: number } | undefined;
+}
+
+export interface CaptureStatus {
+  readonly set: string;
+  readonly writer: string;
+  readonly epoch: number;
+  /** Last acknowledged event. */
+  readonly offset: Offset;
+  /** Its time, ms since 1970; 0 when there is none. */
+  readonly atMs: number;
+  /** How long the oldest captured but unacknowledged commit has been waiting, ms; 0 when none is. */
+  readonly lagMs: number;
+  readonly databases: readonly DatabaseCaptureStatus[];
+}
+
+/** One running capture. Made by `startCapture`. */
+export interface CaptureAgent {
+  /** Resolves when every database has its first copy (or repair) in the log. Rejects with what stopped the agent. */
+  readonly ready: Promise<void>;
+  /** Resolves after a stop with everything captured in the log; rejects with what stopped the agent. */
+  readonly done: Promise<void>;
+  status(): CaptureStatus;
+  /** Appends a mark and resolves with its position. @throws MARK_EXISTS */
+  mark(name: string): Promise<{ offset: Offset; atMs: number }>;
+  /** Resolves with an offset that contains every commit made before the call, once it is acknowledged. */
+  sync(): Promise<Offset>;
+}

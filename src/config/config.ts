@@ -1,0 +1,66 @@
+/** What one run of Tidemark works with: file, environment and flags merged, checked and frozen. See load-config.ts. */
+export interface Config {
+  /** Name of the set: a NATS subject token, `[A-Za-z0-9_-]{1,64}`. */
+  readonly set: string;
+  readonly databases: readonly DatabaseConfig[];
+  readonly log: LogConfig | undefined;
+  /** Absolute directory of the standby. */
+  readonly standby: string | undefined;
+  /** Absolute directory for this host's agent state and its control socket. */
+  readonly state: string;
+  readonly capture: CaptureConfig;
+  readonly replica: ReplicaConfig;
+  readonly objectives: { readonly rpoMs: number };
+}
+
+export interface DatabaseConfig {
+  /** Absolute path on the primary. */
+  readonly path: string;
+  /** Name in the log and on the standby: a relative path without `..`; unique in the set. */
+  readonly name: string;
+}
+
+export type LogConfig = EmbeddedLogConfig | NatsLogConfig;
+
+export interface EmbeddedLogConfig {
+  readonly kind: "embedded";
+  readonly directory: string;
+}
+
+export interface NatsLogConfig {
+  readonly kind: "nats";
+  /** host:port each. */
+  readonly servers: readonly string[];
+  /** Path of a .creds file. */
+  readonly credentials: string | undefined;
+  readonly user: string | undefined;
+  readonly password: string | undefined;
+  readonly token: string | undefined;
+  /** Path of an nkey seed file. */
+  readonly nkey: string | undefined;
+  readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
+  readonly replicas: number;
+  /** Stream limit in bytes; undefined = no limit of ours. */
+  readonly maxBytes: number | undefined;
+}
+
+export interface CaptureConfig {
+  /** adaptive: commits seen in one look may become one event. commit: never. */
+  readonly granularity: "adaptive" | "commit";
+  /** Past this size of the WAL a busy database is sealed. Bytes. */
+  readonly sealBytes: number;
+  /** Past this size of the WAL, with the log away, the pin is let go. Bytes. */
+  readonly walMaxBytes: number;
+  readonly heartbeatMs: number;
+  /** Switch a database that is not in WAL mode; only on the user's word (`--set-wal`). */
+  readonly setWal: boolean;
+  /** Upper bound of reading during a first copy or repair, bytes a second; undefined = none. */
+  readonly copyBytesPerSecond: number | undefined;
+}
+
+export interface ReplicaConfig {
+  /** Past this size of a standby database's WAL it is checkpointed. Bytes. */
+  readonly checkpointBytes: number;
+  /** Past this size appending waits until a checkpoint succeeds. Bytes. */
+  readonly walMaxBytes: number;
+}

@@ -1,0 +1,108 @@
+import type { Epoch, Offset } from "./positions.ts";
+
+/** One page image. `data.length` is the page size of the database. */
+export interface PageImage {
+  /** 1-based page number. */
+  readonly pageNumber: number;
+  readonly data: Uint8Array;
+}
+
+/** Where in the primary's WAL a commit event ends: lets a restarted capture prove that nothing passed it unseen. */
+export interface WalPosition {
+  readonly salt1: number;
+  readonly salt2: number;
+  /** 1-based number of the last frame contained in the event; 0 = the WAL was empty. */
+  readonly frame: number;
+  /** Cumulative frame checksum after `frame`. */
+  readonly checksum1: number;
+  readonly checksum2: number;
+}
+
+/** First record of every log. */
+export interface Genesis {
+  readonly kind: "genesis";
+  readonly set: string;
+  /** UUID of this log; a re-created log has another. */
+  readonly logId: string;
+  /** Secret seed of the rolling page checksum of this set, u64. */
+  readonly checksumSeed: bigint;
+  /** `tidemark x.y.z`, for people. */
+  readonly createdBy: string;
+}
+
+/** Starts an epoch: from here on only `writer` may append. */
+export interface EpochStart {
+  readonly kind: "epoch";
+  readonly epoch: Epoch;
+  /** UUID of the capture agent's state. */
+  readonly writer: string;
+  readonly host: string;
+  readonly reason: "start" | "takeover" | "promotion";
+}
+
+/** Pages of a transaction (or copy) too large for one record. Not applied before its `sqlite.commit`. */
+export interface SqlitePart {
+  readonly kind: "sqlite.part";
+  readonly database: string;
+  /** Identifies the transaction; the same number is in its `sqlite.commit`. Rises within a log. */
+  readonly transaction: number;
+  /** 0, 1, 2 … within the transaction. A later image of a page supersedes an earlier one. */
+  readonly sequence: number;
+  readonly pageSize: number;
+  readonly pages: readonly PageImage[];
+}
+
+/**
+ * Makes a transaction visible: `parts` earlier `sqlite.part` records of the same `transaction`, then `pages`.
+ * Parts of a transaction that was never closed are void as soon as another transaction of the database begins.
+ */
+export interface SqliteCommit {
+  readonly kind: "sqlite.commit";
+  readonly database: string;
+  readonly transaction: number;
+  readonly parts: number;
+  /**
+   * commit: what SQLite committed, complete. copy: a full copy, replaces whatever the standby has (`before` is 0).
+   * repair: the difference after a gap; commits inside the gap cannot be told apart.
+   */
+  readonly cause: "commit" | "copy" | "repair";
+  /** How many SQLite commits are in it (several when coalesced); 0 when not known (copy, repair). */
+  readonly commits: number;
+  readonly pageSize: number;
+  /** Database size in pages after the commit; larger pages are dropped. */
+  readonly sizePages: number;
+  readonly pages: readonly PageImage[];
+  /** Rolling checksum over all pages before and after; u64. See sqlite/page-index.ts. */
+  readonly before: bigint;
+  readonly after: bigint;
+  readonly wal: WalPosition;
+  /** For copy and repair: since when (ms since 1970) commits may have passed one by one unseen. */
+  readonly gapSinceMs?: number;
+}
+
+export interface Mark {
+  readonly kind: "mark";
+  readonly name: string;
+}
+
+/** Says that the writer lives and how far it is, when there is nothing else to say. */
+export interface Heartbeat {
+  readonly kind: "heartbeat";
+  readonly writer: string;
+  readonly host: string;
+}
+
+/** What an event says. */
+export type EventBody = Genesis | EpochStart | SqlitePart | SqliteCommit | Mark | Heartbeat;
+export type EventKind = EventBody["kind"];
+
+/** A record of the log, decoded. */
+export interface LogEvent {
+  readonly offset: Offset;
+  readonly epoch: Epoch;
+  /** ms since 1970; never less than the previous event's. */
+  readonly timeMs: number;
+  /** Length of the encoded record in bytes. */
+  readonly bytes: number;
+  readonly body: EventBody;
+}

@@ -1,0 +1,74 @@
+import type { Offset } from "../event/positions.ts";
+
+/** What a log holds. `first` is `last + 1` when it holds nothing; both are 1 and 0 in a new log. */
+export interface LogBounds {
+  readonly first: Offset;
+  readonly last: Offset;
+  /** Bytes stored, as the log accounts for them. */
+  readonly bytes: number;
+}
+
+/** One record as the log stores it: opaque but for the header of proto/record.md. */
+export interface StoredRecord {
+  readonly offset: Offset;
+  readonly data: Uint8Array;
+}
+
+export interface ReadOptions {
+  readonly signal: AbortSignal;
+  /** true: wait at the head for more until `signal` aborts. false: end at the head found at the call. */
+  readonly follow: boolean;
+}
+
+/** What a log guarantees about an acknowledged append, in words for `check` and `status`. */
+export interface LogDurability {
+  /** true when an acknowledged record survives a power cut of one machine. */
+  readonly survivesPowerLoss: boolean;
+  readonly text: string;
+}
+
+/**
+ * The seam to the log. One contract suite (test/contract/change-log.ts) runs on every implementation.
+ *
+ * Records are bytes encoded by event/codec.ts; their header carries offset and epoch. Offsets are contiguous: the
+ * first record of a new log is 1, and after `trim` the numbers go on.
+ */
+export interface ChangeLog extends AsyncDisposable {
+  /** For messages: `embedded:/var/lib/tidemark/log`, `nats://host:4222 stream TIDEMARK_app`. Never a password. */
+  readonly location: string;
+
+  /** @throws LOG_UNREACHABLE, LOG_DENIED, LOG_FOREIGN (not a log of Tidemark's, or of another set) */
+  bounds(): Promise<LogBounds>;
+
+  /**
+   * Appends all records or none after `expectedHead`; resolves with the new head when they are acknowledged.
+   *
+   * Records must carry consecutive offsets from `expectedHead + 1`. Further calls may be made before earlier ones
+   * settled, with the head they predict: they land in order, and when one fails all later ones fail.
+   * Exactly once: after a lost acknowledgement the implementation finds out whether the record landed.
+   * The number of unacknowledged bytes is bounded: a call waits for room before it sends.
+   * An outage is waited out with back-off until `signal` aborts; it is not an error.
+   *
+   * @throws FENCED (a record of a higher epoch stands where ours should), LOG_FOREIGN_WRITER (somebody else's record
+   *   of the same or a lower epoch), LOG_REGRESSED (the head is before `expectedHead`), LOG_FULL, LOG_DENIED,
+   *   RECORD_TOO_LARGE; LOG_UNREACHABLE only when `signal` aborted while waiting.
+   */
+  append(records: readonly Uint8Array[], expectedHead: Offset, signal: AbortSignal): Promise<Offset>;
+
+  /**
+   * Yields batches of contiguous records from `after + 1` on, a batch of at most about 16 MiB, never empty. The next
+   * batch is fetched only when asked for (bounded memory under a slow reader). With `follow`, outages are waited out.
+   *
+   * @throws LOG_GAP (records after `after` were purged), LOG_REGRESSED (`after` is beyond the head), LOG_UNREACHABLE
+   *   (not with `follow`), LOG_DENIED
+   */
+  read(after: Offset, options: ReadOptions): AsyncIterable<readonly StoredRecord[]>;
+
+  /** Offset of the last record whose time is at or before `timeMs`; `first - 1` when all are later. */
+  locate(timeMs: number): Promise<Offset>;
+
+  /** Drops records up to and including `through`. Idempotent. The head is kept even when everything is dropped. */
+  trim(through: Offset): Promise<void>;
+
+  durability(): Promise<LogDurability>;
+}

@@ -1,0 +1,44 @@
+import type { Offset } from "../event/positions.ts";
+
+export interface DatabaseReplicaStatus {
+  readonly name: string;
+  readonly path: string;
+  /** Last commit event applied to this database. */
+  readonly offset: Offset;
+  readonly pages: number;
+  /** Rolling checksum as 16 hex digits, proved equal to the log's at `offset`. */
+  readonly checksum: string;
+  readonly walBytes: number;
+}
+
+export interface ReplicaStatus {
+  readonly set: string;
+  readonly state: "starting" | "catching-up" | "following" | "halted" | "stopped";
+  readonly problem: string | undefined;
+  /** Last event applied (of any kind). */
+  readonly offset: Offset;
+  /** Time of that event, ms since 1970; 0 when none. */
+  readonly atMs: number;
+  /** Head of the log as last seen. */
+  readonly head: Offset;
+  /** Events between `offset` and `head`. */
+  readonly lagEvents: number;
+  /** Age of the oldest event not yet applied, ms; 0 when none waits. */
+  readonly lagMs: number;
+  /** From the event's time to its visibility on the standby, for the newest commit event, ms. */
+  readonly lastApplyMs: number;
+  /** Whether every event so far matched its checksum. */
+  readonly verified: boolean;
+  readonly databases: readonly DatabaseReplicaStatus[];
+}
+
+/** One running replica. Made by `startReplica`. */
+export interface ReplicaAgent {
+  /** Resolves when everything that was in the log at the start is applied. Rejects with what stopped the agent. */
+  readonly ready: Promise<void>;
+  /** Resolves after a stop; rejects with what stopped the agent. */
+  readonly done: Promise<void>;
+  status(): ReplicaStatus;
+  /** Resolves when `offset` is applied; with the signal's abort it rejects INTERRUPTED. */
+  waitApplied(offset: Offset, signal: AbortSignal): Promise<void>;
+}

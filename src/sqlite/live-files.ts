@@ -1,0 +1,62 @@
+import fs from "node:fs";
+
+import {
+  decodeCheckpointInfo,
+  decodeWalIndexHeader,
+  WAL_INDEX_HEADER_BYTES,
+  type CheckpointInfo,
+  type WalIndexHeader,
+} from "../format/wal-index.ts";
+
+/** Wal-index header and checkpoint information from one read. */
+export interface WalIndexState {
+  readonly header: WalIndexHeader;
+  readonly checkpoint: CheckpointInfo;
+}
+
+const HEADER_READ_TRIES = 50;
+
+/**
+ * Raw descriptors on a database that SQLite connections of this process have open as well.
+ *
+ * POSIX drops all locks of the process on a file when *any* descriptor on it is closed. So the descriptors on the
+ * database and its `-shm` live as long as the connections: open a LiveFiles after the first connection has read once
+ * (so that `-shm` exists and stays), and close it only after the last connection of this process is closed.
+ * `-wal` carries no locks.
+ */
+export class LiveFiles {
+  readonly path: string;
+  readonly databaseFd: number;
+  readonly walFd: number;
+  readonly shmFd: number;
+  readonly #headerBytes = new Uint8Array(WAL_INDEX_HEADER_BYTES);
+
+  /** @param mode "r" for a primary, "r+" for the standby's WAL writer. */
+  constructor(path: string, mode: "r" | "r+") {
+    this.path = path;
+    this.databaseFd = fs.openSync(path, "r");
+    this.walFd = fs.openSync(`${path}-wal`, mode);
+    this.shmFd = fs.openSync(`${path}-shm`, mode);
+  }
+
+  /**
+   * The committed state. Undefined when no valid header was seen in several tries: a writer died between its two
+   * writes and the next reader through SQLite rebuilds the wal-index, or it was never initialised.
+   */
+  readWalIndex(): WalIndexState | undefined {
+    for (let attempt = 0; attempt < HEADER_READ_TRIES; attempt += 1) {
+      const length = fs.readSync(this.shmFd, this.#headerBytes, 0, WAL_INDEX_HEADER_BYTES, 0);
+      if (length < WAL_INDEX_HEADER_BYTES) return undefined;
+      const header = decodeWalIndexHeader(this.#headerBytes);
+      if (header) return { header, checkpoint: decodeCheckpointInfo(this.#headerBytes) };
+    }
+    return undefined;
+  }
+
+  /** Only after the last connection of this process on this database is closed. */
+  close(): void {
+    fs.closeSync(this.walFd);
+    fs.closeSync(this.shmFd);
+    fs.closeSync(this.databaseFd);
+  }
+}

@@ -1,0 +1,124 @@
+import xxhash from "xxhash-wasm";
+
+import { lockBytePage } from "../format/database-header.ts";
+
+const { h64Raw } = await xxhash();
+
+const MASK_64 = 0xffff_ffff_ffff_ffffn;
+/** Odd 64-bit constant (2^64 / golden ratio): spreads the page number over the seed. */
+const PAGE_NUMBER_FACTOR = 0x9e37_79b9_7f4a_7c15n;
+
+/**
+ * Hash of one page image: xxh64 seeded with the set's secret seed and the page number, so that equal pages at
+ * different places differ. u64, never 0 (0 means "no such page"). An xxh64 of 0 is mapped to 1.
+ */
+export function pageHash(seed: bigint, pageNumber: number, data: Uint8Array): bigint {
+  const hash = h64Raw(data, (seed + BigInt(pageNumber) * PAGE_NUMBER_FACTOR) & MASK_64);
+  return hash === 0n ? 1n : hash;
+}
+
+/**
+ * Eight bytes a page: the hash of each page of one database as the log (or the standby) has it, and their sum.
+ * The sum mod 2^64 over all pages but the lock-byte page is the rolling checksum of design.md section 6.
+ */
+export class PageIndex {
+  readonly pageSize: number;
+  readonly seed: bigint;
+  #hashes: BigUint64Array;
+  #sizePages = 0;
+  #sum = 0n;
+  readonly #dirtyBlocks = new Set<number>();
+
+  constructor(pageSize: number, seed: bigint) {
+    this.pageSize = pageSize;
+    this.seed = seed;
+    this.#hashes = new BigUint64Array(1024);
+  }
+
+  /** Number of pages of the database. */
+  get sizePages(): number {
+    return this.#sizePages;
+  }
+
+  /** Rolling checksum, u64. */
+  get checksum(): bigint {
+    return this.#sum;
+  }
+
+  /** 0n when the page is beyond the size or was never set. */
+  hashOf(pageNumber: number): bigint {
+    return pageNumber <= this.#sizePages ? (this.#hashes[pageNumber - 1] ?? 0n) : 0n;
+  }
+
+  /** Records a page image; grows the size when the page is beyond it. Returns whether the content changed. */
+  set(pageNumber: number, data: Uint8Array): boolean {
+    return this.setHash(pageNumber, pageHash(this.seed, pageNumber, data));
+  }
+
+  setHash(pageNumber: number, hash: bigint): boolean {
+    if (pageNumber === lockBytePage(this.pageSize)) return false;
+    if (pageNumber > this.#sizePages) this.resize(pageNumber);
+    const old = this.#hashes[pageNumber - 1] as bigint;
+    if (old === hash) return false;
+    this.#hashes[pageNumber - 1] = hash;
+    this.#sum = (this.#sum + hash - old) & MASK_64;
+    this.#dirtyBlocks.add(blockOf(pageNumber));
+    return true;
+  }
+
+  /** Sets the database size: pages beyond it are forgotten, new ones have hash 0 until set. */
+  resize(sizePages: number): void {
+    for (let page = sizePages + 1; page <= this.#sizePages; page += 1) {
+      const old = this.#hashes[page - 1] as bigint;
+      if (old === 0n) continue;
+      this.#hashes[page - 1] = 0n;
+      this.#sum = (this.#sum - old) & MASK_64;
+      this.#dirtyBlocks.add(blockOf(page));
+    }
+    this.#sizePages = sizePages;
+    if (sizePages <= this.#hashes.length) return;
+    const grown = new BigUint64Array(Math.max(sizePages, Math.ceil(this.#hashes.length * 1.5)));
+    grown.set(this.#hashes);
+    this.#hashes = grown;
+  }
+
+  /** Page numbers without a hash: pages that grew and were in no frame. The lock-byte page is never among them. */
+  missingPages(from = 1): number[] {
+    const missing: number[] = [];
+    const skip = lockBytePage(this.pageSize);
+    for (let page = from; page <= this.#sizePages; page += 1) {
+      if (this.#hashes[page - 1] === 0n && page !== skip) missing.push(page);
+    }
+    return missing;
+  }
+
+  /** Blocks of `PAGES_PER_BLOCK` hashes changed since the last call, for the store to persist. */
+  takeDirtyBlocks(): { block: number; hashes: Uint8Array }[] {
+    const blocks = [...this.#dirtyBlocks].map((block) => ({ block, hashes: this.#blockBytes(block) }));
+    this.#dirtyBlocks.clear();
+    return blocks;
+  }
+
+  /** Loads a block as `takeDirtyBlocks` gave it, without marking it dirty. Call `resize` first. */
+  loadBlock(block: number, hashes: Uint8Array): void {
+    const words = new BigUint64Array(Uint8Array.from(hashes).buffer);
+    const firstPage = block * PAGES_PER_BLOCK + 1;
+    for (let i = 0; i < words.length && firstPage + i <= this.#sizePages; i += 1) {
+      const old = this.#hashes[firstPage + i - 1] as bigint;
+      this.#hashes[firstPage + i - 1] = words[i] as bigint;
+      this.#sum = (this.#sum + (words[i] as bigint) - old) & MASK_64;
+    }
+  }
+
+  #blockBytes(block: number): Uint8Array {
+    const start = block * PAGES_PER_BLOCK;
+    const end = Math.min(start + PAGES_PER_BLOCK, this.#hashes.length);
+    return new Uint8Array(this.#hashes.slice(start, end).buffer);
+  }
+}
+
+export const PAGES_PER_BLOCK = 512;
+
+function blockOf(pageNumber: number): number {
+  return Math.floor((pageNumber - 1) / PAGES_PER_BLOCK);
+}
