@@ -28,6 +28,8 @@ export class PageIndex {
   #sizePages = 0;
   #sum = 0n;
   readonly #dirtyBlocks = new Set<number>();
+  /** Old hashes of what changed since `begin`, to take it back. */
+  #undo: { readonly hashes: Map<number, bigint>; readonly sizePages: number } | undefined;
 
   constructor(pageSize: number, seed: bigint) {
     this.pageSize = pageSize;
@@ -58,23 +60,41 @@ export class PageIndex {
   setHash(pageNumber: number, hash: bigint): boolean {
     if (pageNumber === lockBytePage(this.pageSize)) return false;
     if (pageNumber > this.#sizePages) this.resize(pageNumber);
+    return this.#replace(pageNumber, hash);
+  }
+
+  #replace(pageNumber: number, hash: bigint): boolean {
     const old = this.#hashes[pageNumber - 1] as bigint;
     if (old === hash) return false;
+    const undo = this.#undo;
+    // Pages beyond the old size need no entry: a rollback drops them. So taking back a first copy costs no memory.
+    if (undo && pageNumber <= undo.sizePages && !undo.hashes.has(pageNumber)) undo.hashes.set(pageNumber, old);
     this.#hashes[pageNumber - 1] = hash;
     this.#sum = (this.#sum + hash - old) & MASK_64;
     this.#dirtyBlocks.add(blockOf(pageNumber));
     return true;
   }
 
+  /** From here on changes can be taken back with `rollback`, until `commit`. */
+  begin(): void {
+    this.#undo = { hashes: new Map(), sizePages: this.#sizePages };
+  }
+
+  commit(): void {
+    this.#undo = undefined;
+  }
+
+  rollback(): void {
+    const undo = this.#undo;
+    if (!undo) return;
+    this.#undo = undefined;
+    this.resize(undo.sizePages);
+    for (const [pageNumber, hash] of undo.hashes) this.#replace(pageNumber, hash);
+  }
+
   /** Sets the database size: pages beyond it are forgotten, new ones have hash 0 until set. */
   resize(sizePages: number): void {
-    for (let page = sizePages + 1; page <= this.#sizePages; page += 1) {
-      const old = this.#hashes[page - 1] as bigint;
-      if (old === 0n) continue;
-      this.#hashes[page - 1] = 0n;
-      this.#sum = (this.#sum - old) & MASK_64;
-      this.#dirtyBlocks.add(blockOf(page));
-    }
+    for (let page = sizePages + 1; page <= this.#sizePages; page += 1) this.#replace(page, 0n);
     this.#sizePages = sizePages;
     if (sizePages <= this.#hashes.length) return;
     const grown = new BigUint64Array(Math.max(sizePages, Math.ceil(this.#hashes.length * 1.5)));

@@ -1,0 +1,161 @@
+import { randomUUID } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+
+import Database from "better-sqlite3";
+
+import type { WalPosition } from "../event/kinds.ts";
+import { offset, type Offset } from "../event/positions.ts";
+import type { KnownHead } from "../log/log-writer.ts";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { PageIndexStore } from "../sqlite/page-index-store.ts";
+import type { ShippedState } from "./sqlite/shipper.ts";
+
+const FORMAT_VERSION = 1;
+
+interface PositionRow {
+  readonly name: string;
+  readonly path: string;
+  readonly salt1: number;
+  readonly salt2: number;
+  readonly frame: number;
+  readonly checksum1: number;
+  readonly checksum2: number;
+}
+
+/** What a capture agent remembers of one database, valid at `offset`. */
+export interface StoredCapture extends ShippedState {
+  readonly offset: Offset;
+  /** Where the database was when this was stored. */
+  readonly path: string;
+}
+
+/**
+ * `<state>/capture.db`: writer identity, the log's head as last known, and for each database the page index with the
+ * WAL position. One process at a time holds it, by an SQLite lock that dies with the process.
+ */
+export class CaptureState implements Disposable {
+  readonly directory: string;
+  readonly #db: Database.Database;
+  readonly #indexes: PageIndexStore;
+
+  /** @throws AGENT_RUNNING, STATE_FOREIGN (another set's state) */
+  constructor(directory: string, set: string) {
+    this.directory = directory;
+    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    this.#db = openExclusively(path.join(directory, "capture.db"));
+    this.#db.exec(`
+      CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, at INTEGER) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, path TEXT, salt1 INTEGER, salt2 INTEGER,
+        frame INTEGER, checksum1 INTEGER, checksum2 INTEGER) STRICT, WITHOUT ROWID;
+    `);
+    this.#indexes = new PageIndexStore(this.#db);
+    this.#claim(set);
+  }
+
+  #claim(set: string): void {
+    const version = this.#meta("version") ?? FORMAT_VERSION;
+    const owner = this.#meta("set") ?? set;
+    if (version !== FORMAT_VERSION) {
+      throw new TidemarkError("STATE_FOREIGN", `${this.directory} has state of format ${String(version)}`, {
+        hint: "Upgrade Tidemark, or give another directory with --state.",
+      });
+    }
+    if (owner !== set) {
+      throw new TidemarkError("STATE_FOREIGN", `${this.directory} holds the state of set ${String(owner)}, not ${set}`, {
+        hint: "Give each set a state directory of its own with --state.",
+      });
+    }
+    this.#setMeta("version", FORMAT_VERSION);
+    this.#setMeta("set", set);
+  }
+
+  /** UUID of this capture's state: who the writer is, to the log. */
+  get writer(): string {
+    const known = this.#meta("writer");
+    if (typeof known === "string") return known;
+    const fresh = randomUUID();
+    this.#setMeta("writer", fresh);
+    return fresh;
+  }
+
+  get known(): KnownHead | undefined {
+    const logId = this.#meta("logId");
+    const at = this.#meta("offset");
+    const hash = this.#meta("hash");
+    if (typeof logId !== "string" || typeof at !== "number" || !(hash instanceof Uint8Array)) return undefined;
+    return { logId, offset: offset(at), hash };
+  }
+
+  /** Undefined when nothing usable is stored: the database then needs a full copy. */
+  load(name: string, seed: bigint): StoredCapture | undefined {
+    const row = this.#db.prepare<[string], PositionRow>("SELECT * FROM positions WHERE name = ?").get(name);
+    const stored = this.#indexes.load(name, seed);
+    if (!row || !stored) return undefined;
+    const { path: databasePath, salt1, salt2, frame, checksum1, checksum2 } = row;
+    const position = { salt1, salt2, frame, checksum1, checksum2 };
+    return { ...stored, position, path: databasePath };
+  }
+
+  /** Stores a database's index as of `known.offset`, and the head, in one transaction. */
+  save(name: string, databasePath: string, stored: { shipped: ShippedState; known: KnownHead }): void {
+    const { shipped, known } = stored;
+    this.#db.transaction(() => {
+      this.#indexes.save(name, shipped.index, known.offset);
+      this.#savePosition(name, databasePath, shipped);
+      this.saveKnown(known);
+    })();
+  }
+
+  saveKnown(known: KnownHead): void {
+    this.#setMeta("logId", known.logId);
+    this.#setMeta("offset", known.offset);
+    this.#setMeta("hash", known.hash);
+  }
+
+  hasMark(name: string): boolean {
+    return this.#db.prepare("SELECT 1 FROM marks WHERE name = ?").get(name) !== undefined;
+  }
+
+  addMark(name: string, at: Offset): void {
+    this.#db.prepare("INSERT OR REPLACE INTO marks VALUES (?, ?)").run(name, at);
+  }
+
+  [Symbol.dispose](): void {
+    this.#db.close();
+  }
+
+  #savePosition(name: string, databasePath: string, shipped: { position: WalPosition }): void {
+    const { salt1, salt2, frame, checksum1, checksum2 } = shipped.position;
+    this.#db
+      .prepare("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?)")
+      .run(name, databasePath, salt1, salt2, frame, checksum1, checksum2);
+  }
+
+  #meta(key: string): unknown {
+    return this.#db.prepare("SELECT value FROM meta WHERE key = ?").pluck().get(key);
+  }
+
+  #setMeta(key: string, value: string | number | Uint8Array): void {
+    this.#db.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
+  }
+}
+
+function openExclusively(file: string): Database.Database {
+  const db = new Database(file, { timeout: 0 });
+  try {
+    db.pragma("locking_mode=EXCLUSIVE");
+    db.pragma("journal_mode=WAL");
+    db.pragma("synchronous=NORMAL");
+    db.exec("BEGIN EXCLUSIVE; COMMIT");
+    return db;
+  } catch (error) {
+    db.close();
+    if (!errnoOf(error)?.startsWith("SQLITE_BUSY")) throw error;
+    throw new TidemarkError("AGENT_RUNNING", `another capture agent is running on the state in ${path.dirname(file)}`, {
+      hint: "One agent captures a set. Stop the other one, or give this one its own set and --state.",
+      cause: error,
+    });
+  }
+}

@@ -1,0 +1,107 @@
+import { parentPort } from "node:worker_threads";
+
+import type Database from "better-sqlite3";
+
+import { errnoOf } from "../../runtime/errors.ts";
+import { invariant } from "../../runtime/invariant.ts";
+import { openQuietly } from "./pin.ts";
+
+/**
+ * Checkpoints and the write lock, off the main thread: both can take milliseconds to tens of them.
+ * A checkpoint cannot run inside a transaction of its own connection, hence two connections a database.
+ */
+export type CheckpointRequest =
+  | { readonly id: number; readonly kind: "passive" | "unlock" | "close"; readonly path: string }
+  | { readonly id: number; readonly kind: "lock"; readonly path: string; readonly maxMs: number };
+
+/** PASSIVE: whether another checkpoint was running, frames in the WAL and frames now in the database file. */
+export interface PassiveResult {
+  readonly busy: boolean;
+  readonly walFrames: number;
+  readonly backfilledFrames: number;
+}
+
+export type CheckpointReply =
+  | { readonly id: number; readonly ok: true; readonly value: PassiveResult | boolean }
+  | { readonly id: number; readonly ok: false; readonly message: string };
+
+interface Connections {
+  readonly checkpoint: Database.Database;
+  readonly lock: Database.Database;
+}
+
+const open = new Map<string, Connections>();
+
+function connectionsOf(path: string): Connections {
+  const known = open.get(path);
+  if (known) return known;
+  const fresh = { checkpoint: openQuietly(path), lock: openQuietly(path) };
+  // A connection that has not read does not keep the app's last close from deleting the WAL.
+  for (const connection of Object.values(fresh)) connection.pragma("schema_version");
+  open.set(path, fresh);
+  return fresh;
+}
+
+function passive(path: string): PassiveResult {
+  const rows = connectionsOf(path).checkpoint.pragma("wal_checkpoint(PASSIVE)");
+  invariant(Array.isArray(rows), "wal_checkpoint returns rows");
+  const [row] = rows as { busy: number; log: number; checkpointed: number }[];
+  invariant(row, "wal_checkpoint returns one row");
+  return { busy: row.busy !== 0, walFrames: row.log, backfilledFrames: row.checkpointed };
+}
+
+/** Spins with a timeout of 0: a busy writer leaves gaps of microseconds, which SQLite's own back-off sleeps through. */
+function lock(path: string, maxMs: number): boolean {
+  const connection = connectionsOf(path).lock;
+  const until = performance.now() + maxMs;
+  for (;;) {
+    try {
+      connection.exec("BEGIN IMMEDIATE");
+      return true;
+    } catch (error) {
+      if (!errnoOf(error)?.startsWith("SQLITE_BUSY") || performance.now() >= until) {
+        if (errnoOf(error)?.startsWith("SQLITE_BUSY")) return false;
+        throw error;
+      }
+    }
+  }
+}
+
+function unlock(path: string): boolean {
+  const connection = connectionsOf(path).lock;
+  if (connection.inTransaction) connection.exec("ROLLBACK");
+  return true;
+}
+
+function close(path: string): boolean {
+  const connections = open.get(path);
+  open.delete(path);
+  connections?.lock.close();
+  connections?.checkpoint.close();
+  return true;
+}
+
+function carryOut(request: CheckpointRequest): PassiveResult | boolean {
+  switch (request.kind) {
+    case "passive":
+      return passive(request.path);
+    case "lock":
+      return lock(request.path, request.maxMs);
+    case "unlock":
+      return unlock(request.path);
+    case "close":
+      return close(request.path);
+    default:
+      return request satisfies never;
+  }
+}
+
+parentPort?.on("message", (request: CheckpointRequest) => {
+  let reply: CheckpointReply;
+  try {
+    reply = { id: request.id, ok: true, value: carryOut(request) };
+  } catch (error) {
+    reply = { id: request.id, ok: false, message: String(error) };
+  }
+  parentPort?.postMessage(reply);
+});

@@ -1,0 +1,326 @@
+import fs from "node:fs";
+
+import type { Logger } from "pino";
+
+import type { CaptureConfig, DatabaseConfig } from "../../config/config.ts";
+import { sleep, type Clock } from "../../runtime/clock.ts";
+import { hasCode, TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
+import { Waker } from "../../runtime/waker.ts";
+import type { DatabaseCaptureStatus } from "../capture-agent.ts";
+import type { Checkpointer } from "./checkpointer.ts";
+import { copyDatabase } from "./copy.ts";
+import { Follower } from "./follower.ts";
+import { preflight } from "./preflight.ts";
+import { Shipper, type ShippedState, type ShipperOptions } from "./shipper.ts";
+import { SourceDatabase } from "./source-database.ts";
+import { gap } from "./wal-scan.ts";
+
+/** While something may be under way: every millisecond at first, then every ten. */
+const QUICK_LOOKS = 10;
+const QUICK_LOOK_MS = 1;
+const LOOK_MS = 10;
+/** How long after the last sign of life the WAL is still looked at every 10 ms: a slow fsync comes before the header. */
+const ACTIVE_MS = 500;
+/** Safety net under the file watch. */
+const SAFETY_LOOK_MS = 1000;
+const SAVE_EVERY_MS = 5000;
+const FIRST_BACK_OFF_MS = 100;
+const MAX_BACK_OFF_MS = 5000;
+/** A copy under way when the agent is stopped gets this long; then it is given up, and begun again at the next start. */
+const COPY_GRACE_MS = 5000;
+
+export interface DatabaseCaptureOptions {
+  readonly database: DatabaseConfig;
+  readonly config: CaptureConfig;
+  readonly shipped: ShippedState | undefined;
+  /** When the log last held everything, ms since 1970: since when a first repair must say that a gap may exist. */
+  readonly shippedAtMs: number;
+  readonly shipper: Omit<ShipperOptions, "database" | "room">;
+  /** Resolves when the log has room. Rejects when the log refused an append. */
+  readonly room: () => Promise<void>;
+  readonly keepsUp: () => boolean;
+  /** Stores the index once everything sent is acknowledged. */
+  readonly save: (shipper: Shipper) => Promise<void>;
+  readonly checkpointer: Checkpointer;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Abort: capture what is committed by then, and end. */
+  readonly stop: AbortSignal;
+}
+
+type State = DatabaseCaptureStatus["state"];
+
+/** One database from opening to the last look: copy or resume, follow, repair, open again when it was replaced. */
+export class DatabaseCapture {
+  /** Resolves when the log holds the database as of now (sent, perhaps not yet acknowledged). */
+  readonly ready = Promise.withResolvers<void>();
+  readonly #options: DatabaseCaptureOptions;
+  readonly #waker = new Waker();
+  readonly #shipper: Shipper;
+  readonly #syncs: PromiseWithResolvers<void>[] = [];
+  #follower: Follower | undefined;
+  #source: SourceDatabase | undefined;
+  #state: State = "starting";
+  #problem: string | undefined;
+  #copy: { done: number; total: number } | undefined;
+  #totals = { commits: 0, copies: 0, repairs: 0, seals: 0 };
+  #upToDateMs: number;
+  #savedAtMs = 0;
+  #dirty = false;
+  #stoppedAtMs = Infinity;
+
+  constructor(options: DatabaseCaptureOptions) {
+    this.#options = options;
+    this.#upToDateMs = options.shippedAtMs;
+    this.#shipper = new Shipper(
+      { ...options.shipper, database: options.database.name, room: async () => this.#room() },
+      options.shipped,
+    );
+    options.stop.addEventListener("abort", () => {
+      this.#stoppedAtMs = options.clock.monotonic();
+      this.#waker.wake();
+    });
+    this.ready.promise.catch(() => undefined);
+  }
+
+  /** Resolves after a stop with everything captured; rejects with what cannot be retried. */
+  async run(): Promise<void> {
+    let backOffMs = FIRST_BACK_OFF_MS;
+    for (;;) {
+      const startedMs = this.#options.clock.monotonic();
+      try {
+        await this.#session();
+        this.#enter("stopped");
+        return;
+      } catch (error) {
+        const problem = toTidemarkError(error);
+        if (problem.code === "INTERRUPTED") {
+          this.ready.reject(problem);
+          return this.#enter("stopped", problem.message);
+        }
+        if (!this.#worthRetrying(problem)) throw this.#fail(problem);
+        if (this.#options.clock.monotonic() - startedMs > MAX_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
+        this.#enter("waiting", `${problem.code}: ${problem.message}`);
+        this.#options.logger.warn({ database: this.#options.database.name, code: problem.code }, problem.message);
+        await this.#waker.wait(backOffMs);
+        backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS);
+        if (this.#options.stop.aborted) return this.#enter("stopped", this.#problem);
+      }
+    }
+  }
+
+  /** Resolves when everything committed before the call is sent to the log. */
+  async sync(): Promise<void> {
+    if (this.#state === "stopped") return;
+    const request = Promise.withResolvers<void>();
+    this.#syncs.push(request);
+    this.#waker.wake();
+    await request.promise;
+  }
+
+  status(): DatabaseCaptureStatus {
+    const counters = this.#follower?.counters;
+    return {
+      name: this.#options.database.name,
+      path: this.#options.database.path,
+      state: this.#state,
+      problem: this.#problem,
+      pages: this.#shipper.index.sizePages,
+      commits: this.#totals.commits + (counters?.commits ?? 0),
+      copies: this.#totals.copies,
+      repairs: this.#totals.repairs,
+      seals: this.#totals.seals + (counters?.seals ?? 0),
+      walBytes: this.#follower?.walBytes ?? 0,
+      copy: this.#copy,
+    };
+  }
+
+  /**
+   * Before the first session a missing or unsuitable database is the user's mistake and ends the agent; afterwards it
+   * was deleted or replaced under us, and capture waits for it.
+   */
+  #worthRetrying(problem: TidemarkError): boolean {
+    if (problem.retryable) return true;
+    const started = this.#totals.copies + this.#totals.repairs > 0 || this.#options.shipped !== undefined;
+    return started && problem.code.startsWith("DATABASE_");
+  }
+
+  #fail(problem: TidemarkError): TidemarkError {
+    this.#enter("stopped", `${problem.code}: ${problem.message}`);
+    this.ready.reject(problem);
+    for (const request of this.#syncs.splice(0)) request.reject(problem);
+    return problem;
+  }
+
+  #enter(state: State, problem?: string): void {
+    this.#state = state;
+    this.#problem = problem;
+    if (state === "stopped") for (const request of this.#syncs.splice(0)) request.resolve();
+  }
+
+  async #session(): Promise<void> {
+    const { database, checkpointer, config, clock, keepsUp } = this.#options;
+    preflight(database.path);
+    const source = new SourceDatabase(database.path);
+    let watcher: fs.FSWatcher | undefined;
+    try {
+      this.#source = source;
+      this.#follower = new Follower({
+        source,
+        shipper: this.#shipper,
+        checkpointer,
+        clock,
+        waker: this.#waker,
+        granularity: config.granularity,
+        sealBytes: config.sealBytes,
+        keepsUp,
+      });
+      watcher = fs.watch(`${database.path}-wal`, () => this.#waker.wake());
+      watcher.on("error", () => this.#waker.wake());
+      await this.#begin(this.#follower, source);
+      await this.#follow(this.#follower, source);
+    } finally {
+      watcher?.close();
+      this.#retire();
+      await checkpointer.close(database.path);
+      source.close();
+    }
+  }
+
+  #retire(): void {
+    this.#totals.commits += this.#follower?.counters.commits ?? 0;
+    this.#totals.seals += this.#follower?.counters.seals ?? 0;
+    this.#follower = undefined;
+    this.#source = undefined;
+  }
+
+  async #begin(follower: Follower, source: SourceDatabase): Promise<void> {
+    const known = this.#shipper.index.sizePages > 0;
+    if (!known || !follower.tryResume(source.walIndex().header)) await this.#ship(follower, source);
+    this.#enter("following");
+    this.ready.resolve();
+  }
+
+  async #follow(follower: Follower, source: SourceDatabase): Promise<void> {
+    const { clock, stop } = this.#options;
+    let activeUntilMs = clock.monotonic() + ACTIVE_MS;
+    let checkedMs = clock.monotonic();
+    for (let quietLooks = 0; ; quietLooks += 1) {
+      const last = stop.aborted;
+      if (await this.#lookAndRepair(follower, source)) {
+        quietLooks = 0;
+        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+      }
+      if (last) break;
+      if (clock.monotonic() - checkedMs >= SAFETY_LOOK_MS) {
+        checkedMs = clock.monotonic();
+        source.checkIdentity();
+      }
+      await this.#saveIfDue();
+      const active = follower.unsettled || clock.monotonic() < activeUntilMs;
+      const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
+      if (await this.#waker.wait(pauseMs)) {
+        quietLooks = 0;
+        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+      }
+    }
+    await this.#save();
+  }
+
+  /** Returns whether anything was committed. */
+  async #lookAndRepair(follower: Follower, source: SourceDatabase): Promise<boolean> {
+    const syncs = this.#syncs.splice(0);
+    let moved = true;
+    try {
+      await this.#room();
+      moved = await follower.look();
+    } catch (error) {
+      if (!hasCode(error, "WAL_GAP")) {
+        this.#syncs.push(...syncs);
+        throw error;
+      }
+      this.#options.logger.warn({ database: this.#options.database.name }, error.message);
+      await this.#ship(follower, source);
+      this.#enter("following");
+    }
+    this.#dirty ||= moved;
+    this.#upToDateMs = this.#options.clock.now();
+    for (const request of syncs) request.resolve();
+    return moved;
+  }
+
+  /** A copy when the log holds nothing of the database, else the difference. Starts again when a gap opens meanwhile. */
+  async #ship(follower: Follower, source: SourceDatabase): Promise<void> {
+    const { logger, database, clock } = this.#options;
+    for (;;) {
+      const cause = this.#shipper.index.sizePages === 0 ? "copy" : "repair";
+      this.#enter("copying");
+      try {
+        await this.#options.room();
+        const startedMs = clock.monotonic();
+        const changeCounter = await copyDatabase({
+          source,
+          shipper: this.#shipper,
+          cause,
+          gapSinceMs: this.#upToDateMs,
+          progress: (done, total) => (this.#copy = { done, total }),
+          pace: async (bytes) => this.#pace(bytes),
+        });
+        follower.startAt(changeCounter);
+        this.#totals[cause === "copy" ? "copies" : "repairs"] += 1;
+        this.#dirty = true;
+        const ms = Math.round(clock.monotonic() - startedMs);
+        logger.info({ database: database.name, cause, pages: this.#shipper.index.sizePages, ms }, `${cause} done`);
+        return;
+      } catch (error) {
+        if (!hasCode(error, "WAL_GAP")) throw error;
+        logger.warn({ database: database.name }, error.message);
+      } finally {
+        this.#copy = undefined;
+      }
+    }
+  }
+
+  /** Yields to the event loop; keeps the configured rate. */
+  async #pace(bytes: number): Promise<void> {
+    const { config, stop, clock, database } = this.#options;
+    const rate = config.copyBytesPerSecond;
+    await sleep(rate ? (bytes / rate) * 1000 : 0, stop.aborted ? undefined : stop);
+    if (clock.monotonic() - this.#stoppedAtMs < COPY_GRACE_MS || !stop.aborted) return;
+    throw new TidemarkError("INTERRUPTED", `the copy of ${database.name} was not finished`, {
+      hint: "Nothing is lost: the next start begins it again.",
+    });
+  }
+
+  /**
+   * Waits for room in the log. While the log is away the WAL is the queue; past `walMaxBytes` the pin is let go, and the
+   * difference is shipped when the log is back.
+   */
+  async #room(): Promise<void> {
+    if (this.#options.keepsUp()) return;
+    let waiting = true;
+    const room = this.#options.room().finally(() => {
+      waiting = false;
+      this.#waker.wake();
+    });
+    room.catch(() => undefined);
+    while (waiting) {
+      await this.#waker.wait(SAFETY_LOOK_MS);
+      const walBytes = this.#follower?.walBytes ?? 0;
+      if (!waiting || !this.#source?.pinned || walBytes <= this.#options.config.walMaxBytes) continue;
+      this.#source.letGo();
+      throw gap(`the log is away and the WAL grew to ${walBytes} bytes, past wal.max`);
+    }
+    await room;
+  }
+
+  async #saveIfDue(): Promise<void> {
+    if (this.#dirty && this.#options.clock.monotonic() - this.#savedAtMs > SAVE_EVERY_MS) await this.#save();
+  }
+
+  async #save(): Promise<void> {
+    await this.#options.save(this.#shipper);
+    this.#savedAtMs = this.#options.clock.monotonic();
+    this.#dirty = false;
+  }
+}

@@ -1,0 +1,222 @@
+import { hasCode } from "../../runtime/errors.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { Waker } from "../../runtime/waker.ts";
+import type { WalIndexHeader } from "../../format/wal-index.ts";
+import { FRAME_HEADER_BYTES } from "../../format/wal.ts";
+import type { Checkpointer } from "./checkpointer.ts";
+import type { Shipper } from "./shipper.ts";
+import type { SourceDatabase } from "./source-database.ts";
+import { gap, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
+
+/** Looks without news before we checkpoint ourselves, so that the pin can go to read lock 0. */
+const IDLE_LOOKS_BEFORE_SETTLING = 3;
+/** How long an app that waits for our pins gets the WAL for itself. */
+const LET_GO_MS = 150;
+/** Spinning for the write lock: longer would be felt by the app. */
+const LOCK_MS = 100;
+const FIRST_BACK_OFF_MS = 20;
+const MAX_BACK_OFF_MS = 1000;
+/** adaptive: up to this many commits of one look stay events of their own while the log keeps up. */
+const FINE_COMMITS_A_LOOK = 64;
+
+export interface FollowerOptions {
+  readonly source: SourceDatabase;
+  readonly shipper: Shipper;
+  readonly checkpointer: Checkpointer;
+  readonly clock: Clock;
+  readonly waker: Waker;
+  readonly granularity: "adaptive" | "commit";
+  readonly sealBytes: number;
+  /** Whether the log keeps up: few bytes unacknowledged. */
+  readonly keepsUp: () => boolean;
+}
+
+export interface FollowerCounters {
+  commits: number;
+  seals: number;
+  /** Time the write lock was held by seals, ms. */
+  sealHeldMs: number;
+}
+
+/**
+ * Follows one database: looks, captures what was committed, hands over pins, keeps out of the app's way.
+ *
+ * Invariant: whenever no capture is under way, everything up to `#header` is shipped, and every frame committed later
+ * is protected by the pin until it is captured; or the commit count shows that it was not (WAL_GAP).
+ */
+export class Follower {
+  readonly counters: FollowerCounters = { commits: 0, seals: 0, sealHeldMs: 0 };
+  readonly #options: FollowerOptions;
+  #changeCounter = 0;
+  #idleLooks = 0;
+  #settleAfterMs = 0;
+  #backOffMs = FIRST_BACK_OFF_MS;
+  #sealAfterMs = 0;
+
+  constructor(options: FollowerOptions) {
+    this.#options = options;
+  }
+
+  /** Goes on from the shipper's position, which holds everything up to the header with this change counter. */
+  startAt(changeCounter: number): void {
+    this.#changeCounter = changeCounter;
+    this.#idleLooks = 0;
+  }
+
+  /**
+   * Goes on after a restart of the agent without reading the database, when the WAL proves that nothing passed: it is
+   * still the same generation (salts), and its frames continue the checksum chain where the last event ended.
+   */
+  tryResume(header: WalIndexHeader): boolean {
+    const { source, shipper } = this.#options;
+    const { position } = shipper;
+    if (position.frame === 0 || position.salt1 !== header.salt1 || position.salt2 !== header.salt2) return false;
+    if (position.frame === header.mxFrame && position.checksum1 !== header.frameChecksum.c1) return false;
+    try {
+      const scan = scanWal(source.files.walFd, position, header);
+      this.startAt((header.changeCounter - scan.commits.length) >>> 0);
+      return true;
+    } catch (error) {
+      if (hasCode(error, "WAL_GAP")) return false;
+      throw error;
+    }
+  }
+
+  /** Bytes of the WAL that hold committed frames. */
+  get walBytes(): number {
+    const header = this.#options.source.files.readWalIndex()?.header;
+    return header ? header.mxFrame * (header.pageSize + FRAME_HEADER_BYTES) : 0;
+  }
+
+  /**
+   * One look. Returns whether anything was committed since the last.
+   * @throws WAL_GAP when commits passed unseen
+   */
+  async look(): Promise<boolean> {
+    const { source } = this.#options;
+    const state = source.files.readWalIndex();
+    if (!source.pinned) source.pin();
+    // No valid header: a writer died between its two copies. Reading through SQLite, as a new pin does, rebuilds it.
+    if (!state || this.#moved(state.header)) {
+      this.#idleLooks = 0;
+      await source.handOver(async (state) => this.capture(state.header));
+      await this.#sealIfLong();
+      return true;
+    }
+    if (source.onLockZero) return false;
+    if (state.checkpoint.backfilledFrames === state.header.mxFrame) {
+      // Everything is in the database file: a new pin lands on read lock 0 and whoever waits for the old one can go on.
+      await source.handOver(async (state) => this.capture(state.header));
+      return false;
+    }
+    this.#idleLooks += 1;
+    if (this.#idleLooks >= IDLE_LOOKS_BEFORE_SETTLING) await this.#settle();
+    return false;
+  }
+
+  /** Whether the WAL must be looked at again soon although nothing woke us. */
+  get unsettled(): boolean {
+    return !this.#options.source.onLockZero;
+  }
+
+  /** Reads and ships everything up to `header`. The frames must be protected by a pin. */
+  async capture(header: WalIndexHeader): Promise<void> {
+    const { source, shipper } = this.#options;
+    if (!this.#moved(header)) return;
+    const scan = scanWal(source.files.walFd, shipper.position, header);
+    this.#requireCount(scan, header);
+    for (const commits of this.#group(scan)) {
+      await shipper.shipCommits(source.files, scan, commits);
+      this.#changeCounter = (this.#changeCounter + commits.length) >>> 0;
+      this.counters.commits += commits.length;
+    }
+    if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
+  }
+
+  /** The proof of continuity: the change counter went up by one with every commit. */
+  #requireCount(scan: WalScan, header: WalIndexHeader): void {
+    const expected = (header.changeCounter - this.#changeCounter) >>> 0;
+    if (scan.commits.length === expected) return;
+    throw gap(`the wal-index counts ${expected} commits, the WAL shows ${scan.commits.length}`);
+  }
+
+  #moved(header: WalIndexHeader): boolean {
+    const { position } = this.#options.shipper;
+    return (
+      header.changeCounter !== this.#changeCounter ||
+      header.mxFrame !== position.frame ||
+      header.salt1 !== position.salt1 ||
+      header.salt2 !== position.salt2
+    );
+  }
+
+  #group(scan: WalScan): (readonly ScannedCommit[])[] {
+    const { granularity, keepsUp } = this.#options;
+    if (granularity === "commit" || (scan.commits.length <= FINE_COMMITS_A_LOOK && keepsUp())) {
+      return scan.commits.map((commit) => [commit]);
+    }
+    return scan.commits.length === 0 ? [] : [scan.commits];
+  }
+
+  /**
+   * Quiet, and frames are not in the database file yet: checkpoint them ourselves, so that the next pin lands on read
+   * lock 0. Busy means that somebody else checkpoints and may be waiting for our pins: let go, and let the count decide.
+   */
+  async #settle(): Promise<void> {
+    const { source, checkpointer, clock } = this.#options;
+    if (clock.monotonic() < this.#settleAfterMs) return;
+    const result = await checkpointer.passive(source.path);
+    if (result.busy) {
+      await this.#letGoForAWhile();
+    } else if (result.backfilledFrames < result.walFrames) {
+      // A reader of the app's holds an older snapshot.
+      this.#settleAfterMs = clock.monotonic() + this.#backOffMs;
+      this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
+    } else {
+      this.#backOffMs = FIRST_BACK_OFF_MS;
+    }
+  }
+
+  async #letGoForAWhile(): Promise<void> {
+    const { source, clock, waker } = this.#options;
+    source.letGo();
+    this.#idleLooks = 0;
+    const until = clock.monotonic() + LET_GO_MS;
+    while (clock.monotonic() < until) {
+      const state = source.files.readWalIndex();
+      if (state && this.#moved(state.header)) break;
+      await waker.wait(1);
+    }
+    source.pin();
+  }
+
+  /**
+   * Seal: the WAL is long because it is never idle. Most of it is checkpointed without any lock; then, with the write
+   * lock held, the rest is captured and checkpointed, and the new pin lands on read lock 0: the next writer restarts
+   * the WAL. While we hold the write lock nobody can restart it, so the pin may be let go.
+   */
+  async #sealIfLong(): Promise<void> {
+    const { source, checkpointer, clock, sealBytes } = this.#options;
+    if (source.onLockZero || this.walBytes < sealBytes || clock.monotonic() < this.#sealAfterMs) return;
+    await checkpointer.passive(source.path);
+    if (!(await checkpointer.lock(source.path, LOCK_MS))) return this.#sealLater();
+    const lockedAtMs = clock.monotonic();
+    try {
+      await source.handOver(async (state) => this.capture(state.header));
+      source.letGo();
+      await checkpointer.passive(source.path);
+      source.pin();
+    } finally {
+      await checkpointer.unlock(source.path);
+      this.counters.sealHeldMs += clock.monotonic() - lockedAtMs;
+    }
+    this.counters.seals += 1;
+    if (source.onLockZero) this.#backOffMs = FIRST_BACK_OFF_MS;
+    else this.#sealLater();
+  }
+
+  #sealLater(): void {
+    this.#sealAfterMs = this.#options.clock.monotonic() + this.#backOffMs;
+    this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
+  }
+}

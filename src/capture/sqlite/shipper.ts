@@ -1,0 +1,174 @@
+import type { SqliteCommit, WalPosition } from "../../event/kinds.ts";
+import { lockBytePage } from "../../format/database-header.ts";
+import type { LiveFiles } from "../../sqlite/live-files.ts";
+import { PageIndex } from "../../sqlite/page-index.ts";
+import { readUnwrittenPage } from "./page-source.ts";
+import { TransactionBatch, type SendBody } from "./transaction-batch.ts";
+import { frameImage, type ScannedCommit, type WalScan } from "./wal-scan.ts";
+
+/** Pages between two looks at the log's room while a large transaction is shipped. */
+const PAGES_BETWEEN_ROOM = 256;
+
+export interface ShipperOptions {
+  readonly database: string;
+  readonly seed: bigint;
+  readonly send: SendBody;
+  /** Resolves when the log has room for more; rejects when the WAL has grown too large meanwhile. */
+  readonly room: () => Promise<void>;
+  readonly pagesPerRecord: (pageSize: number) => number;
+  /** Offset that the next record will have: rises, and so names a transaction even across restarts of the agent. */
+  readonly nextOffset: () => number;
+}
+
+/** What the log holds of a database: restored from the agent's state, or empty. */
+export interface ShippedState {
+  readonly index: PageIndex;
+  readonly position: WalPosition;
+}
+
+/** Turns verified frames into events and keeps the page index as new as the last event sent. */
+export class Shipper {
+  readonly #options: ShipperOptions;
+  #index: PageIndex;
+  #position: WalPosition;
+
+  constructor(options: ShipperOptions, state: ShippedState | undefined) {
+    this.#options = options;
+    this.#index = state?.index ?? new PageIndex(512, options.seed);
+    this.#position = state?.position ?? { salt1: 0, salt2: 0, frame: 0, checksum1: 0, checksum2: 0 };
+  }
+
+  get index(): PageIndex {
+    return this.#index;
+  }
+
+  /** Where in the WAL the last event sent ends. */
+  get position(): WalPosition {
+    return this.#position;
+  }
+
+  room(): Promise<void> {
+    return this.#options.room();
+  }
+
+  /** Starts a full copy: what the log holds of the database is replaced. */
+  resetIndex(pageSize: number): void {
+    this.#index = new PageIndex(pageSize, this.#options.seed);
+  }
+
+  openBatch(): TransactionBatch {
+    return new TransactionBatch({
+      database: this.#options.database,
+      transaction: this.#options.nextOffset(),
+      pageSize: this.#index.pageSize,
+      pagesPerRecord: this.#options.pagesPerRecord(this.#index.pageSize),
+      send: this.#options.send,
+    });
+  }
+
+  /** Ships `commits` (contiguous, of one scan) as one event: the net images of all of them. */
+  async shipCommits(files: LiveFiles, scan: WalScan, commits: readonly ScannedCommit[]): Promise<void> {
+    await this.atomically(async () => {
+      const before = this.#index.checksum;
+      const batch = this.openBatch();
+      await this.addCommits(files, scan, { commits, batch });
+      this.close(batch, { cause: "commit", commits: commits.length, before });
+    });
+  }
+
+  /** When `work` throws, no closing record was sent: the log does not hold its pages, so the index must not either. */
+  async atomically(work: () => Promise<void>): Promise<void> {
+    const position = this.#position;
+    this.#index.begin();
+    try {
+      await work();
+      this.#index.commit();
+    } catch (error) {
+      this.#index.rollback();
+      this.#position = position;
+      throw error;
+    }
+  }
+
+  /**
+   * Adds the net page images of `commits` to `batch` and the index; `onPage` learns each page number.
+   * `keepDropped`: a copy reads every page anyway, so pages that were dropped and came back keep their old hashes.
+   */
+  async addCommits(
+    files: LiveFiles,
+    scan: WalScan,
+    options: {
+      readonly commits: readonly ScannedCommit[];
+      readonly batch: TransactionBatch;
+      readonly onPage?: (pageNumber: number) => void;
+      readonly keepDropped?: boolean;
+    },
+  ): Promise<void> {
+    const last = options.commits.at(-1);
+    if (!last) return;
+    const smallest = Math.min(...options.commits.map((commit) => commit.sizePages));
+    const index = this.#index;
+    // Pages that were dropped and came back are new: their old images no longer hold.
+    if (!options.keepDropped && smallest < index.sizePages) index.resize(smallest);
+    const grownFrom = index.sizePages;
+    index.resize(last.sizePages);
+    let sinceRoom = 0;
+    for (const [pageNumber, frame] of lastFrames(scan, options.commits, last.sizePages)) {
+      const image = frameImage(files.walFd, scan, frame);
+      options.onPage?.(pageNumber);
+      if (index.set(pageNumber, image)) options.batch.add(pageNumber, image);
+      sinceRoom += 1;
+      if (sinceRoom % PAGES_BETWEEN_ROOM === 0) await this.#options.room();
+    }
+    this.#addUnwritten(files, { grownFrom, scan, last, batch: options.batch });
+    this.#position = {
+      salt1: scan.salt1,
+      salt2: scan.salt2,
+      frame: last.lastFrame,
+      checksum1: last.checksum.c1,
+      checksum2: last.checksum.c2,
+    };
+  }
+
+  /** The WAL restarted and nothing is in it yet. */
+  movePosition(position: WalPosition): void {
+    this.#position = position;
+  }
+
+  close(
+    batch: TransactionBatch,
+    fields: Pick<SqliteCommit, "cause" | "commits" | "before"> & { readonly gapSinceMs?: number },
+  ): void {
+    batch.close({ ...fields, sizePages: this.#index.sizePages, after: this.#index.checksum, wal: this.#position });
+  }
+
+  #addUnwritten(
+    files: LiveFiles,
+    grown: { grownFrom: number; scan: WalScan; last: ScannedCommit; batch: TransactionBatch },
+  ): void {
+    const missing = this.#index.missingPages(grown.grownFrom + 1);
+    if (missing.length === 0) return;
+    const range = {
+      pageSize: grown.scan.pageSize,
+      afterFrame: files.readWalIndex()?.checkpoint.backfilledFrames ?? 0,
+      throughFrame: grown.last.lastFrame,
+    };
+    for (const pageNumber of missing) {
+      const image = readUnwrittenPage(files, pageNumber, range);
+      if (this.#index.set(pageNumber, image)) grown.batch.add(pageNumber, image);
+    }
+  }
+}
+
+/** Last frame of each page within the database's final size, by page number. The lock-byte page is never written. */
+function lastFrames(scan: WalScan, commits: readonly ScannedCommit[], sizePages: number): [number, number][] {
+  const first = commits[0]?.firstFrame ?? 0;
+  const last = commits.at(-1)?.lastFrame ?? -1;
+  const frames = new Map<number, number>();
+  const skip = lockBytePage(scan.pageSize);
+  for (let frame = first; frame <= last; frame += 1) {
+    const pageNumber = scan.pageNumbers[frame - scan.firstFrame] ?? 0;
+    if (pageNumber <= sizePages && pageNumber !== skip) frames.set(pageNumber, frame);
+  }
+  return [...frames].sort(([a], [b]) => a - b);
+}

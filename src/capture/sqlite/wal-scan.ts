@@ -1,0 +1,187 @@
+import fs from "node:fs";
+
+import type { WalPosition } from "../../event/kinds.ts";
+import type { WalIndexHeader } from "../../format/wal-index.ts";
+import {
+  decodeFrameHeader,
+  decodeWalHeader,
+  FRAME_HEADER_BYTES,
+  frameByteOffset,
+  frameChecksum,
+  WAL_HEADER_BYTES,
+  type Checksum,
+} from "../../format/wal.ts";
+import { TidemarkError } from "../../runtime/errors.ts";
+import type { WalIndexState } from "../../sqlite/live-files.ts";
+
+/** Frames are read in slices of at most about this many bytes. */
+const SLICE_BYTES = 4 * 1024 * 1024;
+
+/** One SQLite commit within a scan; frame numbers are 1-based positions in the WAL. */
+export interface ScannedCommit {
+  readonly firstFrame: number;
+  readonly lastFrame: number;
+  readonly sizePages: number;
+  readonly checksum: Checksum;
+}
+
+/** Committed frames between two looks, verified. */
+export interface WalScan {
+  readonly salt1: number;
+  readonly salt2: number;
+  readonly pageSize: number;
+  readonly firstFrame: number;
+  /** Page number of each frame, from `firstFrame` on. */
+  readonly pageNumbers: Uint32Array;
+  readonly commits: readonly ScannedCommit[];
+  /** The frames themselves when they fit into one slice. */
+  readonly slice: Uint8Array | undefined;
+  /** Running checksum after each frame, two words a frame, with the one before `firstFrame` first: to read again. */
+  readonly checksums: Uint32Array;
+  readonly bigEndianChecksums: boolean;
+}
+
+/** Where to go on reading under `header`: after `position`, or from the start when the WAL restarted since. */
+export function resumePoint(position: WalPosition, header: WalIndexHeader): WalPosition {
+  if (position.salt1 === header.salt1 && position.salt2 === header.salt2) return position;
+  return { salt1: header.salt1, salt2: header.salt2, frame: 0, checksum1: 0, checksum2: 0 };
+}
+
+/**
+ * Reads the frames after `position` up to `header.mxFrame` and verifies salts and the cumulative checksum of each.
+ * Nothing beyond mxFrame is looked at: such frames were never committed, however valid they look.
+ *
+ * @throws WAL_GAP when the frames are not the continuation of `position`
+ */
+export function scanWal(walFd: number, position: WalPosition, header: WalIndexHeader): WalScan {
+  const { pageSize, mxFrame } = header;
+  const from = resumePoint(position, header);
+  if (from.frame > mxFrame) throw gap(`the WAL ends at frame ${mxFrame}, frame ${from.frame} was captured before`);
+  const pageNumbers = new Uint32Array(mxFrame - from.frame);
+  const checksums = new Uint32Array(2 * pageNumbers.length + 2);
+  const commits: ScannedCommit[] = [];
+  const frameBytes = FRAME_HEADER_BYTES + pageSize;
+  const framesPerSlice = Math.max(1, Math.floor(SLICE_BYTES / frameBytes));
+  let checksum = from.frame === 0 ? startChecksum(walFd, header) : { c1: from.checksum1, c2: from.checksum2 };
+  checksums.set([checksum.c1, checksum.c2]);
+  let firstOfCommit = from.frame + 1;
+  let slice: Uint8Array | undefined;
+  for (let first = from.frame + 1; first <= mxFrame; first += framesPerSlice) {
+    const count = Math.min(framesPerSlice, mxFrame - first + 1);
+    slice = readExactly(walFd, { byteOffset: frameByteOffset(first, pageSize), byteLength: count * frameBytes });
+    for (let i = 0; i < count; i += 1) {
+      const frame = first + i;
+      const decoded = decodeFrameHeader(slice, i * frameBytes);
+      checksum = frameChecksum(slice, {
+        byteOffset: i * frameBytes,
+        pageSize,
+        bigEndian: header.bigEndianChecksums,
+        start: checksum,
+      });
+      if (decoded.salt1 !== header.salt1 || decoded.salt2 !== header.salt2) throw gap(`frame ${frame} has other salts`);
+      if (decoded.checksum.c1 !== checksum.c1 || decoded.checksum.c2 !== checksum.c2) {
+        throw gap(`frame ${frame} has a wrong checksum`);
+      }
+      pageNumbers[frame - from.frame - 1] = decoded.pageNumber;
+      checksums.set([checksum.c1, checksum.c2], 2 * (frame - from.frame));
+      if (decoded.commitSizePages === 0) continue;
+      commits.push({ firstFrame: firstOfCommit, lastFrame: frame, sizePages: decoded.commitSizePages, checksum });
+      firstOfCommit = frame + 1;
+    }
+  }
+  if (firstOfCommit !== mxFrame + 1) throw gap(`frame ${mxFrame} should end a commit and does not`);
+  return {
+    salt1: header.salt1,
+    salt2: header.salt2,
+    pageSize,
+    firstFrame: from.frame + 1,
+    pageNumbers,
+    commits,
+    slice: pageNumbers.length <= framesPerSlice ? slice : undefined,
+    checksums,
+    bigEndianChecksums: header.bigEndianChecksums,
+  };
+}
+
+/**
+ * Page image of `frame`: out of the scan's slice, or read and verified again.
+ * @throws WAL_GAP when the frame was overwritten since the scan (it was protected by no pin)
+ */
+export function frameImage(walFd: number, scan: WalScan, frame: number): Uint8Array {
+  const { pageSize, checksums } = scan;
+  const frameBytes = FRAME_HEADER_BYTES + pageSize;
+  const index = frame - scan.firstFrame;
+  if (scan.slice) {
+    const start = index * frameBytes + FRAME_HEADER_BYTES;
+    return scan.slice.subarray(start, start + pageSize);
+  }
+  const bytes = readExactly(walFd, { byteOffset: frameByteOffset(frame, pageSize), byteLength: frameBytes });
+  const checksum = frameChecksum(bytes, {
+    byteOffset: 0,
+    pageSize,
+    bigEndian: scan.bigEndianChecksums,
+    start: { c1: checksums[2 * index] ?? 0, c2: checksums[2 * index + 1] ?? 0 },
+  });
+  if (checksum.c1 !== checksums[2 * index + 2] || checksum.c2 !== checksums[2 * index + 3]) {
+    throw gap(`frame ${frame} was overwritten while it was read`);
+  }
+  return bytes.subarray(FRAME_HEADER_BYTES);
+}
+
+/**
+ * Position after the frames that are in the database file already: where a copy begins to read the WAL.
+ * @throws WAL_GAP when the WAL restarts at this moment
+ */
+export function positionAtBackfill(walFd: number, state: WalIndexState): WalPosition {
+  const { header, checkpoint } = state;
+  const frame = checkpoint.backfilledFrames;
+  const start = { salt1: header.salt1, salt2: header.salt2, frame, checksum1: 0, checksum2: 0 };
+  if (frame === 0) return start;
+  const bytes = readExactly(walFd, {
+    byteOffset: frameByteOffset(frame, header.pageSize),
+    byteLength: FRAME_HEADER_BYTES,
+  });
+  const decoded = decodeFrameHeader(bytes, 0);
+  if (decoded.salt1 !== header.salt1 || decoded.salt2 !== header.salt2) throw gap(`frame ${frame} has other salts`);
+  return { ...start, checksum1: decoded.checksum.c1, checksum2: decoded.checksum.c2 };
+}
+
+/** Last image of `pageNumber` in frames `afterFrame + 1` to `throughFrame`, or undefined. One pass over the headers. */
+export function findLastImage(
+  walFd: number,
+  pageNumber: number,
+  range: { pageSize: number; afterFrame: number; throughFrame: number },
+): Uint8Array | undefined {
+  const header = new Uint8Array(FRAME_HEADER_BYTES);
+  for (let frame = range.throughFrame; frame > range.afterFrame; frame -= 1) {
+    const byteOffset = frameByteOffset(frame, range.pageSize);
+    fs.readSync(walFd, header, 0, FRAME_HEADER_BYTES, byteOffset);
+    if (decodeFrameHeader(header, 0).pageNumber !== pageNumber) continue;
+    return readExactly(walFd, { byteOffset: byteOffset + FRAME_HEADER_BYTES, byteLength: range.pageSize });
+  }
+  return undefined;
+}
+
+function startChecksum(walFd: number, header: WalIndexHeader): Checksum {
+  if (header.mxFrame === 0) return { c1: 0, c2: 0 };
+  const bytes = readExactly(walFd, { byteOffset: 0, byteLength: WAL_HEADER_BYTES });
+  const walHeader = decodeWalHeader(bytes);
+  if (walHeader?.salt1 !== header.salt1 || walHeader.salt2 !== header.salt2) {
+    throw gap("the WAL header is not the one that the wal-index names");
+  }
+  return walHeader.checksum;
+}
+
+function readExactly(fd: number, range: { byteOffset: number; byteLength: number }): Uint8Array {
+  const bytes = new Uint8Array(range.byteLength);
+  const length = fs.readSync(fd, bytes, 0, range.byteLength, range.byteOffset);
+  if (length !== range.byteLength) throw gap(`the WAL is shorter than its index says (${length} bytes read)`);
+  return bytes;
+}
+
+/** A gap is repaired by the caller; it reaches a user only as the reason of a repair. */
+export function gap(evidence: string): TidemarkError {
+  return new TidemarkError("WAL_GAP", `commits may have passed unseen: ${evidence}`, {
+    hint: "Nothing to do: the difference is read from the database and shipped.",
+  });
+}

@@ -1,0 +1,295 @@
+import fs from "node:fs";
+import os from "node:os";
+
+import type { Logger } from "pino";
+
+import type { Config, DatabaseConfig } from "../config/config.ts";
+import type { EventBody } from "../event/kinds.ts";
+import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
+import { pagesPerRecord } from "../event/codec.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import { LogWriter } from "../log/log-writer.ts";
+import { sleep, type Clock } from "../runtime/clock.ts";
+import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
+import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
+import { CaptureState, type StoredCapture } from "./capture-state.ts";
+import { recoverIndexes } from "./recover.ts";
+import { Checkpointer } from "./sqlite/checkpointer.ts";
+import { DatabaseCapture } from "./sqlite/database-capture.ts";
+import { preflight, requireSafeSqlite, setWalMode } from "./sqlite/preflight.ts";
+import type { ShippedState, Shipper } from "./sqlite/shipper.ts";
+
+/** Commits stay events of their own while less than this is unacknowledged. */
+const KEEPS_UP_BYTES = 1024 * 1024;
+/** A stop waits this long for the log; what it could not take is repaired by difference at the next start. */
+const STOP_FLUSH_MS = 15_000;
+
+export interface StartCaptureOptions {
+  readonly config: Config;
+  readonly log: ChangeLog;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Abort: capture what is committed, acknowledge it, end. */
+  readonly signal: AbortSignal;
+  /** Take the log over from another writer that may still be alive. */
+  readonly takeover?: boolean;
+}
+
+/** Opens state and log and starts capturing every database of the set. */
+export async function startCapture(options: StartCaptureOptions): Promise<CaptureAgent> {
+  requireSafeSqlite();
+  for (const { path } of options.config.databases) {
+    if (options.config.capture.setWal) setWalMode(path);
+    preflight(path);
+  }
+  const state = new CaptureState(options.config.state, options.config.set);
+  try {
+    const agent = new Agent(options, state);
+    await agent.start();
+    return agent;
+  } catch (error) {
+    state[Symbol.dispose]();
+    throw error;
+  }
+}
+
+class Agent implements CaptureAgent {
+  readonly ready: Promise<void>;
+  readonly done: Promise<void>;
+  readonly #options: StartCaptureOptions;
+  readonly #state: CaptureState;
+  readonly #databases: DatabaseCapture[] = [];
+  readonly #ready = Promise.withResolvers<void>();
+  readonly #done = Promise.withResolvers<void>();
+  /** Aborts everything: on the user's stop, or when one part failed for good. */
+  readonly #stop = new AbortController();
+  /** Aborts the writer, after the databases have ended. */
+  readonly #abandon = new AbortController();
+  /** When each unacknowledged record was sent, oldest first. */
+  readonly #unacknowledged: number[] = [];
+  #writer: LogWriter | undefined;
+  #failure: TidemarkError | undefined;
+  #sentAtMs = 0;
+
+  constructor(options: StartCaptureOptions, state: CaptureState) {
+    this.#options = options;
+    this.#state = state;
+    this.ready = this.#ready.promise;
+    this.done = this.#done.promise;
+    this.ready.catch(() => undefined);
+    this.done.catch(() => undefined);
+  }
+
+  /** Opens the log, brings the indexes up to its head, sets everything going. */
+  async start(): Promise<void> {
+    const { config, signal } = this.#options;
+    const writer = await this.#openWriter();
+    this.#writer = writer;
+    const { acknowledged, logId } = writer;
+    this.#state.saveKnown({ logId, offset: acknowledged.offset, hash: acknowledged.hash });
+    const recovered = await this.#recover(writer);
+    const checkpointer = new Checkpointer();
+    for (const database of config.databases) {
+      const shipped = recovered.get(database.name);
+      this.#databases.push(this.#captureOf(database, { writer, checkpointer, shipped }));
+    }
+    if (signal.aborted) this.#stop.abort();
+    else signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
+    this.#run(checkpointer, writer).then(this.#done.resolve, this.#done.reject);
+  }
+
+  status(): CaptureStatus {
+    const { config, clock } = this.#options;
+    const acknowledged = this.#writer?.acknowledged;
+    const oldest = this.#unacknowledged[0];
+    return {
+      set: config.set,
+      writer: this.#state.writer,
+      epoch: this.#writer?.epoch ?? 0,
+      offset: acknowledged?.offset ?? BEFORE_FIRST,
+      atMs: acknowledged?.timeMs ?? 0,
+      lagMs: oldest === undefined ? 0 : Math.round(clock.monotonic() - oldest),
+      databases: this.#databases.map((database) => database.status()),
+    };
+  }
+
+  async mark(name: string): Promise<{ offset: Offset; atMs: number }> {
+    const writer = this.#openedWriter();
+    if (this.#state.hasMark(name)) {
+      throw new TidemarkError("MARK_EXISTS", `there is a mark ${name} already`, {
+        hint: "Marks are never moved. Choose another name; `tidemark marks` lists them.",
+      });
+    }
+    const atMs = this.#options.clock.now();
+    // What was committed before the call belongs before the mark.
+    await Promise.all(this.#databases.map((database) => database.sync()));
+    const { offsets, acknowledged } = this.#send([{ kind: "mark", name }]);
+    await acknowledged;
+    const [offset] = offsets;
+    invariant(offset !== undefined, "a mark has an offset");
+    this.#state.addMark(name, offset);
+    return { offset, atMs: Math.max(atMs, writer.acknowledged.timeMs) };
+  }
+
+  async sync(): Promise<Offset> {
+    await Promise.all(this.#databases.map((database) => database.sync()));
+    return this.#openedWriter().flush();
+  }
+
+  #openedWriter(): LogWriter {
+    if (this.#failure) throw this.#failure;
+    invariant(this.#writer, "the log is opened at the start");
+    return this.#writer;
+  }
+
+  async #openWriter(): Promise<LogWriter> {
+    const { config, log, clock, signal, takeover = false } = this.#options;
+    const giveUp = (): void => this.#abandon.abort();
+    signal.addEventListener("abort", giveUp, { once: true });
+    try {
+      return await LogWriter.open({
+        log,
+        set: config.set,
+        identity: { writer: this.#state.writer, host: os.hostname() },
+        known: this.#state.known,
+        clock,
+        signal: this.#abandon.signal,
+        foreignWriterGraceMs: 3 * config.capture.heartbeatMs,
+        takeover,
+      });
+    } finally {
+      signal.removeEventListener("abort", giveUp);
+    }
+  }
+
+  async #recover(writer: LogWriter): Promise<Map<string, ShippedState>> {
+    const stored = new Map<string, StoredCapture>();
+    for (const { name, path } of this.#options.config.databases) {
+      const one = this.#state.load(name, writer.checksumSeed);
+      if (!one) continue;
+      requireSameDatabase(name, { stored: one.path, configured: path, directory: this.#state.directory });
+      stored.set(name, one);
+    }
+    const { log } = this.#options;
+    const head = writer.acknowledged.offset;
+    return recoverIndexes({ log, stored, head, seed: writer.checksumSeed, signal: this.#abandon.signal });
+  }
+
+  #captureOf(
+    database: DatabaseConfig,
+    parts: { writer: LogWriter; checkpointer: Checkpointer; shipped: ShippedState | undefined },
+  ): DatabaseCapture {
+    const { config, logger, clock } = this.#options;
+    const { writer, checkpointer, shipped } = parts;
+    return new DatabaseCapture({
+      database,
+      config: config.capture,
+      shipped,
+      shippedAtMs: shipped ? writer.acknowledged.timeMs : 0,
+      shipper: {
+        seed: writer.checksumSeed,
+        send: (body) => void this.#send([body]),
+        pagesPerRecord,
+        nextOffset: () => writer.head + 1,
+      },
+      room: async () => {
+        if (this.#failure) throw this.#failure;
+        await writer.room();
+      },
+      keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
+      save: async (shipper) => this.#save(database, shipper),
+      checkpointer,
+      logger,
+      clock,
+      stop: this.#stop.signal,
+    });
+  }
+
+  /** Appends without waiting; a refusal stops the agent. */
+  #send(bodies: readonly EventBody[]): ReturnType<LogWriter["append"]> {
+    const { clock } = this.#options;
+    const writer = this.#openedWriter();
+    const sent = writer.append(bodies);
+    this.#sentAtMs = clock.monotonic();
+    this.#unacknowledged.push(this.#sentAtMs);
+    sent.acknowledged.then(
+      () => this.#unacknowledged.shift(),
+      (error: unknown) => this.#fail(toTidemarkError(error)),
+    );
+    return sent;
+  }
+
+  #fail(error: TidemarkError): void {
+    this.#failure ??= error;
+    this.#stop.abort();
+  }
+
+  /** The index as it is now, stored when the log has acknowledged all that it contains. */
+  async #save(database: DatabaseConfig, shipper: Shipper): Promise<void> {
+    const writer = this.#openedWriter();
+    await writer.flush();
+    const { offset, hash } = writer.acknowledged;
+    const shipped = { index: shipper.index, position: shipper.position };
+    this.#state.save(database.name, database.path, { shipped, known: { logId: writer.logId, offset, hash } });
+  }
+
+  async #run(checkpointer: Checkpointer, writer: LogWriter): Promise<void> {
+    const heart = this.#beat(writer);
+    Promise.all(this.#databases.map(async ({ ready }) => ready.promise)).then(() => this.#ready.resolve(), this.#ready.reject);
+    const runs = this.#databases.map(async (database) => {
+      try {
+        await database.run();
+      } catch (error) {
+        this.#fail(toTidemarkError(error));
+      }
+    });
+    this.#stop.signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
+    await Promise.all([...runs, heart]);
+    try {
+      if (!this.#failure) await writer.flush();
+    } catch (error) {
+      this.#failure ??= toTidemarkError(error);
+    } finally {
+      this.#abandon.abort();
+      this.#state[Symbol.dispose]();
+      await checkpointer[Symbol.asyncDispose]();
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** A stop does not wait for ever for a log that is away. */
+  async #limitStop(): Promise<void> {
+    await sleep(STOP_FLUSH_MS, this.#abandon.signal);
+    this.#abandon.abort();
+  }
+
+  /** One heartbeat when nothing else was said. */
+  async #beat(writer: LogWriter): Promise<void> {
+    const { clock, config } = this.#options;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      const dueMs = this.#sentAtMs + config.capture.heartbeatMs - clock.monotonic();
+      if (dueMs > 0) {
+        await sleep(dueMs, signal);
+      } else if (writer.pendingBytes > 0) {
+        await sleep(config.capture.heartbeatMs, signal);
+      } else {
+        this.#send([{ kind: "heartbeat", writer: this.#state.writer, host: os.hostname() }]);
+      }
+    }
+  }
+}
+
+/** A state directory that belongs to another database of the same name would ship one app over another's history. */
+function requireSameDatabase(
+  name: string,
+  paths: { stored: string; configured: string; directory: string },
+): void {
+  if (paths.stored === paths.configured || !fs.existsSync(paths.stored)) return;
+  throw new TidemarkError(
+    "STATE_FOREIGN",
+    `${paths.directory} holds the state of ${paths.stored} under the name ${name}, not of ${paths.configured}`,
+    { hint: "Give this database another name (--db PATH=NAME), or its set a state directory of its own (--state)." },
+  );
+}
