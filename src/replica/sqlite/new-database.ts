@@ -1,0 +1,81 @@
+import fs from "node:fs";
+import path from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { promisify } from "node:util";
+
+import { TidemarkError } from "../../runtime/errors.ts";
+import type { CrashHook } from "./crash-point.ts";
+import type { PageSource } from "./frame-writer.ts";
+import { isBusy, openStandby } from "./wal-writer.ts";
+import { writeFully } from "./write-fully.ts";
+
+const fsync = promisify(fs.fsync);
+const PAGES_PER_TURN = 256;
+const COMPANIONS = ["-wal", "-shm"] as const;
+
+/**
+ * Makes a standby database out of a full copy: a new file under a temporary name in the same directory, made durable,
+ * then renamed. There is nothing to be hot about, because no reader can have it open yet.
+ */
+export async function buildDatabase(
+  databasePath: string,
+  copy: { pages: PageSource; pageSize: number; sizePages: number; crashPoint?: CrashHook | undefined },
+): Promise<void> {
+  const temporary = path.join(path.dirname(databasePath), `.${path.basename(databasePath)}.tidemark-new`);
+  const fd = fs.openSync(temporary, "w");
+  try {
+    let turn = 0;
+    for (const pageNumber of copy.pages.pageNumbers()) {
+      writeFully(fd, copy.pages.get(pageNumber), (pageNumber - 1) * copy.pageSize);
+      turn += 1;
+      if (turn % PAGES_PER_TURN === 0) await nextTurn();
+    }
+    fs.ftruncateSync(fd, copy.sizePages * copy.pageSize);
+    await fsync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+  copy.crashPoint?.("new-file");
+  retire(databasePath);
+  fs.renameSync(temporary, databasePath);
+  syncDirectory(path.dirname(databasePath));
+}
+
+/**
+ * Takes the -wal and -shm of an older database out of the way: a file that is renamed over it must not meet them.
+ * @throws DATABASE_BUSY when another process has the older database open
+ */
+function retire(databasePath: string): void {
+  if (fs.existsSync(databasePath)) closeAsLast(databasePath);
+  for (const suffix of COMPANIONS) fs.rmSync(databasePath + suffix, { force: true });
+  syncDirectory(path.dirname(databasePath));
+}
+
+/** The last connection that closes moves the WAL into the database and deletes it: if it stays, somebody is there. */
+function closeAsLast(databasePath: string): void {
+  const connection = openStandby(databasePath);
+  try {
+    connection.pragma("schema_version");
+  } catch (error) {
+    if (isBusy(error)) throw inUse(databasePath);
+    throw error;
+  } finally {
+    connection.close();
+  }
+  if (COMPANIONS.some((suffix) => fs.existsSync(databasePath + suffix))) throw inUse(databasePath);
+}
+
+export function syncDirectory(directory: string): void {
+  const fd = fs.openSync(directory, "r");
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+function inUse(databasePath: string): TidemarkError {
+  return new TidemarkError("DATABASE_BUSY", `${databasePath} must be replaced by a new file, and a reader has it open`, {
+    hint: "Close every reader of this standby database (`fuser` names them); apply goes on by itself.",
+  });
+}
