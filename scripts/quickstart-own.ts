@@ -1,0 +1,94 @@
+/** The quickstart with a database of the user's own: followed, restored and compared, never written to. */
+import { statSync } from "node:fs";
+import { statfs } from "node:fs/promises";
+import { setTimeout as wait } from "node:timers/promises";
+import { type Digest, digestOf } from "./quickstart-compare.ts";
+import { follow } from "./quickstart-follow.ts";
+import {
+  count,
+  QuickstartFailure,
+  restoreTo,
+  type Session,
+  startAgent,
+  startReader,
+  stopAgent,
+  syncStandby,
+  untilVerified,
+} from "./quickstart-session.ts";
+
+const FOLLOW_SECONDS = 22;
+const BACK_MS = 10_000;
+/** Log, standby, restore, and room to breathe. */
+const COPIES = 4;
+
+export async function showOwn(session: Session): Promise<void> {
+  const { view, database } = session;
+  await requireRoom(session);
+  view.say(`Following ${database}. Nothing is written to it; use your application as always.`);
+  await using agent = startAgent(session);
+  await untilVerified(session);
+  view.say(
+    "The hot standby is up: the first copy is there and its checksum is equal. A reader is checking it from now on.",
+  );
+  await using reader = startReader(session, "any");
+  const source = (): string => `${database}, ${count(walBytes(database), "byte")} in its WAL`;
+  await follow(session, { source, reader: reader.latest }, FOLLOW_SECONDS);
+  await proveRestore(session);
+  await proveStandby(session);
+  await reader.stop();
+  const report = reader.latest();
+  if (!report || report.broken > 0)
+    throw new QuickstartFailure(`the reader of the standby: ${report?.problem ?? "never read"}`);
+  view.say(`ok  ${count(report.reads, "quick_check")} of the standby by another process while it changed, each ok.`);
+  await stopAgent(agent);
+}
+
+const walBytes = (database: string): number => statSync(`${database}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+
+async function requireRoom({ database, directory }: Session): Promise<void> {
+  const size = (statSync(database, { throwIfNoEntry: false })?.size ?? 0) + walBytes(database);
+  const { bavail, bsize } = await statfs(directory);
+  if (size * COPIES > bavail * bsize) {
+    throw new QuickstartFailure(
+      `${database} has ${size} bytes; this needs ${COPIES} times that under ${directory}, where ${bavail * bsize} are free. Set TMPDIR to a directory with room.`,
+    );
+  }
+}
+
+async function proveRestore(session: Session): Promise<void> {
+  const moment = new Date(Date.now() - BACK_MS);
+  session.view.say(`\nRestoring to ten seconds ago, ${moment.toISOString()}:`);
+  const { report, database } = await restoreTo(session, moment);
+  const { rows, tables } = digestOf(database);
+  const checks = report.databases
+    .map((each) => `integrity ${each.integrity}, foreign keys ${each.foreignKeys}`)
+    .join("; ");
+  session.view.say(
+    `ok  restored offset ${report.offset} in ${(report.durationMs / 1_000).toFixed(1)} s: ${count(rows, "row")} in ${count(tables, "table")}, checksum equal, ${checks}.`,
+  );
+}
+
+/** Equal in one snapshot each; while the application writes, a pair of snapshots may straddle a commit, so a few tries. */
+async function proveStandby(session: Session): Promise<void> {
+  session.view.say("\nComparing the standby with your database, row by row:");
+  for (let attempt = 1; attempt <= 20; attempt += 1) {
+    const before = digestOf(session.database);
+    await syncStandby(session);
+    const standby = digestOf(session.standbyDatabase);
+    const after = digestOf(session.database);
+    if (isSame(before, after) || isSame(standby, after) || isSame(standby, before)) {
+      if (!isSame(standby, after) && !isSame(standby, before))
+        throw new QuickstartFailure("the standby differs from your database");
+      session.view.say(
+        `ok  ${count(standby.rows, "row")} in ${count(standby.tables, "table")} on the standby, every one equal to your database.`,
+      );
+      return;
+    }
+    await wait(200 * attempt, undefined, { signal: session.signal });
+  }
+  session.view.say(
+    "--  your application commits too often for two reads to meet the same commit; the checksum after every event is the proof then.",
+  );
+}
+
+const isSame = (one: Digest, other: Digest): boolean => one.sha256 === other.sha256;
