@@ -41,17 +41,25 @@ export interface ChangeLog extends AsyncDisposable {
   bounds(): Promise<LogBounds>;
 
   /**
-   * Appends all records or none after `expectedHead`; resolves with the new head when they are acknowledged.
+   * The record at `at`; undefined when it was trimmed or is beyond the head. The genesis (offset 1) outlives every trim:
+   * it names the log.
+   */
+  get(at: Offset): Promise<Uint8Array | undefined>;
+
+  /**
+   * Appends all records after `expectedHead`; resolves with the new head when they are acknowledged. When it throws, none
+   * of them is in the log, or (JetStream, or when `signal` aborted) the first few of them are.
    *
    * Records must carry consecutive offsets from `expectedHead + 1`. Further calls may be made before earlier ones
    * settled, with the head they predict: they land in order, and when one fails all later ones fail.
    * Exactly once: after a lost acknowledgement the implementation finds out whether the record landed.
    * The number of unacknowledged bytes is bounded: a call waits for room before it sends.
-   * An outage is waited out with back-off until `signal` aborts; it is not an error.
+   * An outage and a full log (LOG_FULL, told to the `onProblem` given at opening) are waited out with back-off until
+   * `signal` aborts; they are not errors.
    *
    * @throws FENCED (a record of a higher epoch stands where ours should), LOG_FOREIGN_WRITER (somebody else's record
-   *   of the same or a lower epoch), LOG_REGRESSED (the head is before `expectedHead`), LOG_FULL, LOG_DENIED,
-   *   RECORD_TOO_LARGE; LOG_UNREACHABLE only when `signal` aborted while waiting.
+   *   of the same or a lower epoch), LOG_REGRESSED (the head is before `expectedHead`), LOG_RECREATED (another log
+   *   stands in its place), LOG_DENIED, RECORD_TOO_LARGE; LOG_UNREACHABLE only when `signal` aborted while waiting.
    */
   append(records: readonly Uint8Array[], expectedHead: Offset, signal: AbortSignal): Promise<Offset>;
 
@@ -59,15 +67,18 @@ export interface ChangeLog extends AsyncDisposable {
    * Yields batches of contiguous records from `after + 1` on, a batch of at most about 16 MiB, never empty. The next
    * batch is fetched only when asked for (bounded memory under a slow reader). With `follow`, outages are waited out.
    *
-   * @throws LOG_GAP (records after `after` were purged), LOG_REGRESSED (`after` is beyond the head), LOG_UNREACHABLE
-   *   (not with `follow`), LOG_DENIED
+   * @throws LOG_GAP (records after `after` were purged), LOG_REGRESSED (`after` is beyond the head), LOG_RECREATED
+   *   (another log took its place meanwhile), LOG_UNREACHABLE (not with `follow`), LOG_DENIED
    */
   read(after: Offset, options: ReadOptions): AsyncIterable<readonly StoredRecord[]>;
 
   /** Offset of the last record whose time is at or before `timeMs`; `first - 1` when all are later. */
   locate(timeMs: number): Promise<Offset>;
 
-  /** Drops records up to and including `through`. Idempotent. The head is kept even when everything is dropped. */
+  /**
+   * Drops records up to and including `through`, but never the newest record: the hash chain and the epoch go on from it.
+   * Idempotent.
+   */
   trim(through: Offset): Promise<void>;
 
   durability(): Promise<LogDurability>;

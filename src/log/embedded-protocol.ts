@@ -1,0 +1,44 @@
+import { type ErrorCode, TidemarkError } from "../runtime/errors.ts";
+
+/** What the main thread and the thread that owns the embedded log's write connection say to each other. */
+
+export interface AppendRequest {
+  readonly type: "append";
+  /** Rises by one with every request. */
+  readonly id: number;
+  readonly expectedHead: number;
+  /** The records one after the other; ends[i] is the position after record i. */
+  readonly bytes: ArrayBuffer;
+  readonly ends: readonly number[];
+  readonly times: readonly number[];
+  readonly epochs: readonly number[];
+}
+
+export type ToWorker =
+  | AppendRequest
+  /** Gives up `id` and all later appends. */
+  | { readonly type: "abandon"; readonly id: number }
+  | { readonly type: "trim"; readonly id: number; readonly through: number }
+  | { readonly type: "close" };
+
+export type FromWorker =
+  | { readonly type: "opened" }
+  | { readonly type: "refused"; readonly error: PlainError }
+  | { readonly type: "done"; readonly id: number; readonly head: number }
+  | { readonly type: "failed"; readonly id: number; readonly error: PlainError }
+  /** Waiting for something that can come back, such as room on the disk. */
+  | { readonly type: "problem"; readonly error: PlainError };
+
+export interface WorkerOptions {
+  readonly directory: string;
+  readonly set: string;
+}
+
+export interface PlainError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly hint: string;
+}
+
+export const toPlain = (error: TidemarkError): PlainError => ({ code: error.code, message: error.message, hint: error.hint });
+export const fromPlain = (plain: PlainError): TidemarkError => new TidemarkError(plain.code, plain.message, { hint: plain.hint });

@@ -1,0 +1,165 @@
+import Database from "better-sqlite3";
+import { statSync } from "node:fs";
+import { join } from "node:path";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { foreignError, unreachableError } from "./log-errors.ts";
+
+/** `PRAGMA application_id` of an embedded log: "TMLG". */
+const APPLICATION_ID = 0x544d4c47;
+const FORMAT = "1";
+/** Rows removed in one transaction by trim, so that an append never waits long behind it. */
+const TRIM_SLICE = 500;
+
+const SCHEMA = `
+  CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, data BLOB NOT NULL);
+  CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+`;
+
+export const logFile = (directory: string): string => join(directory, "log.db");
+export const writerLockFile = (directory: string): string => join(directory, "writer.lock.db");
+/** Written after every commit: SQLite's own files are written before a commit is visible, too early to wake a reader. */
+export const bellFile = (directory: string): string => join(directory, "bell");
+export const embeddedLocation = (directory: string): string => `embedded:${directory}`;
+
+export interface StoreRow {
+  readonly offset: number;
+  readonly time: number;
+  readonly epoch: number;
+  readonly data: Uint8Array;
+}
+
+/** Identity of the file in the directory, to notice that somebody put another one there. */
+export function fileIdentity(path: string): string | undefined {
+  const found = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return found && `${found.dev}:${found.ino}`;
+}
+
+/** Opens or creates the log for its one writer. The caller holds the writer lock. */
+export function openStoreForWrite(directory: string, set: string): Database.Database {
+  const database = new Database(logFile(directory), { timeout: 10_000 });
+  try {
+    if (isBlank(database, directory)) create(database, set);
+    else assertOurs(database, { directory, set });
+    database.pragma("journal_mode = WAL");
+    database.pragma("synchronous = FULL");
+    database.pragma("journal_size_limit = 67108864");
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
+  }
+}
+
+/** @throws LOG_UNREACHABLE when nothing is there (yet); never creates anything. */
+export function openStoreForRead(directory: string, set: string): Database.Database {
+  const location = embeddedLocation(directory);
+  if (fileIdentity(logFile(directory)) === undefined) {
+    throw new TidemarkError("LOG_UNREACHABLE", `${location}: there is no log yet`, {
+      hint: "Start `tidemark capture` (or `run`) with this log first, or check the directory's name.",
+    });
+  }
+  let database: Database.Database | undefined;
+  try {
+    database = new Database(logFile(directory), { readonly: true, fileMustExist: true, timeout: 10_000 });
+    if (isBlank(database, directory)) throw unreachableError(location, "the log is just being created");
+    assertOurs(database, { directory, set });
+    return database;
+  } catch (error) {
+    database?.close();
+    throw toStoreError(error, location);
+  }
+}
+
+function isBlank(database: Database.Database, directory: string): boolean {
+  try {
+    return database.prepare("SELECT count(*) AS n FROM sqlite_schema").pluck().get() === 0 && applicationId(database) === 0;
+  } catch (error) {
+    if (errnoOf(error) === "SQLITE_NOTADB") throw foreignError(embeddedLocation(directory), "log.db is not an SQLite file");
+    throw error;
+  }
+}
+
+function applicationId(database: Database.Database): unknown {
+  return database.pragma("application_id", { simple: true });
+}
+
+function create(database: Database.Database, set: string): void {
+  // Before the first page: WAL needs the writer and the readers to agree on the file only, not on its page size.
+  database.transaction(() => {
+    database.exec(SCHEMA);
+    const insert = database.prepare("INSERT INTO meta VALUES (?, ?)");
+    insert.run("format", FORMAT);
+    insert.run("set", set);
+    database.pragma(`application_id = ${APPLICATION_ID}`);
+  })();
+}
+
+function assertOurs(database: Database.Database, options: { directory: string; set: string }): void {
+  const location = embeddedLocation(options.directory);
+  if (applicationId(database) !== APPLICATION_ID) throw foreignError(location, "log.db is a database of another program");
+  const format = metaValue(database, "format");
+  if (format !== FORMAT) {
+    throw new TidemarkError("RECORD_VERSION", `${location}: log.db has format ${String(format)}, this Tidemark reads ${FORMAT}`, {
+      hint: "Upgrade Tidemark on this host.",
+    });
+  }
+  const set = metaValue(database, "set");
+  if (set !== options.set) throw foreignError(location, `it is the log of the set "${String(set)}", not of "${options.set}"`);
+}
+
+function metaValue(database: Database.Database, key: string): unknown {
+  return database.prepare("SELECT value FROM meta WHERE key = ?").pluck().get(key);
+}
+
+export function storeBounds(database: Database.Database): { first: number; last: number; bytes: number } {
+  const row = database.prepare<[], { first: number | null; last: number | null }>(
+    "SELECT (SELECT min(offset) FROM record) AS first, (SELECT max(offset) FROM record) AS last",
+  ).get();
+  const pages = Number(database.pragma("page_count", { simple: true })) - Number(database.pragma("freelist_count", { simple: true }));
+  const last = row?.last ?? 0;
+  return { first: row?.first ?? last + 1, last, bytes: pages * Number(database.pragma("page_size", { simple: true })) };
+}
+
+export function storedRecord(database: Database.Database, at: number): Uint8Array | undefined {
+  const found = database.prepare<[number], Uint8Array>("SELECT data FROM record WHERE offset = ?").pluck().get(at);
+  // Trim keeps the genesis aside: it names the log for as long as there is one.
+  return found ?? (at === 1 ? (metaValue(database, "genesis") as Uint8Array | undefined) : undefined);
+}
+
+/** Removes one slice of records up to `through`; the newest record always stays. Returns how many went. */
+export function trimSlice(database: Database.Database, through: number): number {
+  return database.transaction(() => {
+    const { first, last } = storeBounds(database);
+    if (first === 1 && last > 1) {
+      database.prepare("INSERT OR IGNORE INTO meta SELECT 'genesis', data FROM record WHERE offset = 1").run();
+    }
+    const upTo = Math.min(through, last - 1, first + TRIM_SLICE - 1);
+    return database.prepare("DELETE FROM record WHERE offset <= ?").run(upTo).changes;
+  }).immediate();
+}
+
+/** Names what SQLite said. Room and reachability can come back by themselves; the rest cannot. */
+export function toStoreError(error: unknown, location: string): unknown {
+  const errno = errnoOf(error) ?? "";
+  const message = error instanceof Error ? error.message : String(error);
+  if (error instanceof TidemarkError) return error;
+  if (errno === "SQLITE_FULL" || errno === "ENOSPC" || errno === "EDQUOT") {
+    return new TidemarkError("LOG_FULL", `${location}: no room on its disk (${message})`, {
+      hint: "Free space on the file system of the log; capture goes on by itself.",
+      cause: error,
+    });
+  }
+  if (errno === "EACCES" || errno === "EPERM" || errno === "EROFS" || errno.startsWith("SQLITE_READONLY") || errno.startsWith("SQLITE_CANTOPEN")) {
+    return new TidemarkError("LOG_DENIED", `${location}: ${message}`, {
+      hint: "Give this user read and write permission on the log's directory and the files in it.",
+      cause: error,
+    });
+  }
+  if (errno.startsWith("SQLITE_CORRUPT") || errno === "SQLITE_NOTADB") {
+    return new TidemarkError("LOG_CORRUPT", `${location}: log.db is damaged (${message})`, {
+      hint: "Check the disk. Move the log aside, remove the capture agent's state directory and start capture again for a new log.",
+      cause: error,
+    });
+  }
+  return unreachableError(location, message, error);
+}

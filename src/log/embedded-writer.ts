@@ -1,0 +1,146 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { decodeRecordHeader } from "../event/codec.ts";
+import type { Offset } from "../event/positions.ts";
+import { offset } from "../event/positions.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { ByteWindow } from "./byte-window.ts";
+import { type FromWorker, fromPlain, type ToWorker, type WorkerOptions } from "./embedded-protocol.ts";
+import { embeddedLocation } from "./embedded-store.ts";
+import { abandonedError } from "./log-errors.ts";
+
+/** Bytes handed to the thread and not yet acknowledged. */
+const WINDOW_BYTES = 16 * 1024 * 1024;
+
+interface Pending {
+  readonly resolve: (head: Offset) => void;
+  readonly reject: (error: unknown) => void;
+  readonly bytes: number;
+  readonly append: boolean;
+}
+
+export interface EmbeddedWriterOptions extends WorkerOptions {
+  readonly onProblem: (error: TidemarkError) => void;
+  readonly onCommit: () => void;
+}
+
+/** The main thread's side of embedded-log-worker.ts. */
+export class EmbeddedWriter implements AsyncDisposable {
+  readonly #worker: Worker;
+  readonly #options: EmbeddedWriterOptions;
+  readonly #window = new ByteWindow(WINDOW_BYTES);
+  readonly #pending = new Map<number, Pending>();
+  #nextId = 1;
+  #closed: TidemarkError | undefined;
+
+  private constructor(worker: Worker, options: EmbeddedWriterOptions) {
+    this.#worker = worker;
+    this.#options = options;
+    worker.on("message", (message: FromWorker) => this.#receive(message));
+    worker.on("error", (error) => this.#lose(`its writer thread failed: ${error.message}`));
+    worker.on("exit", () => this.#lose("its writer thread ended"));
+  }
+
+  /** @throws AGENT_RUNNING, LOG_FOREIGN, LOG_DENIED */
+  static async open(options: EmbeddedWriterOptions): Promise<EmbeddedWriter> {
+    // From a checkout Node runs the sources, from the package the compiled files.
+    const file = import.meta.url.endsWith(".ts") ? "./embedded-log-worker.ts" : "./embedded-log-worker.js";
+    const workerData: WorkerOptions = { directory: options.directory, set: options.set };
+    const worker = new Worker(new URL(file, import.meta.url), { workerData, execArgv: [] });
+    const [message] = (await once(worker, "message")) as [FromWorker];
+    if (message.type === "opened") return new EmbeddedWriter(worker, options);
+    await worker.terminate();
+    throw message.type === "refused" ? fromPlain(message.error) : new Error(`unexpected ${message.type}`);
+  }
+
+  append(records: readonly Uint8Array[], expectedHead: Offset, signal: AbortSignal): Promise<Offset> {
+    const bytes = records.reduce((sum, record) => sum + record.length, 0);
+    const aborted = (): Error => abandonedError(this.#location);
+    return new Promise((resolve, reject) => {
+      this.#window.take(bytes, { signal, aborted }, (refused) => {
+        if (refused) reject(refused);
+        else this.#request(toMessage(records, { expectedHead, bytes }), { bytes, signal }).then(resolve, reject);
+      });
+    });
+  }
+
+  async trim(through: Offset): Promise<void> {
+    await this.#request({ type: "trim", through }, { bytes: 0 });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = abandonedError(this.#location);
+    const ended = once(this.#worker, "exit");
+    this.#worker.postMessage({ type: "close" } satisfies ToWorker);
+    await ended;
+  }
+
+  get #location(): string {
+    return embeddedLocation(this.#options.directory);
+  }
+
+  #request(message: Unnumbered, options: { bytes: number; signal?: AbortSignal }): Promise<Offset> {
+    const id = this.#nextId++;
+    const abandon = (): void => this.#worker.postMessage({ type: "abandon", id } satisfies ToWorker);
+    const settled = new Promise<Offset>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, bytes: options.bytes, append: message.type === "append" });
+      if (this.#closed) return this.#settle(id, this.#closed);
+      const transfer = message.type === "append" ? [message.bytes] : [];
+      this.#worker.postMessage({ ...message, id } satisfies ToWorker, transfer);
+      options.signal?.addEventListener("abort", abandon, { once: true });
+    });
+    return settled.finally(() => options.signal?.removeEventListener("abort", abandon));
+  }
+
+  #receive(message: FromWorker): void {
+    if (message.type === "problem") this.#options.onProblem(fromPlain(message.error));
+    if (message.type === "done") {
+      this.#options.onCommit();
+      this.#settle(message.id, offset(message.head));
+    }
+    if (message.type === "failed") this.#fail(message.id, fromPlain(message.error));
+  }
+
+  /** When one append fails all later ones fail with it. */
+  #fail(id: number, error: TidemarkError): void {
+    const failed = this.#pending.get(id);
+    if (!failed) return;
+    if (!failed.append) return this.#settle(id, error);
+    for (const [other, pending] of this.#pending) if (other >= id && pending.append) this.#settle(other, error);
+    this.#window.refuseWaiting(error);
+  }
+
+  #settle(id: number, outcome: Offset | TidemarkError): void {
+    const pending = this.#pending.get(id);
+    if (!pending) return;
+    this.#pending.delete(id);
+    this.#window.give(pending.bytes);
+    if (outcome instanceof TidemarkError) pending.reject(outcome);
+    else pending.resolve(outcome);
+  }
+
+  #lose(reason: string): void {
+    this.#closed ??= new TidemarkError("LOG_UNREACHABLE", `${this.#location}: ${reason}`, {
+      hint: "Start the agent again; it continues from what the log holds.",
+    });
+    for (const id of this.#pending.keys()) this.#settle(id, this.#closed);
+    this.#window.refuseWaiting(this.#closed);
+  }
+}
+
+/** One buffer for all records: it is handed over, not copied again, and the caller keeps its own. */
+function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offset; bytes: number }): Unnumbered {
+  const bytes = new ArrayBuffer(options.bytes);
+  const all = new Uint8Array(bytes);
+  let end = 0;
+  const ends = records.map((record) => {
+    all.set(record, end);
+    return (end += record.length);
+  });
+  const headers = records.map(decodeRecordHeader);
+  const times = headers.map((header) => header.timeMs);
+  return { type: "append", expectedHead: options.expectedHead, bytes, ends, times, epochs: headers.map((header) => header.epoch) };
+}
+
+type Unnumbered = ToWorker extends infer M ? (M extends { type: "append" | "trim" } ? Omit<M, "id"> : never) : never;

@@ -1,0 +1,115 @@
+import type { NatsLogConfig } from "../config/config.ts";
+import { decodeRecordHeader } from "../event/codec.ts";
+import type { Offset } from "../event/positions.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
+import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } from "./change-log.ts";
+import { JetStreamAppender } from "./jetstream-append.ts";
+import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
+import { readStream } from "./jetstream-read.ts";
+import { boundsOf, keepGenesis, keptGenesis, lookAgain, messageAt, openStream, type OpenStream, streamInfo, streamName } from "./jetstream-stream.ts";
+import { readOnlyError, recreatedError } from "./log-errors.ts";
+import { lastOffsetWhere } from "./search-offset.ts";
+import { BEFORE_FIRST } from "../event/positions.ts";
+
+export interface JetStreamLogOptions {
+  readonly config: NatsLogConfig;
+  readonly set: string;
+  /** write: creates the stream when it is missing. read: never creates anything. */
+  readonly mode: "write" | "read";
+  /** Called while appends wait: connection lost, stream full, server not answering. */
+  readonly onProblem?: (error: TidemarkError) => void;
+  /** How long the server may be silent about what was sent before we look for ourselves. */
+  readonly ackTimeoutMs?: number;
+  /** How often the server says that a waiting read is alive; two missed ones mean that it is not. */
+  readonly idleHeartbeatMs?: number;
+}
+
+/**
+ * The log as a NATS JetStream stream `TIDEMARK_<set>`.
+ *
+ * @throws LOG_UNREACHABLE (no server; mode read: no stream yet), LOG_DENIED, LOG_FOREIGN
+ */
+export async function openJetStreamLog(options: JetStreamLogOptions): Promise<ChangeLog> {
+  const location = `nats://${options.config.servers.join(",")} stream ${streamName(options.set)}`;
+  const connection = await JetStreamConnection.open(options.config, location);
+  try {
+    return new JetStreamLog(await openStream(connection, options), options);
+  } catch (error) {
+    await connection[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+class JetStreamLog implements ChangeLog {
+  readonly location: string;
+  readonly #stream: OpenStream;
+  readonly #options: JetStreamLogOptions;
+  readonly #appender: JetStreamAppender | undefined;
+
+  constructor(stream: OpenStream, options: JetStreamLogOptions) {
+    this.location = stream.location;
+    this.#stream = stream;
+    this.#options = options;
+    this.#appender = options.mode === "write" ? new JetStreamAppender(stream, options) : undefined;
+  }
+
+  async bounds(): Promise<LogBounds> {
+    return boundsOf(await lookAgain(this.#stream, BEFORE_FIRST));
+  }
+
+  async get(at: Offset): Promise<Uint8Array | undefined> {
+    const found = await messageAt(this.#stream.connection, this.#stream.name, at);
+    if (found || at !== 1) return found;
+    const info = await streamInfo(this.#stream.connection, this.#stream.name);
+    return info && keptGenesis(info.config);
+  }
+
+  async append(records: readonly Uint8Array[], expectedHead: Offset, signal: AbortSignal): Promise<Offset> {
+    if (!this.#appender) throw readOnlyError(this.location);
+    return this.#appender.append(records, expectedHead, signal);
+  }
+
+  read(after: Offset, options: ReadOptions): AsyncIterable<readonly StoredRecord[]> {
+    return readStream(this.#stream, after, { ...options, idleHeartbeatMs: this.#options.idleHeartbeatMs });
+  }
+
+  async locate(timeMs: number): Promise<Offset> {
+    return lastOffsetWhere(await this.bounds(), async (at) => {
+      const data = await messageAt(this.#stream.connection, this.#stream.name, at);
+      // A record trimmed meanwhile is older than all that are left.
+      return data === undefined || decodeRecordHeader(data).timeMs <= timeMs;
+    });
+  }
+
+  async trim(through: Offset): Promise<void> {
+    const info = await lookAgain(this.#stream, BEFORE_FIRST);
+    const { first, last } = boundsOf(info);
+    const keepFrom = Math.min(through + 1, last);
+    if (keepFrom <= first) return;
+    await keepGenesis(this.#stream, info);
+    try {
+      await this.#stream.connection.manager.streams.purge(this.#stream.name, { seq: keepFrom });
+    } catch (error) {
+      throw toLogError(error, this.location);
+    }
+  }
+
+  async durability(): Promise<LogDurability> {
+    const info = await streamInfo(this.#stream.connection, this.#stream.name);
+    if (!info) throw recreatedError(this.location, "the stream was deleted while it was in use");
+    const replicas = info.config.num_replicas;
+    if (replicas >= 3) {
+      const text = `${replicas} replicas: an acknowledged record is on a majority of them and survives the loss of one machine; a power cut of all at once may lose what was not yet synced (sync_interval, by default 2 minutes)`;
+      return { survivesPowerLoss: true, text };
+    }
+    const text =
+      `${replicas} replica${replicas === 1 ? "" : "s"}: an acknowledgement is not an fsync; a power cut of the server may lose what was ` +
+      "acknowledged since its last sync (sync_interval, by default 2 minutes). Use `nats.replicas: 3`, or `sync_interval: always` on the server";
+    return { survivesPowerLoss: false, text };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#appender?.[Symbol.dispose]();
+    await this.#stream.connection[Symbol.asyncDispose]();
+  }
+}

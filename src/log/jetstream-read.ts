@@ -1,0 +1,201 @@
+import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream";
+import { createInbox, type Msg, type Subscription } from "@nats-io/transport-node";
+import { type Offset, offset } from "../event/positions.ts";
+import { sleep } from "../runtime/clock.ts";
+import { hasCode } from "../runtime/errors.ts";
+import { Waker } from "../runtime/waker.ts";
+import type { ReadOptions, StoredRecord } from "./change-log.ts";
+import { toLogError } from "./jetstream-connection.ts";
+import { boundsOf, lookAgain, type OpenStream } from "./jetstream-stream.ts";
+import { gapError, purgedError, unreachableError } from "./log-errors.ts";
+
+/** By bytes, not by count: the server cuts off a consumer that has much more than this under way. */
+const PULL_BYTES = 16 * 1024 * 1024;
+const PULL_MESSAGES = 65_536;
+const PULL_EXPIRES_MS = 60_000;
+const IDLE_HEARTBEAT_MS = 5_000;
+/** The server forgets a consumer that nobody asked for this long. */
+const INACTIVE_MS = 120_000;
+const FIRST_DELAY_MS = 50;
+const MAX_DELAY_MS = 5_000;
+const NANOS = 1_000_000;
+
+export interface ReadStreamOptions extends ReadOptions {
+  readonly idleHeartbeatMs?: number | undefined;
+}
+
+/**
+ * Reads with an ephemeral pull consumer. Whatever goes wrong with the consumer, the connection or the server, the answer
+ * is the same: look at the stream (is it still the same, does it still hold what comes next?) and begin a new consumer
+ * right after the last record that was yielded.
+ */
+export async function* readStream(stream: OpenStream, after: Offset, options: ReadStreamOptions): AsyncGenerator<readonly StoredRecord[]> {
+  const { signal, follow } = options;
+  const progress = { position: after, through: follow ? Number.MAX_SAFE_INTEGER : undefined };
+  let delayMs = FIRST_DELAY_MS;
+  while (!signal.aborted && progress.position < (progress.through ?? Infinity)) {
+    try {
+      await using pull = await PullConsumer.begin(stream, progress.position, options);
+      progress.through ??= pull.last;
+      for (let batch = await pull.next(progress); batch; batch = await pull.next(progress)) {
+        delayMs = FIRST_DELAY_MS;
+        yield batch;
+      }
+    } catch (thrown) {
+      const error = toLogError(thrown, stream.location);
+      if (signal.aborted) return;
+      if (!follow || !hasCode(error, "LOG_UNREACHABLE") || stream.connection.failure) throw error;
+      await sleep(delayMs, signal);
+      delayMs = Math.min(delayMs * 2, MAX_DELAY_MS);
+      await stream.connection.settled(signal);
+    }
+  }
+}
+
+interface Progress {
+  /** Of the last record handed out. */
+  position: Offset;
+  /** Where to end. */
+  through: number | undefined;
+}
+
+/** One ephemeral consumer and the pull that is open on it. Throws when it is of no use any more. */
+class PullConsumer implements AsyncDisposable {
+  /** Head of the stream when the consumer began. */
+  readonly last: Offset;
+  readonly #stream: OpenStream;
+  readonly #name: string;
+  readonly #options: ReadStreamOptions;
+  readonly #waker = new Waker();
+  readonly #inbox = createInbox();
+  readonly #messages: Subscription;
+  readonly #listening: Disposable;
+  #arrived: StoredRecord[] = [];
+  #pulling = false;
+  #lost: string | undefined;
+
+  private constructor(stream: OpenStream, options: ReadStreamOptions, consumer: { name: string; last: Offset }) {
+    this.#stream = stream;
+    this.#options = options;
+    this.#name = consumer.name;
+    this.last = consumer.last;
+    const { connection } = stream;
+    this.#messages = connection.nats.subscribe(this.#inbox, { callback: (error, message) => this.#receive(error, message) });
+    this.#listening = connection.onChange(() => {
+      if (!connection.up) this.#lose("the connection is lost");
+      if (connection.denial(this.#pullSubject)) this.#lose("reading is not permitted");
+    });
+    options.signal.addEventListener("abort", this.#wake);
+  }
+
+  static async begin(stream: OpenStream, after: Offset, options: ReadStreamOptions): Promise<PullConsumer> {
+    const { first, last } = boundsOf(await lookAgain(stream, after));
+    if (first > last && last > after) throw purgedError(stream.location, after + 1, last);
+    if (first > after + 1) throw gapError(stream.location, after + 1, first);
+    const info = await stream.connection.manager.consumers.add(stream.name, {
+      ack_policy: AckPolicy.None,
+      deliver_policy: DeliverPolicy.StartSequence,
+      opt_start_seq: after + 1,
+      inactive_threshold: INACTIVE_MS * NANOS,
+      mem_storage: true,
+    });
+    return new PullConsumer(stream, options, { name: info.name, last });
+  }
+
+  /** The records that are there, waiting for at least one; undefined when the end is reached or the signal aborted. */
+  async next(progress: Progress): Promise<readonly StoredRecord[] | undefined> {
+    const through = progress.through ?? Infinity;
+    while (!this.#options.signal.aborted && progress.position < through) {
+      const arrived = this.#arrived;
+      if (arrived.length > 0) {
+        this.#arrived = [];
+        return this.#checked(arrived, progress);
+      }
+      const denial = this.#stream.connection.denial(this.#pullSubject);
+      if (denial) throw denial;
+      if (this.#lost) throw unreachableError(this.#stream.location, this.#lost);
+      if (!this.#pulling) this.#pull();
+      const woken = await this.#waker.wait(this.#heartbeatMs * 2.5);
+      if (!woken) this.#lose("the server went silent");
+    }
+    return undefined;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#options.signal.removeEventListener("abort", this.#wake);
+    this.#listening[Symbol.dispose]();
+    if (!this.#messages.isClosed()) this.#messages.unsubscribe();
+    const { connection, name } = this.#stream;
+    // When it cannot be deleted the server does it by itself after INACTIVE_MS.
+    if (connection.up) await connection.manager.consumers.delete(name, this.#name).catch(() => false);
+  }
+
+  readonly #wake = (): void => this.#waker.wake();
+
+  get #heartbeatMs(): number {
+    return this.#options.idleHeartbeatMs ?? IDLE_HEARTBEAT_MS;
+  }
+
+  get #pullSubject(): string {
+    return `$JS.API.CONSUMER.MSG.NEXT.${this.#stream.name}.${this.#name}`;
+  }
+
+  #pull(): void {
+    this.#pulling = true;
+    const request = {
+      batch: PULL_MESSAGES,
+      max_bytes: PULL_BYTES,
+      expires: PULL_EXPIRES_MS * NANOS,
+      idle_heartbeat: this.#heartbeatMs * NANOS,
+    };
+    this.#stream.connection.nats.publish(this.#pullSubject, JSON.stringify(request), { reply: this.#inbox });
+  }
+
+  #checked(arrived: readonly StoredRecord[], progress: Progress): readonly StoredRecord[] {
+    const through = progress.through ?? Infinity;
+    const batch: StoredRecord[] = [];
+    for (const record of arrived) {
+      if (progress.position >= through) break;
+      const expected = offset(progress.position + 1);
+      if (record.offset !== expected) throw gapError(this.#stream.location, expected, record.offset);
+      progress.position = expected;
+      batch.push(record);
+    }
+    return batch;
+  }
+
+  #receive(error: Error | null, message: Msg): void {
+    if (error) return this.#lose(error.message);
+    const status = message.headers?.code ?? 0;
+    if (status === 0 || message.reply?.startsWith("$JS.ACK.")) this.#receiveRecord(message);
+    else if (status !== STATUS.heartbeat) this.#endPull(status, message.headers?.description ?? "");
+    this.#waker.wake();
+  }
+
+  #receiveRecord(message: Msg): void {
+    const at = streamSequence(message.reply ?? "");
+    if (at === undefined) return this.#lose(`a message without stream sequence (${message.reply})`);
+    this.#arrived.push({ offset: offset(at), data: message.data });
+  }
+
+  #endPull(status: number, description: string): void {
+    this.#pulling = false;
+    const isUsual = status === STATUS.expired || (status === STATUS.limit && /exceeds maxbytes|batch completed/i.test(description));
+    if (!isUsual) this.#lose(`the server ended the read: ${status} ${description}`);
+  }
+
+  #lose(reason: string): void {
+    this.#lost ??= reason;
+    this.#waker.wake();
+  }
+}
+
+/** Status codes of pull requests, ADR-13 of NATS. */
+const STATUS = { heartbeat: 100, expired: 408, limit: 409 };
+
+/** From the reply subject: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.…`, from 2.11 on perhaps with domain and account before. */
+function streamSequence(reply: string): number | undefined {
+  const tokens = reply.split(".");
+  const sequence = Number(tokens.length >= 11 ? tokens[7] : tokens[5]);
+  return Number.isSafeInteger(sequence) && sequence > 0 ? sequence : undefined;
+}

@@ -1,0 +1,199 @@
+import { DiscardPolicy, JetStreamApiError, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from "@nats-io/jetstream";
+import type { NatsLogConfig } from "../config/config.ts";
+import { decodeRecord, decodeRecordHeader } from "../event/codec.ts";
+import { type Offset, offset } from "../event/positions.ts";
+import { sleep } from "../runtime/clock.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { LogBounds } from "./change-log.ts";
+import { type JetStreamConnection, toLogError } from "./jetstream-connection.ts";
+import { foreignError, recreatedError, regressedError } from "./log-errors.ts";
+
+/** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
+const DUPLICATE_WINDOW_MS = 120_000;
+const SECOND_LOOK_MS = 1_500;
+/** JetStream API error codes. */
+const STREAM_NOT_FOUND = 10059;
+/** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
+const GENESIS_MARK = "genesis:";
+
+export const streamName = (set: string): string => `TIDEMARK_${set}`;
+export const streamSubject = (set: string): string => `tidemark.${set}`;
+
+/** The stream that was found at opening. */
+export interface OpenStream {
+  readonly connection: JetStreamConnection;
+  readonly location: string;
+  readonly name: string;
+  readonly subject: string;
+  /** Creation time as the server tells it: another one is another stream. */
+  readonly created: string;
+}
+
+/** Finds the stream, or creates it in mode write. @throws LOG_FOREIGN, LOG_DENIED, LOG_UNREACHABLE */
+export async function openStream(
+  connection: JetStreamConnection,
+  options: { config: NatsLogConfig; set: string; mode: "write" | "read" },
+): Promise<OpenStream> {
+  const { location } = connection;
+  const name = streamName(options.set);
+  const subject = streamSubject(options.set);
+  const found = (await streamInfo(connection, name)) ?? (await createStream(connection, options));
+  assertOurShape(location, found.config, subject);
+  await assertOurRecords(connection, { info: found, set: options.set });
+  if (options.mode === "write") await applyLimits(connection, { info: found, config: options.config });
+  return { connection, location, name, subject, created: found.created };
+}
+
+/** undefined when there is no such stream. */
+export async function streamInfo(connection: JetStreamConnection, name: string): Promise<StreamInfo | undefined> {
+  try {
+    return await connection.manager.streams.info(name);
+  } catch (error) {
+    if (isStreamNotFound(error)) return undefined;
+    throw toLogError(error, connection.location);
+  }
+}
+
+export async function messageAt(connection: JetStreamConnection, name: string, at: Offset): Promise<Uint8Array | undefined> {
+  try {
+    const found = await connection.manager.streams.getMessage(name, { seq: at });
+    return found?.data;
+  } catch (error) {
+    if (isStreamNotFound(error)) return undefined;
+    throw toLogError(error, connection.location);
+  }
+}
+
+function isStreamNotFound(error: unknown): boolean {
+  return error instanceof JetStreamApiError && error.code === STREAM_NOT_FOUND;
+}
+
+export function boundsOf(info: StreamInfo): LogBounds {
+  const { messages, first_seq, last_seq, bytes } = info.state;
+  return { first: offset(messages > 0 ? first_seq : last_seq + 1), last: offset(last_seq), bytes };
+}
+
+/** Looks at the stream again: is it still the one that was opened, and does it still hold `known`? */
+export async function lookAgain(stream: OpenStream, known: Offset): Promise<StreamInfo> {
+  const info = (await streamInfo(stream.connection, stream.name)) ?? (await lookLater(stream));
+  if (!info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
+  if (info.created !== stream.created) throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+  if (info.state.last_seq < known) throw regressedError(stream.location, known, info.state.last_seq);
+  return info;
+}
+
+/** A cluster that is just electing may say once that there is no such stream. */
+async function lookLater(stream: OpenStream): Promise<StreamInfo | undefined> {
+  await sleep(SECOND_LOOK_MS);
+  return streamInfo(stream.connection, stream.name);
+}
+
+async function createStream(
+  connection: JetStreamConnection,
+  options: { config: NatsLogConfig; set: string; mode: "write" | "read" },
+): Promise<StreamInfo> {
+  const name = streamName(options.set);
+  if (options.mode === "read") {
+    throw new TidemarkError("LOG_UNREACHABLE", `${connection.location}: there is no such stream yet`, {
+      hint: "Start `tidemark capture` with this log first, or check the set's name.",
+    });
+  }
+  try {
+    return await connection.manager.streams.add(newStreamConfig(options.config, { name, subject: streamSubject(options.set) }));
+  } catch (error) {
+    // Another writer may have made it in this very moment; who of the two may write is decided by the first append.
+    const made = await streamInfo(connection, name);
+    if (made) return made;
+    throw createError(error, connection.location);
+  }
+}
+
+function newStreamConfig(config: NatsLogConfig, stream: { name: string; subject: string }): Partial<StreamConfig> & { name: string } {
+  return {
+    name: stream.name,
+    description: "Tidemark log: written and trimmed by Tidemark only",
+    subjects: [stream.subject],
+    retention: RetentionPolicy.Limits,
+    storage: StorageType.File,
+    discard: DiscardPolicy.New,
+    num_replicas: config.replicas,
+    max_bytes: config.maxBytes ?? -1,
+    max_msgs: -1,
+    max_age: 0,
+    deny_delete: true,
+    duplicate_window: DUPLICATE_WINDOW_MS * 1_000_000,
+  };
+}
+
+function createError(error: unknown, location: string): TidemarkError {
+  if (!(error instanceof JetStreamApiError)) return toLogError(error, location);
+  const message = `${location}: the server does not create the stream: ${error.message}`;
+  if (/overlap/.test(error.message)) return foreignError(location, `another stream has its subject (${error.message})`);
+  return new TidemarkError("LOG_DENIED", message, {
+    hint: "Check `nats.replicas` and `nats.maxBytes` against the servers that there are and the account's JetStream limits.",
+    cause: error,
+  });
+}
+
+/** A stream that drops records by itself, or takes other subjects, is not one of ours. */
+function assertOurShape(location: string, config: StreamConfig, subject: string): void {
+  const differences = [
+    config.subjects?.length === 1 && config.subjects[0] === subject ? undefined : `its subjects are ${String(config.subjects)}`,
+    config.retention === RetentionPolicy.Limits ? undefined : `its retention is ${config.retention}`,
+    config.discard === DiscardPolicy.New ? undefined : `it discards ${config.discard} messages when full`,
+    (config.max_age ?? 0) === 0 ? undefined : "it drops messages by age",
+    (config.max_msgs ?? -1) <= 0 ? undefined : "it is limited by the number of messages",
+    (config.max_msgs_per_subject ?? -1) <= 0 ? undefined : "it is limited by messages of a subject",
+    config.storage === StorageType.File ? undefined : "it is kept in memory",
+  ].filter((difference) => difference !== undefined);
+  if (differences.length > 0) throw foreignError(location, `this is not a stream of Tidemark's: ${differences.join(", ")}`);
+}
+
+async function assertOurRecords(connection: JetStreamConnection, options: { info: StreamInfo; set: string }): Promise<void> {
+  const bounds = boundsOf(options.info);
+  const { location } = connection;
+  if (bounds.first > bounds.last) return;
+  for (const at of new Set([bounds.first, bounds.last])) {
+    const data = await messageAt(connection, options.info.config.name, at);
+    if (data && offsetIn(data) !== at) throw foreignError(location, `message ${at} of the stream is not a record of Tidemark's`);
+  }
+  const genesis = (await messageAt(connection, options.info.config.name, offset(1))) ?? keptGenesis(options.info.config);
+  const body = genesis && decodeRecord(genesis).body;
+  if (body?.kind === "genesis" && body.set !== options.set) throw foreignError(location, `it is the log of the set "${body.set}"`);
+}
+
+function offsetIn(data: Uint8Array): number | undefined {
+  try {
+    return decodeRecordHeader(data).offset;
+  } catch (error) {
+    // A newer version of ours is not foreign; whoever decodes it says "upgrade".
+    if (error instanceof TidemarkError && error.code === "RECORD_VERSION") throw error;
+    return undefined;
+  }
+}
+
+/** The limits are the user's to change; the stream follows the configuration. */
+async function applyLimits(connection: JetStreamConnection, options: { info: StreamInfo; config: NatsLogConfig }): Promise<void> {
+  const { config: current } = options.info;
+  const wanted = { num_replicas: options.config.replicas, max_bytes: options.config.maxBytes ?? -1 };
+  if (wanted.num_replicas === current.num_replicas && wanted.max_bytes === current.max_bytes) return;
+  try {
+    await connection.manager.streams.update(current.name, wanted);
+  } catch (error) {
+    throw createError(error, connection.location);
+  }
+}
+
+export function keptGenesis(config: StreamConfig): Uint8Array | undefined {
+  const at = config.description?.indexOf(GENESIS_MARK) ?? -1;
+  return at < 0 ? undefined : Buffer.from(config.description?.slice(at + GENESIS_MARK.length) ?? "", "base64");
+}
+
+/** Before the first purge: afterwards nothing else tells which log this is. */
+export async function keepGenesis(stream: OpenStream, info: StreamInfo): Promise<void> {
+  if (keptGenesis(info.config)) return;
+  const genesis = await messageAt(stream.connection, stream.name, offset(1));
+  if (!genesis) return;
+  const description = `${info.config.description ?? ""} ${GENESIS_MARK}${Buffer.from(genesis).toString("base64")}`;
+  await stream.connection.manager.streams.update(stream.name, { description });
+}

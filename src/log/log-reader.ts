@@ -1,0 +1,154 @@
+import { decodeRecord, decodeRecordHeader, NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
+import type { EpochStart, EventBody, LogEvent } from "../event/kinds.ts";
+import { BEFORE_FIRST, type Epoch, type Offset, offset } from "../event/positions.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-log.ts";
+import { foreignError, gapError, recreatedError } from "./log-errors.ts";
+import { lastOffsetWhere } from "./search-offset.ts";
+
+export interface ReadEventsOptions extends ReadOptions {
+  readonly after: Offset;
+  /** SHA-256 of the record at `after`, when known: proves that the log is the one that was read before. */
+  readonly previousHash?: Uint8Array;
+  /** Ends after this offset. */
+  readonly through?: Offset;
+}
+
+/**
+ * Events after `after`, decoded, in batches as the log hands them out; none is empty. Offsets are checked to be
+ * contiguous and every record to name the hash of the one before it.
+ *
+ * @throws what ChangeLog.read throws, LOG_CORRUPT, LOG_RECREATED, RECORD_INVALID, RECORD_VERSION
+ */
+export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): AsyncGenerator<readonly LogEvent[]> {
+  const through = options.through ?? Number.MAX_SAFE_INTEGER;
+  const chain = new HashChain(log, options);
+  if (through <= options.after) return;
+  for await (const stored of log.read(options.after, options)) {
+    const events: LogEvent[] = [];
+    for (const record of stored) {
+      if (record.offset <= through) events.push(await chain.next(record));
+    }
+    if (events.length > 0) yield events;
+    if (chain.position >= through) return;
+  }
+}
+
+/** Follows the chain of record hashes. */
+class HashChain {
+  readonly #log: ChangeLog;
+  readonly #firstOffset: number;
+  position: Offset;
+  #hash: Uint8Array | undefined;
+
+  constructor(log: ChangeLog, options: ReadEventsOptions) {
+    this.#log = log;
+    this.position = options.after;
+    this.#firstOffset = options.after + 1;
+    this.#hash = options.after === BEFORE_FIRST ? NO_PREVIOUS_HASH : options.previousHash;
+  }
+
+  async next(record: StoredRecord): Promise<LogEvent> {
+    const expected = offset(this.position + 1);
+    if (record.offset !== expected) throw gapError(this.#log.location, expected, record.offset);
+    const header = decodeRecordHeader(record.data);
+    if (header.offset !== expected) throw this.#corrupt(expected, `the record there says that it is offset ${header.offset}`);
+    if (this.#hash && !equalBytes(header.previousHash, this.#hash)) throw await this.#broken(expected);
+    const event = decodeRecord(record.data);
+    this.#hash = recordHash(record.data);
+    this.position = expected;
+    return event;
+  }
+
+  /** The record before is not the one that was read: either it was damaged, or this is another log by now. */
+  async #broken(at: Offset): Promise<TidemarkError> {
+    const before = at === 1 ? undefined : await this.#log.get(offset(at - 1));
+    const replaced = at === this.#firstOffset || (before && this.#hash && !equalBytes(recordHash(before), this.#hash));
+    if (replaced) return recreatedError(this.#log.location, `offset ${at} does not follow the record that was read at ${at - 1}`);
+    return this.#corrupt(at, `it does not follow the record at ${at - 1}: one of the two is damaged`);
+  }
+
+  #corrupt(at: Offset, evidence: string): TidemarkError {
+    return new TidemarkError("LOG_CORRUPT", `${this.#log.location}: offset ${at}: ${evidence}`, {
+      hint: "Check the disk of the log. Start a new log (move this one aside, remove the capture agent's state) and reseed the standbys.",
+    });
+  }
+}
+
+export interface LogIdentity {
+  readonly logId: string;
+  readonly set: string;
+  readonly checksumSeed: bigint;
+  /** Of the newest record. */
+  readonly epoch: Epoch;
+  /** UUID of the writer of that epoch; empty when its first record was trimmed. */
+  readonly writer: string;
+}
+
+/** @throws LOG_EMPTY when nothing was captured yet, LOG_FOREIGN */
+export async function readLogIdentity(log: ChangeLog, signal: AbortSignal): Promise<LogIdentity> {
+  signal.throwIfAborted();
+  const bounds = await log.bounds();
+  if (bounds.last === 0) {
+    throw new TidemarkError("LOG_EMPTY", `${log.location}: nothing was captured yet`, {
+      hint: "Start `tidemark capture` (or `run`) for this set first.",
+    });
+  }
+  const { logId, set, checksumSeed } = await readGenesis(log);
+  const { epoch, start } = await currentEpoch(log, bounds);
+  return { logId, set, checksumSeed, epoch, writer: start?.writer ?? "" };
+}
+
+export async function readGenesis(log: ChangeLog): Promise<Extract<EventBody, { kind: "genesis" }>> {
+  const data = await log.get(offset(1));
+  if (!data) {
+    throw new TidemarkError("LOG_GAP", `${log.location}: its first record, which names the log, was removed`, {
+      hint: "Somebody purged the log by hand. Move it aside, remove the capture agent's state, start capture again, and reseed the standbys.",
+    });
+  }
+  const { body } = decodeRecord(data);
+  if (body.kind !== "genesis") throw foreignError(log.location, `its first record is of kind ${body.kind}, not genesis`);
+  return body;
+}
+
+export interface CurrentEpoch {
+  readonly epoch: Epoch;
+  /** The record that started it; undefined when it was trimmed, or its writer died before writing it. */
+  readonly start: EpochStart | undefined;
+}
+
+/** Epochs never fall along the log, so the record that started the newest one is found by bisection. */
+export async function currentEpoch(log: ChangeLog, bounds: LogBounds): Promise<CurrentEpoch> {
+  const newest = await headerAt(log, bounds.last);
+  const before = await lastOffsetWhere(bounds, async (at) => (await headerAt(log, at)).epoch < newest.epoch);
+  for (const at of [before + 1, before + 2]) {
+    const data = at <= bounds.last ? await log.get(offset(at)) : undefined;
+    const body = data && decodeRecord(data).body;
+    if (body?.kind === "epoch") return { epoch: newest.epoch, start: body };
+    if (body?.kind !== "genesis") break;
+  }
+  return { epoch: newest.epoch, start: undefined };
+}
+
+export async function headerAt(log: ChangeLog, at: Offset): Promise<ReturnType<typeof decodeRecordHeader>> {
+  return decodeRecordHeader(await recordAt(log, at));
+}
+
+/** SHA-256 of the record at `at`; of nothing (zeros) for offset 0. @throws OFFSET_NOT_FOUND */
+export async function hashAt(log: ChangeLog, at: Offset, signal: AbortSignal): Promise<Uint8Array> {
+  signal.throwIfAborted();
+  return at === BEFORE_FIRST ? NO_PREVIOUS_HASH : recordHash(await recordAt(log, at));
+}
+
+export async function recordAt(log: ChangeLog, at: Offset): Promise<Uint8Array> {
+  const data = await log.get(at);
+  if (data) return data;
+  const { first, last } = await log.bounds();
+  throw new TidemarkError("OFFSET_NOT_FOUND", `${log.location}: offset ${at} is not there; it holds ${first} to ${last}`, {
+    hint: "`tidemark log` lists what the log holds.",
+  });
+}
+
+export function equalBytes(one: Uint8Array, other: Uint8Array): boolean {
+  return Buffer.compare(one, other) === 0;
+}

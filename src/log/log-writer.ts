@@ -1,0 +1,194 @@
+import { randomBytes, randomUUID } from "node:crypto";
+import { encodeRecord, NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
+import type { EventBody } from "../event/kinds.ts";
+import { BEFORE_FIRST, type Epoch, epoch, type Offset, offset } from "../event/positions.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { invariant } from "../runtime/invariant.ts";
+import type { ChangeLog } from "./change-log.ts";
+import { type KnownHead, resumeLog, type WriterIdentity } from "./resume-log.ts";
+
+export type { KnownHead, WriterIdentity } from "./resume-log.ts";
+
+/** Unacknowledged bytes at which `room` starts to wait. */
+const MAX_PENDING_BYTES = 16 * 1024 * 1024;
+
+export interface LogWriterOptions {
+  readonly log: ChangeLog;
+  readonly set: string;
+  readonly identity: WriterIdentity;
+  readonly known: KnownHead | undefined;
+  readonly clock: Clock;
+  /** Ends waiting for a log that is away; what was not acknowledged by then is rejected. */
+  readonly signal: AbortSignal;
+  /** A record of another writer younger than this means that it lives. */
+  readonly foreignWriterGraceMs: number;
+  readonly takeover: boolean;
+  /** Shown to people in the genesis record: `tidemark x.y.z`. */
+  readonly createdBy?: string;
+  readonly maxPendingBytes?: number;
+}
+
+/** Where a chain of records stands: everything the next record depends on. */
+export interface ChainPosition {
+  readonly offset: Offset;
+  readonly timeMs: number;
+  readonly hash: Uint8Array;
+}
+
+interface OpenLog {
+  readonly logId: string;
+  readonly checksumSeed: bigint;
+  readonly epoch: Epoch;
+  readonly at: ChainPosition;
+}
+
+/**
+ * The one writer of a log: gives records their offset, time, epoch and hash, sends them without waiting for one another,
+ * and knows what was acknowledged.
+ */
+export class LogWriter {
+  readonly logId: string;
+  readonly checksumSeed: bigint;
+  readonly epoch: Epoch;
+  readonly #options: LogWriterOptions;
+  #predicted: ChainPosition;
+  #acknowledged: ChainPosition;
+  #pendingBytes = 0;
+  #failure: Error | undefined;
+  #last: Promise<unknown> = Promise.resolve();
+  #waiting: (() => void)[] = [];
+
+  private constructor(options: LogWriterOptions, open: OpenLog) {
+    this.#options = options;
+    this.logId = open.logId;
+    this.checksumSeed = open.checksumSeed;
+    this.epoch = open.epoch;
+    this.#predicted = open.at;
+    this.#acknowledged = open.at;
+  }
+
+  /**
+   * A new log gets a genesis record; in one that exists this writer goes on in its own epoch or starts the next.
+   *
+   * @throws LOG_FOREIGN (another set), LOG_RECREATED, LOG_REGRESSED (not the log that `known` remembers),
+   *   LOG_FOREIGN_WRITER (another writer's newest record is younger than the grace time), FENCED
+   */
+  static async open(options: LogWriterOptions): Promise<LogWriter> {
+    const bounds = await options.log.bounds();
+    return bounds.last === 0 && !options.known ? LogWriter.#begin(options) : LogWriter.#resume(options);
+  }
+
+  static async #begin(options: LogWriterOptions): Promise<LogWriter> {
+    const { set, createdBy = "tidemark", identity } = options;
+    const logId = randomUUID();
+    const checksumSeed = randomBytes(8).readBigUInt64LE();
+    const at: ChainPosition = { offset: BEFORE_FIRST, timeMs: 0, hash: NO_PREVIOUS_HASH };
+    const writer = new LogWriter(options, { logId, checksumSeed, epoch: epoch(1), at });
+    await writer.append([
+      { kind: "genesis", set, logId, checksumSeed, createdBy },
+      { kind: "epoch", epoch: epoch(1), ...identity, reason: "start" },
+    ]).acknowledged;
+    return writer;
+  }
+
+  static async #resume(options: LogWriterOptions): Promise<LogWriter> {
+    const found = await resumeLog(options);
+    const { logId, checksumSeed, head } = found;
+    if (found.owner === "us") return new LogWriter(options, { logId, checksumSeed, epoch: found.epoch, at: head });
+    const next = epoch(found.epoch + 1);
+    const writer = new LogWriter(options, { logId, checksumSeed, epoch: next, at: head });
+    const reason = options.takeover ? "takeover" : "start";
+    await writer.append([{ kind: "epoch", epoch: next, ...options.identity, reason }]).acknowledged;
+    return writer;
+  }
+
+  /** Predicted head: appended, perhaps not yet acknowledged. */
+  get head(): Offset {
+    return this.#predicted.offset;
+  }
+
+  get acknowledged(): ChainPosition {
+    return this.#acknowledged;
+  }
+
+  get pendingBytes(): number {
+    return this.#pendingBytes;
+  }
+
+  /**
+   * Encodes and sends; offsets are known at once. The log keeps the order, so nobody need wait for the acknowledgement.
+   * After the first failure every later append rejects with the same error. When a body cannot be encoded this throws
+   * (RECORD_TOO_LARGE) and nothing happened.
+   */
+  append(bodies: readonly EventBody[]): { readonly offsets: readonly Offset[]; readonly acknowledged: Promise<Offset> } {
+    invariant(bodies.length > 0, "append of nothing");
+    const before = this.#predicted;
+    const { records, positions, bytes } = this.#encode(bodies);
+    const end = positions.at(-1) ?? before;
+    this.#predicted = end;
+    this.#pendingBytes += bytes;
+    const acknowledged = this.#send(records, before.offset).then(
+      () => this.#settle(end, bytes),
+      (error: unknown) => this.#fail(error, bytes),
+    );
+    // A caller that only uses flush() need not handle every acknowledgement.
+    acknowledged.catch(() => {});
+    this.#last = acknowledged;
+    return { offsets: positions.map((position) => position.offset), acknowledged };
+  }
+
+  /** Resolves when fewer than `maxPendingBytes` are unacknowledged; rejects when the writer has failed. */
+  async room(): Promise<void> {
+    const limit = this.#options.maxPendingBytes ?? MAX_PENDING_BYTES;
+    while (!this.#failure && this.#pendingBytes >= limit) {
+      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+    }
+    if (this.#failure) throw this.#failure;
+  }
+
+  /** Resolves with the acknowledged head when everything appended so far is in the log. */
+  async flush(): Promise<Offset> {
+    await this.#last;
+    if (this.#failure) throw this.#failure;
+    return this.#acknowledged.offset;
+  }
+
+  #encode(bodies: readonly EventBody[]): { records: Uint8Array[]; positions: ChainPosition[]; bytes: number } {
+    const records: Uint8Array[] = [];
+    const positions: ChainPosition[] = [];
+    let at = this.#predicted;
+    for (const body of bodies) {
+      // Restores to a time bisect the log: time must not run backwards even when the clock does.
+      const timeMs = Math.max(at.timeMs, Math.floor(this.#options.clock.now()));
+      const next = offset(at.offset + 1);
+      const data = encodeRecord({ offset: next, epoch: this.epoch, timeMs, previousHash: at.hash, body });
+      at = { offset: next, timeMs, hash: recordHash(data) };
+      records.push(data);
+      positions.push(at);
+    }
+    return { records, positions, bytes: records.reduce((sum, record) => sum + record.length, 0) };
+  }
+
+  async #send(records: readonly Uint8Array[], expectedHead: Offset): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    await this.#options.log.append(records, expectedHead, this.#options.signal);
+  }
+
+  #settle(end: ChainPosition, bytes: number): Offset {
+    this.#pendingBytes -= bytes;
+    if (end.offset > this.#acknowledged.offset) this.#acknowledged = end;
+    this.#wakeAll();
+    return end.offset;
+  }
+
+  #fail(error: unknown, bytes: number): never {
+    this.#pendingBytes -= bytes;
+    this.#failure ??= error instanceof Error ? error : new Error(String(error));
+    this.#wakeAll();
+    throw this.#failure;
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#waiting.splice(0)) wake();
+  }
+}

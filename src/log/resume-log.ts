@@ -1,0 +1,88 @@
+import { decodeRecordHeader, recordHash } from "../event/codec.ts";
+import type { EpochStart } from "../event/kinds.ts";
+import type { Epoch, Offset } from "../event/positions.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { ChangeLog, LogBounds } from "./change-log.ts";
+import { foreignError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
+import { currentEpoch, equalBytes, readGenesis } from "./log-reader.ts";
+
+export interface WriterIdentity {
+  /** UUID kept in the agent's state directory. */
+  readonly writer: string;
+  readonly host: string;
+}
+
+/** What the state directory remembers of the log, to notice that it was re-created or went backwards. */
+export interface KnownHead {
+  readonly logId: string;
+  readonly offset: Offset;
+  /** SHA-256 of the record at `offset`. */
+  readonly hash: Uint8Array;
+}
+
+export interface ResumeOptions {
+  readonly log: ChangeLog;
+  readonly set: string;
+  readonly identity: WriterIdentity;
+  readonly known: KnownHead | undefined;
+  readonly clock: Clock;
+  readonly foreignWriterGraceMs: number;
+  readonly takeover: boolean;
+}
+
+export interface ResumedLog {
+  readonly logId: string;
+  readonly checksumSeed: bigint;
+  readonly epoch: Epoch;
+  /** Whose epoch it is. "nobody" may be a writer that went silent. */
+  readonly owner: "us" | "nobody";
+  readonly head: { readonly offset: Offset; readonly timeMs: number; readonly hash: Uint8Array };
+}
+
+/** Decides whether and how a writer may go on in a log that holds something. */
+export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
+  const { log, known } = options;
+  const bounds = await log.bounds();
+  if (known && bounds.last === 0) throw recreatedError(log.location, `it is empty, but offset ${known.offset} was written before`);
+  const newest = await log.get(bounds.last);
+  if (!newest) throw purgedError(log.location, bounds.last, bounds.last);
+  const genesis = await readGenesis(log);
+  if (genesis.set !== options.set) {
+    throw foreignError(log.location, `it is the log of the set "${genesis.set}", not of "${options.set}"`);
+  }
+  if (known) await assertKnown(log, { known, logId: genesis.logId, bounds });
+  const header = decodeRecordHeader(newest);
+  const current = await currentEpoch(log, bounds);
+  const owner = current.start?.writer === options.identity.writer ? "us" : "nobody";
+  if (owner !== "us") assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
+  const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
+  return { logId: genesis.logId, checksumSeed: genesis.checksumSeed, epoch: current.epoch, owner, head };
+}
+
+async function assertKnown(log: ChangeLog, found: { known: KnownHead; logId: string; bounds: LogBounds }): Promise<void> {
+  const { known, logId, bounds } = found;
+  if (known.logId !== logId) throw recreatedError(log.location, `its identity is ${logId}, this host wrote ${known.logId}`);
+  if (bounds.last < known.offset) throw regressedError(log.location, known.offset, bounds.last);
+  const record = known.offset === 0 ? undefined : await log.get(known.offset);
+  // A record that was trimmed since cannot be compared; the identity and the head must do.
+  if (record && !equalBytes(recordHash(record), known.hash)) {
+    throw recreatedError(log.location, `offset ${known.offset} holds another record than the one this host wrote there`);
+  }
+}
+
+function assertSilent(options: ResumeOptions, newest: { start: EpochStart | undefined; timeMs: number; last: Offset }): void {
+  const ageMs = options.clock.now() - newest.timeMs;
+  if (options.takeover || !newest.start || ageMs >= options.foreignWriterGraceMs) return;
+  const { writer, host } = newest.start;
+  const age = `${Math.max(0, Math.round(ageMs / 1000))} s ago`;
+  throw new TidemarkError(
+    "LOG_FOREIGN_WRITER",
+    `${options.log.location}: writer ${writer} on host ${host} wrote offset ${newest.last} ${age}; it seems to be alive`,
+    {
+      hint:
+        `Stop the capture agent on ${host} first. If it is gone for good, start again with --takeover, or wait until its last ` +
+        `record is ${Math.round(options.foreignWriterGraceMs / 1000)} s old.`,
+    },
+  );
+}
