@@ -1,0 +1,96 @@
+import { z } from "zod";
+
+import { parseDuration, parseSize } from "./units.ts";
+
+const size = z.union([z.string(), z.number()]).transform((given, context) => {
+  const bytes = typeof given === "number" ? given : parseSize(given);
+  if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  context.addIssue({ code: "custom", message: "is no size; write for instance 64KiB, 512MiB or 50GiB" });
+  return z.NEVER;
+});
+
+const duration = z.union([z.string(), z.number()]).transform((given, context) => {
+  const ms = typeof given === "number" ? undefined : parseDuration(given);
+  if (ms !== undefined && ms > 0) return ms;
+  context.addIssue({ code: "custom", message: "is no duration; write it with a unit, for instance 500ms, 60s, 30m or 24h" });
+  return z.NEVER;
+});
+
+const text = z.string().min(1, "is empty");
+
+const wholeNumber = (least: number, most: number) =>
+  z.union([z.string(), z.number()]).transform((given, context) => {
+    const value = Number(given);
+    if (given !== "" && Number.isInteger(value) && value >= least && value <= most) return value;
+    context.addIssue({ code: "custom", message: `is no whole number from ${least} to ${most}` });
+    return z.NEVER;
+  });
+
+/** tidemark.yml. Descriptions of the keys are in docs/configuration; every object refuses keys it does not know. */
+export const fileSchema = z.strictObject({
+  set: text.optional(),
+  databases: z.array(z.union([text, z.strictObject({ path: text, name: text.optional() })])).optional(),
+  log: text.optional(),
+  nats: z
+    .strictObject({
+      credentials: text.optional(),
+      user: text.optional(),
+      password: text.optional(),
+      token: text.optional(),
+      nkey: text.optional(),
+      tls: z.strictObject({ ca: text.optional(), cert: text.optional(), key: text.optional() }).optional(),
+      replicas: wholeNumber(1, 5).optional(),
+      maxBytes: size.optional(),
+    })
+    .optional(),
+  /** A directory, or with the limits of its WAL. */
+  standby: z
+    .union([text, z.strictObject({ path: text, checkpoint: size.optional(), walMax: size.optional() })])
+    .optional(),
+  state: text.optional(),
+  wal: z.strictObject({ max: size.optional(), seal: size.optional() }).optional(),
+  heartbeat: duration.optional(),
+  granularity: z.enum(["adaptive", "commit"]).optional(),
+  /** Bytes a second. */
+  copyRate: size.optional(),
+  objectives: z.strictObject({ rpo: duration.optional() }).optional(),
+});
+
+export type FileConfig = z.output<typeof fileSchema>;
+
+/** Keys of the product that later versions bring, by dotted path. */
+export const LATER_KEYS: readonly string[] = [
+  "files",
+  "repository",
+  "encryption",
+  "base",
+  "keep",
+  "classes",
+  "http",
+  "alerts",
+  "hooks",
+  "objectives.rto",
+];
+
+/** Names that an object at `path` may have; undefined when there is no object in the schema. */
+export function knownKeysAt(path: readonly PropertyKey[]): readonly string[] | undefined {
+  let current: unknown = fileSchema;
+  for (const step of path) {
+    const found = objectIn(current);
+    if (typeof step === "number") current = arrayIn(current)?.element;
+    else current = found?.shape[String(step)];
+  }
+  const found = objectIn(current);
+  return found && Object.keys(found.shape);
+}
+
+function objectIn(schema: unknown): z.ZodObject | undefined {
+  if (schema instanceof z.ZodOptional) return objectIn(schema.unwrap());
+  if (schema instanceof z.ZodUnion) return schema.options.map(objectIn).find((option) => option !== undefined);
+  return schema instanceof z.ZodObject ? schema : undefined;
+}
+
+function arrayIn(schema: unknown): z.ZodArray | undefined {
+  if (schema instanceof z.ZodOptional) return arrayIn(schema.unwrap());
+  return schema instanceof z.ZodArray ? schema : undefined;
+}

@@ -1,0 +1,227 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig } from "./config.ts";
+import { configError } from "./config-error.ts";
+import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
+import { expandDatabases, type GivenDatabase, parseDatabaseFlag, realPath } from "./database-list.ts";
+import { parseLogLocation } from "./log-location.ts";
+import { natsLogConfig } from "./nats-config.ts";
+import { defaultSetName, requireSetName } from "./set-name.ts";
+
+export const DEFAULT_FILE = "tidemark.yml";
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+/** run, capture and replica insist on what they need; the others take what is there. */
+export type Role = "run" | "capture" | "replica" | "check" | "client";
+
+/** What the command line said, as text. */
+export interface Flags {
+  readonly config?: string | undefined;
+  readonly set?: string | undefined;
+  readonly db?: readonly string[] | undefined;
+  readonly standby?: string | undefined;
+  readonly log?: string | undefined;
+  readonly state?: string | undefined;
+  readonly setWal?: boolean | undefined;
+}
+
+export interface LoadOptions {
+  readonly role: Role;
+  readonly flags: Flags;
+  readonly environment: Environment;
+  /** Where relative paths of flags count from, and where ./tidemark.yml is looked for. */
+  readonly directory: string;
+  /** The set that an embedded log belongs to, for a host that knows nothing else. */
+  readonly setOfLog?: (log: EmbeddedLogConfig) => string | undefined;
+}
+
+/** Everything that was said, with defaults; `set`, `state` and the rest may be unknown to a one-shot command. */
+export type Settings = Omit<Config, "set" | "state"> & {
+  readonly set: string | undefined;
+  readonly state: string | undefined;
+  /** The file that was read, absolute. */
+  readonly file: string | undefined;
+};
+
+/** For commands that can do with less than an agent needs. @throws CONFIG */
+export function loadSettings(options: LoadOptions): Settings {
+  const file = findFile(options);
+  const databases = databasesOf(options, file);
+  const standby = standbyOf(options, file);
+  const log = logOf(options, { file, standby });
+  if (standby !== undefined) refuseStandbyOnSource(standby, databases);
+  const set = setOf(options, { file, databases, log });
+  return deepFreeze({
+    set,
+    databases,
+    log,
+    standby,
+    state: stateOf(options, { file, standby, set }),
+    capture: captureOf(options, file),
+    replica: replicaOf(file),
+    objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
+    file: file?.path,
+  });
+}
+
+/** For the agents. @throws CONFIG naming what is missing */
+export function loadConfig(options: LoadOptions): Config & Settings {
+  const settings = loadSettings(options);
+  const { role } = options;
+  if (role !== "replica" && settings.databases.length === 0) {
+    throw configError(`tidemark ${role} needs a database`, "Give --db PATH, or databases: in tidemark.yml.");
+  }
+  if (role !== "capture" && settings.standby === undefined) {
+    throw configError(`tidemark ${role} needs a directory for the standby`, "Give --standby DIR, or standby: in tidemark.yml.");
+  }
+  if (settings.log === undefined) throw logMissing(role);
+  const { set } = settings;
+  if (set === undefined) {
+    throw configError(`tidemark ${role} needs the name of the set`, "Give --set NAME, or set: in tidemark.yml; on the primary it is shown by `tidemark status`.");
+  }
+  const state = role === "replica" ? standbyState(settings.standby ?? "") : (settings.state ?? "");
+  return deepFreeze({ ...settings, set, state });
+}
+
+export function logMissing(command: string): Error {
+  return configError(
+    `tidemark ${command} does not know where the log is`,
+    "Give --log nats://HOST:4222 or --log embedded:DIR, or log: in tidemark.yml.",
+  );
+}
+
+/** Where Tidemark keeps its own things on a standby; a control socket of an agent there is in it too. */
+export function standbyState(standby: string): string {
+  return path.join(standby, ".tidemark");
+}
+
+function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | undefined {
+  if (flags.config !== undefined) return readConfigFile(path.resolve(directory, flags.config), environment);
+  const usual = path.join(directory, DEFAULT_FILE);
+  return fs.existsSync(usual) ? readConfigFile(usual, environment) : undefined;
+}
+
+function databasesOf({ flags, directory, role }: LoadOptions, file: ConfigFile | undefined): readonly DatabaseConfig[] {
+  const mustMatch = role === "run" || role === "capture" || role === "check";
+  if (flags.db && flags.db.length > 0) {
+    return expandDatabases(flags.db.map((text) => parseDatabaseFlag(text, directory)), mustMatch);
+  }
+  if (!file) return [];
+  const given = (file.values.databases ?? []).map((entry, index): GivenDatabase => {
+    const { path: databasePath, name } = typeof entry === "string" ? { path: entry, name: undefined } : entry;
+    return { path: databasePath, name, directory: path.dirname(file.path), where: file.where(["databases", index]) };
+  });
+  return expandDatabases(given, mustMatch);
+}
+
+function standbyOf({ flags, directory }: LoadOptions, file: ConfigFile | undefined): string | undefined {
+  if (flags.standby !== undefined) return directoryFlag("--standby", flags.standby, directory);
+  const given = file?.values.standby;
+  if (given === undefined || !file) return undefined;
+  return path.resolve(path.dirname(file.path), typeof given === "string" ? given : given.path);
+}
+
+function directoryFlag(flag: string, given: string, directory: string): string {
+  if (given === "") throw configError(`${flag}: is empty`, `Write ${flag} DIR.`);
+  return path.resolve(directory, given);
+}
+
+function logOf(
+  options: LoadOptions,
+  { file, standby }: { file: ConfigFile | undefined; standby: string | undefined },
+): LogConfig | undefined {
+  const { flags, environment, role } = options;
+  const fromFlag = flags.log !== undefined;
+  const text = flags.log ?? file?.values.log;
+  if (text === undefined) {
+    // On the standby's disk, so that the log survives the primary's; an agent alone has nobody to share it with.
+    const implied = standby !== undefined && role !== "capture" && role !== "replica";
+    return implied ? { kind: "embedded", directory: path.join(standbyState(standby), "log") } : undefined;
+  }
+  const where = fromFlag ? "--log" : (file?.where(["log"]) ?? "log");
+  const directory = fromFlag || !file ? options.directory : path.dirname(file.path);
+  const location = parseLogLocation(text, { where, directory });
+  if (location.kind === "nats") return natsLogConfig({ location, fromFlag, file, environment });
+  if (!fromFlag && file?.values.nats) throw configError(`${file.where(["nats"])}: is of no use with an embedded log`, "Remove it, or set log: nats://HOST:4222.");
+  return location;
+}
+
+function setOf(
+  { flags, setOfLog }: LoadOptions,
+  known: { file: ConfigFile | undefined; databases: readonly DatabaseConfig[]; log: LogConfig | undefined },
+): string | undefined {
+  const { file, databases, log } = known;
+  if (flags.set !== undefined) return requireSetName(flags.set, "--set");
+  if (file?.values.set !== undefined) return requireSetName(file.values.set, file.where(["set"]));
+  const [first] = databases;
+  if (first) return defaultSetName(first.path);
+  return log?.kind === "embedded" ? setOfLog?.(log) : undefined;
+}
+
+function stateOf(
+  { flags, directory, role, environment }: LoadOptions,
+  known: { file: ConfigFile | undefined; standby: string | undefined; set: string | undefined },
+): string | undefined {
+  const { file, standby, set } = known;
+  if (flags.state !== undefined) return directoryFlag("--state", flags.state, directory);
+  if (file?.values.state !== undefined) return path.resolve(path.dirname(file.path), file.values.state);
+  if (role === "run" && standby !== undefined) return standbyState(standby);
+  return set === undefined ? undefined : path.join(stateHome(environment), "tidemark", set);
+}
+
+function stateHome(environment: Environment): string {
+  if (process.geteuid?.() === 0) return "/var/lib";
+  const home = environment["HOME"] || os.homedir();
+  return environment["XDG_STATE_HOME"] || path.join(home, ".local", "state");
+}
+
+function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config["capture"] {
+  const { wal, granularity, heartbeat, copyRate } = file?.values ?? {};
+  const capture = {
+    granularity: granularity ?? "adaptive",
+    sealBytes: wal?.seal ?? 16 * MIB,
+    walMaxBytes: wal?.max ?? KIB * MIB,
+    heartbeatMs: heartbeat ?? 10_000,
+    setWal: flags.setWal ?? false,
+    copyBytesPerSecond: copyRate,
+  };
+  if (capture.sealBytes <= capture.walMaxBytes) return capture;
+  throw configError(
+    `${file?.where(["wal"]) ?? "wal"}: seal (${capture.sealBytes} bytes) is larger than max (${capture.walMaxBytes} bytes)`,
+    "Past seal a busy WAL is checkpointed, past max it is given up for a while: make seal the smaller one.",
+  );
+}
+
+function replicaOf(file: ConfigFile | undefined): Config["replica"] {
+  const standby = file?.values.standby;
+  const given = typeof standby === "object" ? standby : undefined;
+  const replica = { checkpointBytes: given?.checkpoint ?? 8 * MIB, walMaxBytes: given?.walMax ?? 256 * MIB };
+  if (replica.checkpointBytes <= replica.walMaxBytes) return replica;
+  throw configError(
+    `${file?.where(["standby"]) ?? "standby"}: checkpoint (${replica.checkpointBytes} bytes) is larger than walMax (${replica.walMaxBytes} bytes)`,
+    "Past checkpoint the standby's WAL is emptied, past walMax applying waits for that: make checkpoint the smaller one.",
+  );
+}
+
+/** The standby's copy in the place of the application's own file would destroy it. */
+function refuseStandbyOnSource(standby: string, databases: readonly DatabaseConfig[]): void {
+  const root = realPath(standby);
+  for (const { path: file, name } of databases) {
+    if (realPath(path.join(root, name)) !== realPath(file)) continue;
+    throw configError(
+      `the standby ${standby} would keep its copy of ${file} in the very place of ${file}`,
+      "Give the standby a directory of its own, best on another disk or host.",
+    );
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) deepFreeze(inner);
+  }
+  return value;
+}
