@@ -70,6 +70,11 @@ const CODES = {
 
 export type ErrorCode = keyof typeof CODES;
 
+/** For a code that came from another process. */
+export function isErrorCode(text: unknown): text is ErrorCode {
+  return typeof text === "string" && Object.hasOwn(CODES, text);
+}
+
 export interface ErrorDetail {
   /** The next step, a sentence the user can act on. */
   readonly hint: string;
