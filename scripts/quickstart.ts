@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join, resolve } from "node:path";
+import { inspect } from "node:util";
 import { showOwn } from "./quickstart-own.ts";
 import { showSample } from "./quickstart-sample.ts";
 import { QuickstartFailure, type Session } from "./quickstart-session.ts";
@@ -66,25 +67,27 @@ async function main(args: readonly string[]): Promise<number> {
 
 async function showOnce(database: string | undefined): Promise<number> {
   const view = openView(process.stdout);
-  using session = openSession(database, view);
-  try {
-    await (database === undefined ? showSample(session) : showOwn(session));
-    view.say("\nAll of it held. Everything this run made is removed again. Next: README.md, “Your own application”.");
-    return 0;
-  } catch (error) {
-    return explain(session.signal.aborted ? session.signal.reason : error);
+  let failure: unknown;
+  {
+    using session = openSession(database, view);
+    try {
+      await (database === undefined ? showSample(session) : showOwn(session));
+    } catch (error) {
+      failure = session.signal.aborted ? session.signal.reason : error;
+    }
   }
+  if (failure !== undefined) return explain(failure);
+  view.say("\nAll of it held. Everything this run made is removed again. Next: README.md, “Your own application”.");
+  return 0;
 }
 
-function explain(error: unknown): number {
-  if (error instanceof Interrupted) {
+function explain(failure: unknown): number {
+  if (failure instanceof Interrupted) {
     process.stderr.write("\nquickstart: stopped; its processes have ended and its directory is removed.\n");
     return INTERRUPTED;
   }
-  const expected = error instanceof QuickstartFailure;
-  process.stderr.write(
-    `\nquickstart: FAILED: ${expected ? error.message : String(error instanceof Error ? error.stack : error)}\n`,
-  );
+  const words = failure instanceof QuickstartFailure ? failure.message : inspect(failure);
+  process.stderr.write(`\nquickstart: FAILED: ${words}\n`);
   return 1;
 }
 

@@ -120,7 +120,8 @@ test("time and timers come from runtime", () => {
 function timersIn(file: string, source: string): string[] {
   return source.split("\n").flatMap((line, index) => {
     const code = line.replace(/\/\/.*|^\s*\*.*/, "");
-    const used = /\bDate\.now\b|(?<![.\w])set(Timeout|Interval)\(|\bnew Date\(\)|node:timers/.test(code);
+    const used =
+      /\bDate\.now\b|(?<![.\w])set(Timeout|Interval)\(|\bnew Date\(\)|set(Timeout|Interval)\b.*node:timers/.test(code);
     return used ? [`${file}:${index + 1}: ${line.trim()}`] : [];
   });
 }
