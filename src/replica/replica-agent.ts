@@ -9,6 +9,8 @@ export interface DatabaseReplicaStatus {
   /** Rolling checksum as 16 hex digits, proved equal to the log's at `offset`. */
   readonly checksum: string;
   readonly walBytes: number;
+  /** Whether every page of the file was read and compared since the start (it is, in the background). */
+  readonly checked: boolean;
 }
 
 export interface ReplicaStatus {

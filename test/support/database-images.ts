@@ -41,6 +41,11 @@ export class ImagedDatabase {
     return changed;
   }
 
+  allPages(): ChangedPage[] {
+    this.#image = new Uint8Array();
+    return this.changes();
+  }
+
   close(): void {
     this.connection.close();
   }

@@ -19,7 +19,14 @@ const COMPANIONS = ["-wal", "-shm"] as const;
  */
 export async function buildDatabase(
   databasePath: string,
-  copy: { pages: PageSource; pageSize: number; sizePages: number; crashPoint?: CrashHook | undefined },
+  copy: {
+    pages: PageSource;
+    pageSize: number;
+    sizePages: number;
+    /** Where an older database goes; without it, it is replaced, and must not be open anywhere. */
+    aside?: string | undefined;
+    crashPoint?: CrashHook | undefined;
+  },
 ): Promise<void> {
   const temporary = path.join(path.dirname(databasePath), `.${path.basename(databasePath)}.tidemark-new`);
   const fd = fs.openSync(temporary, "w");
@@ -36,7 +43,8 @@ export async function buildDatabase(
     fs.closeSync(fd);
   }
   copy.crashPoint?.("new-file");
-  retire(databasePath);
+  if (copy.aside === undefined) retire(databasePath);
+  else moveAside(databasePath, copy.aside);
   fs.renameSync(temporary, databasePath);
   syncDirectory(path.dirname(databasePath));
 }
@@ -48,6 +56,16 @@ export async function buildDatabase(
 function retire(databasePath: string): void {
   if (fs.existsSync(databasePath)) closeAsLast(databasePath);
   for (const suffix of COMPANIONS) fs.rmSync(databasePath + suffix, { force: true });
+  syncDirectory(path.dirname(databasePath));
+}
+
+/** Moves a database with its companions: who has it open goes on reading the old one. */
+function moveAside(databasePath: string, aside: string): void {
+  fs.mkdirSync(path.dirname(aside), { recursive: true });
+  for (const suffix of ["", ...COMPANIONS]) {
+    fs.rmSync(aside + suffix, { force: true });
+    if (fs.existsSync(databasePath + suffix)) fs.renameSync(databasePath + suffix, aside + suffix);
+  }
   syncDirectory(path.dirname(databasePath));
 }
 

@@ -29,11 +29,11 @@ export class PageSpool {
     return this.#memory.size + this.#slots.size;
   }
 
-  /** A later image of a page supersedes an earlier one. Keeps a reference to `data` for as long as it is in memory. */
+  /** A later image of a page supersedes an earlier one. Copies `data`: a page must not keep a whole record alive. */
   put(pageNumber: number, data: Uint8Array): void {
     if (this.#fd === undefined && (this.#memory.size + 1) * this.pageSize > SPOOL_MEMORY_BYTES) this.#spill();
     if (this.#fd === undefined) {
-      this.#memory.set(pageNumber, data);
+      this.#memory.set(pageNumber, data.slice());
       return;
     }
     const slot = this.#slots.get(pageNumber) ?? this.#usedSlots++;
@@ -51,15 +51,6 @@ export class PageSpool {
     const length = readUpTo(this.#fd, data, slot * this.pageSize);
     if (length !== data.length) throw new RangeError(`the spool file ends within page ${pageNumber}`);
     return data;
-  }
-
-  has(pageNumber: number): boolean {
-    return this.#memory.has(pageNumber) || this.#slots.has(pageNumber);
-  }
-
-  delete(pageNumber: number): void {
-    this.#memory.delete(pageNumber);
-    this.#slots.delete(pageNumber);
   }
 
   /** In the order of the database, so that a checkpoint reads and writes forwards. */

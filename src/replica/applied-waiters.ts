@@ -1,0 +1,46 @@
+import type { Offset } from "../event/positions.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+
+interface Waiter {
+  readonly offset: Offset;
+  readonly resolve: () => void;
+  readonly reject: (error: TidemarkError) => void;
+}
+
+/** Those who wait for an offset to be applied. */
+export class AppliedWaiters {
+  readonly #waiters = new Set<Waiter>();
+  #ended: TidemarkError | undefined;
+
+  wait(offset: Offset, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (this.#ended) return reject(this.#ended);
+      if (signal.aborted) return reject(interrupted(offset));
+      const waiter: Waiter = { offset, resolve, reject };
+      this.#waiters.add(waiter);
+      signal.addEventListener("abort", () => this.#waiters.delete(waiter) && reject(interrupted(offset)), { once: true });
+    });
+  }
+
+  /** Everything up to `applied` is visible. */
+  resolveThrough(applied: Offset): void {
+    for (const waiter of this.#waiters) {
+      if (waiter.offset > applied) continue;
+      this.#waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  /** Nothing more will be applied. */
+  end(reason: TidemarkError): void {
+    this.#ended = reason;
+    for (const waiter of this.#waiters) waiter.reject(reason);
+    this.#waiters.clear();
+  }
+}
+
+function interrupted(offset: Offset): TidemarkError {
+  return new TidemarkError("INTERRUPTED", `offset ${offset} was not yet applied when the wait was ended`, {
+    hint: "`tidemark status` shows how far the standby is.",
+  });
+}

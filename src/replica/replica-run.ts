@@ -1,0 +1,198 @@
+import type { LogEvent } from "../event/kinds.ts";
+import { offset as toOffset, type Offset } from "../event/positions.ts";
+import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
+import { sleep } from "../runtime/clock.ts";
+import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { retry } from "../runtime/retry.ts";
+import { Checkpointer } from "./checkpointer.ts";
+import { checkPages } from "./page-check.ts";
+import type { ReplicaProgress } from "./replica-progress.ts";
+import type { StandbyDatabase } from "./standby-database.ts";
+import type { StandbyPaths } from "./standby-paths.ts";
+import { StandbySet } from "./standby-set.ts";
+import type { StandbyState } from "./standby-state.ts";
+import type { StartReplicaOptions } from "./start-replica.ts";
+
+/** A position is recorded after this long or this much. */
+const RECORD_MS = 1000;
+const RECORD_BYTES = 64 * 1024 * 1024;
+const TICK_MS = 250;
+
+export interface RunContext extends StartReplicaOptions {
+  readonly paths: StandbyPaths;
+  readonly state: StandbyState;
+  readonly identity: LogIdentity;
+  readonly progress: ReplicaProgress;
+  readonly onCaughtUp: () => void;
+}
+
+/**
+ * From the recorded position on: read a batch, prove each event, show the batch as one commit a database, now and
+ * then record. Up to the head found at the start nothing is shown, then all of it at once: on a standby that died
+ * between showing and recording, showing old events again one by one would show states that the primary never had.
+ */
+export class ReplicaRun {
+  readonly set: StandbySet;
+  readonly checkpointer: Checkpointer;
+  readonly #context: RunContext;
+  readonly #progress: ReplicaProgress;
+  /** Aborts with the caller's signal, and when a page check failed. */
+  readonly #signal: AbortSignal;
+  readonly #halt = new AbortController();
+  #following = false;
+  #failure: unknown;
+  #recordedAtMs: number;
+  #unrecordedBytes = 0;
+  #check: Promise<void> | undefined;
+
+  constructor(context: RunContext) {
+    this.#context = context;
+    this.#progress = context.progress;
+    this.#signal = AbortSignal.any([context.signal, this.#halt.signal]);
+    this.#recordedAtMs = context.clock.monotonic();
+    this.checkpointer = new Checkpointer(context.config, context.clock);
+    this.set = new StandbySet({ ...context, crashPoint: context.crashPoint });
+  }
+
+  /** Resolves after a stop, with everything shown recorded. */
+  async run(): Promise<void> {
+    try {
+      await this.#follow();
+      if (this.#failure === undefined && !this.#unsettled) await this.#record();
+    } catch (error) {
+      this.#failure ??= error;
+    } finally {
+      this.#halt.abort();
+      await this.#check;
+      this.set.close();
+    }
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  get #unsettled(): boolean {
+    return !this.#following || this.set.databases.some((database) => database.pending);
+  }
+
+  async #follow(): Promise<void> {
+    const { log, state } = this.#context;
+    const stored = state.position;
+    const bounds = await log.bounds();
+    this.#progress.sawHead(bounds.last);
+    if (!stored) this.set.beginAfter(toOffset(bounds.first - 1));
+    const hash = stored?.hash ? { previousHash: stored.hash } : {};
+    if (this.set.taken >= bounds.last) await this.#show([]);
+    const events = readEvents(log, { after: this.set.taken, follow: true, signal: this.#signal, ...hash });
+    let next = events.next();
+    while (!this.#signal.aborted) {
+      const result = await this.#orTick(next);
+      if (result?.done) break;
+      if (result) {
+        await this.#apply(result.value, bounds.last);
+        next = events.next();
+      }
+      if (this.#following) await this.#keepHouse();
+    }
+    // Ends at the abort; a batch that comes in this moment is read again after the next start.
+    next.catch(() => undefined);
+  }
+
+  /** The next batch, or undefined when there is something else to do meanwhile. */
+  async #orTick<T>(next: Promise<T>): Promise<T | undefined> {
+    const { databases } = this.set;
+    const idle = !this.set.dirty && !this.checkpointer.due(databases) && databases.every((database) => database.checked);
+    if (!this.#following || idle) return next;
+    const timer = new AbortController();
+    try {
+      return await Promise.race([next, sleep(TICK_MS, timer.signal).then(() => undefined)]);
+    } finally {
+      timer.abort();
+    }
+  }
+
+  async #apply(events: readonly LogEvent[], catchUpTo: Offset): Promise<void> {
+    this.#progress.received(events);
+    try {
+      for (const event of events) this.set.take(event);
+    } catch (error) {
+      // What was proved before a bad event is shown; the bad one and what follows never is. While catching up the
+      // standby may be further already: then it stays as it is.
+      if (this.#following) await this.#show(events.filter((event) => event.offset <= this.set.taken));
+      throw error;
+    }
+    if (this.set.taken >= catchUpTo) await this.#show(events);
+  }
+
+  /** One commit for each database that has something pending. */
+  async #show(events: readonly LogEvent[]): Promise<void> {
+    this.set.requireSeeded();
+    for (const database of this.set.databases) {
+      if (database.pending && !(await this.checkpointer.room(database, this.#signal))) return;
+      await this.#showOne(database);
+      this.#unrecordedBytes += database.takeShownBytes();
+    }
+    const newestCommit = events.findLast((event) => event.body.kind === "sqlite.commit");
+    this.#progress.shown(this.set.taken, this.set.takenTimeMs, newestCommit);
+    if (this.#following) return;
+    this.#following = true;
+    this.#context.onCaughtUp();
+  }
+
+  /** No room on the disk, or a stranger's lock: nothing of it is visible, and it is tried again. */
+  async #showOne(database: StandbyDatabase): Promise<void> {
+    const { logger } = this.#context;
+    const attempt = async (): Promise<void> => {
+      try {
+        await database.show();
+      } catch (error) {
+        throw toTidemarkError(error);
+      }
+    };
+    const onRetry = (error: TidemarkError, delayMs: number): void => {
+      this.#progress.problem = error;
+      logger.warn({ code: error.code, hint: error.hint, delayMs }, error.message);
+    };
+    await retry(attempt, { signal: this.#signal, onRetry });
+    this.#progress.problem = undefined;
+  }
+
+  async #keepHouse(): Promise<void> {
+    if (this.#unsettled) return;
+    const dueMs = this.#recordedAtMs + RECORD_MS;
+    const due = this.#context.clock.monotonic() >= dueMs || this.#unrecordedBytes >= RECORD_BYTES;
+    if (this.set.dirty && due) await this.#record();
+    this.checkpointer.run(this.set.databases);
+    this.#beginCheck();
+  }
+
+  async #record(): Promise<void> {
+    for (const database of this.set.databases) if (database.dirty) database.writer?.requireUntouched();
+    if (this.set.dirty) await this.set.record((at) => this.#hashAt(at));
+    this.#recordedAtMs = this.#context.clock.monotonic();
+    this.#unrecordedBytes = 0;
+  }
+
+  /** Undefined when the log is away just now: the next start then cannot compare, but can go on. */
+  async #hashAt(at: Offset): Promise<Uint8Array | undefined> {
+    try {
+      return await hashAt(this.#context.log, at, new AbortController().signal);
+    } catch (error) {
+      this.#context.logger.debug({ error: errnoOf(error) ?? String(error) }, "no hash for the recorded position");
+      return undefined;
+    }
+  }
+
+  /** One database after the other; each as soon as its index says exactly what its readers see. */
+  #beginCheck(): void {
+    const database = this.set.databases.find((candidate) => !candidate.checked && candidate.writer && candidate.index);
+    if (this.#check || !database?.writer || !database.index) return;
+    this.#check = checkPages(database.writer, database.index, this.#signal)
+      .then(() => {
+        if (!this.#signal.aborted) database.markChecked();
+        this.#check = undefined;
+      })
+      .catch((error: unknown) => {
+        this.#failure = error;
+        this.#halt.abort();
+      });
+  }
+}

@@ -1,0 +1,145 @@
+import type { Offset } from "../event/positions.ts";
+import { readLogIdentity, type LogIdentity } from "../log/log-reader.ts";
+import { sleep } from "../runtime/clock.ts";
+import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { retry } from "../runtime/retry.ts";
+import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus } from "./replica-agent.ts";
+import { ReplicaProgress } from "./replica-progress.ts";
+import { ReplicaRun } from "./replica-run.ts";
+import { hex, type StandbyDatabase } from "./standby-database.ts";
+import type { StandbyPaths } from "./standby-paths.ts";
+import type { StandbyState } from "./standby-state.ts";
+import type { StartReplicaOptions } from "./start-replica.ts";
+
+/** Between two looks at a log that holds nothing yet. */
+const EMPTY_LOG_MS = 500;
+
+export interface ReplicaOptions extends StartReplicaOptions {
+  readonly paths: StandbyPaths;
+  readonly state: StandbyState;
+}
+
+/** The agent: waits for its log, follows it, and begins again from the recorded position after what a retry can heal. */
+export class Replica implements ReplicaAgent {
+  readonly ready: Promise<void>;
+  readonly done: Promise<void>;
+  readonly #options: ReplicaOptions;
+  readonly #progress: ReplicaProgress;
+  readonly #ready = Promise.withResolvers<void>();
+  #run: ReplicaRun | undefined;
+  #databases: readonly DatabaseReplicaStatus[] = [];
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options;
+    this.#progress = new ReplicaProgress(options.clock);
+    this.ready = this.#ready.promise;
+    this.done = this.#live();
+    // Whoever wants to know awaits them; a rejection that nobody awaits must not end the process.
+    this.ready.catch(() => undefined);
+    this.done.catch(() => undefined);
+  }
+
+  status(): ReplicaStatus {
+    const { problem } = this.#progress;
+    const waiting = this.#run?.checkpointer.waitingFor;
+    if (this.#run) this.#databases = this.#run.set.databases.map(databaseStatus);
+    return {
+      set: this.#options.set,
+      ...this.#progress.fields(),
+      problem: waiting
+        ? `readers keep the WAL of ${waiting.path} from being emptied; it is at its limit, so apply waits for them`
+        : problem?.message,
+      verified: !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN"),
+      databases: this.#databases,
+    };
+  }
+
+  waitApplied(offset: Offset, signal: AbortSignal): Promise<void> {
+    return offset <= this.#progress.applied ? Promise.resolve() : this.#progress.waiters.wait(offset, signal);
+  }
+
+  async #live(): Promise<void> {
+    const { signal, logger, set } = this.#options;
+    try {
+      const onRetry = (error: TidemarkError, delayMs: number): void => {
+        this.#progress.problem = error;
+        logger.warn({ code: error.code, hint: error.hint, delayMs }, error.message);
+      };
+      await retry(() => this.#follow(), { signal, onRetry });
+      this.#end("stopped", stopped(set));
+    } catch (error) {
+      const failure = toTidemarkError(error);
+      if (signal.aborted && failure.retryable) return this.#end("stopped", stopped(set));
+      this.#progress.problem = failure;
+      this.#end("halted", failure);
+      throw failure;
+    } finally {
+      this.#options.state.close();
+    }
+  }
+
+  #end(state: "stopped" | "halted", reason: TidemarkError): void {
+    this.#progress.state = state;
+    this.#progress.waiters.end(reason);
+    this.#ready.reject(reason);
+  }
+
+  async #follow(): Promise<void> {
+    try {
+      const identity = await this.#identity();
+      if (!identity) return;
+      this.#progress.state = "catching-up";
+      const onCaughtUp = (): void => {
+        this.#progress.state = "following";
+        this.#progress.problem = undefined;
+        this.#ready.resolve();
+      };
+      this.#run = new ReplicaRun({ ...this.#options, identity, progress: this.#progress, onCaughtUp });
+      await this.#run.run();
+    } catch (error) {
+      throw toTidemarkError(error);
+    } finally {
+      if (this.#run) this.#databases = this.#run.set.databases.map(databaseStatus);
+      this.#run = undefined;
+    }
+  }
+
+  /** Undefined when stopped before there was anything in the log. */
+  async #identity(): Promise<LogIdentity | undefined> {
+    const { log, set, signal } = this.#options;
+    while (!signal.aborted) {
+      try {
+        const identity = await readLogIdentity(log, signal);
+        if (identity.set === set) return identity;
+        throw otherSet(log.location, identity.set, set);
+      } catch (error) {
+        if (!hasCode(error, "LOG_EMPTY")) throw error;
+        this.#progress.problem = error;
+      }
+      await sleep(EMPTY_LOG_MS, signal);
+    }
+    return undefined;
+  }
+}
+
+function databaseStatus(database: StandbyDatabase): DatabaseReplicaStatus {
+  return {
+    name: database.name,
+    path: database.path,
+    offset: database.offset,
+    pages: database.index?.sizePages ?? 0,
+    checksum: hex(database.index?.checksum ?? 0n),
+    walBytes: database.writer?.walBytes ?? 0,
+    checked: database.checked,
+  };
+}
+
+function stopped(set: string): TidemarkError {
+  return new TidemarkError("INTERRUPTED", `the replica of set ${set} was stopped`, { hint: "Start it again to go on." });
+}
+
+function otherSet(location: string, found: string, expected: string): TidemarkError {
+  return new TidemarkError("LOG_FOREIGN", `${location} is the log of set ${found}, not of ${expected}`, {
+    hint: "Correct `set` or `log` in the configuration.",
+  });
+}

@@ -1,0 +1,167 @@
+import fs from "node:fs";
+
+import type { LogEvent } from "../event/kinds.ts";
+import { BEFORE_FIRST, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
+import type { LogIdentity } from "../log/log-reader.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
+import type { CrashHook } from "./sqlite/crash-point.ts";
+import { StandbyDatabase } from "./standby-database.ts";
+import { databasePath, type StandbyPaths } from "./standby-paths.ts";
+import type { StandbyPosition, StandbyState } from "./standby-state.ts";
+
+export interface StandbySetOptions {
+  readonly paths: StandbyPaths;
+  readonly state: StandbyState;
+  readonly identity: LogIdentity;
+  readonly clock: Clock;
+  readonly crashPoint: CrashHook | undefined;
+}
+
+/** The databases of a standby and their common position in the log. */
+export class StandbySet {
+  readonly #options: StandbySetOptions;
+  readonly #databases = new Map<string, StandbyDatabase>();
+  readonly #reseeding: boolean;
+  /** Last event taken. */
+  #taken: Offset = BEFORE_FIRST;
+  #takenTimeMs = 0;
+  #epoch: Epoch;
+  #recorded: Offset | undefined;
+
+  /** @throws STANDBY_FOREIGN when the standby follows another log or set */
+  constructor(options: StandbySetOptions) {
+    this.#options = options;
+    this.#reseeding = options.state.reseeding;
+    const stored = options.state.position;
+    this.#epoch = stored?.epoch ?? (0 as Epoch);
+    if (!stored) return;
+    requireSameLog(options, stored);
+    this.#taken = stored.offset;
+    this.#takenTimeMs = stored.timeMs;
+    this.#recorded = stored.offset;
+    try {
+      for (const name of options.state.indexes.names()) this.#database(name);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  get databases(): readonly StandbyDatabase[] {
+    return [...this.#databases.values()];
+  }
+
+  get taken(): Offset {
+    return this.#taken;
+  }
+
+  get takenTimeMs(): number {
+    return this.#takenTimeMs;
+  }
+
+  /** Whether something is to be recorded. */
+  get dirty(): boolean {
+    return this.#taken !== this.#recorded;
+  }
+
+  /** Nothing was applied yet: reading begins after `at`. */
+  beginAfter(at: Offset): void {
+    this.#taken = at;
+  }
+
+  /** Proves an event and gathers its pages. Events that a database has already are skipped. */
+  take(event: LogEvent): void {
+    if (event.epoch < this.#epoch) throw epochFell(event, this.#epoch);
+    const { body } = event;
+    if (body.kind === "sqlite.part") this.#database(body.database).takePart(event, body);
+    if (body.kind === "sqlite.commit") this.#database(body.database).takeCommit(event, body);
+    this.#epoch = event.epoch;
+    this.#taken = event.offset;
+    this.#takenTimeMs = event.timeMs;
+  }
+
+  /** @throws LOG_GAP when the log has events of a database but no full copy to begin with */
+  requireSeeded(): void {
+    const database = this.databases.find((candidate) => candidate.unseeded !== undefined);
+    if (database) throw unseeded(database);
+  }
+
+  /**
+   * Records the position. What is recorded is the state at the call; it is committed after the WALs were fsynced, so a
+   * position never names pages that a power cut could take back.
+   */
+  async record(hashAt: (offset: Offset) => Promise<Uint8Array | undefined>): Promise<void> {
+    const { state, identity, crashPoint } = this.#options;
+    const databases = this.databases;
+    invariant(!databases.some((database) => database.pending), "recording while pages are pending");
+    const taken = this.#taken;
+    const since = databases.map((database) => database.openSince ?? Number.POSITIVE_INFINITY);
+    const at = toOffset(Math.min(taken, ...since.map((first) => first - 1)));
+    const hash = await hashAt(at);
+    const { set, logId } = identity;
+    const position = { set, logId, offset: at, hash, timeMs: this.#takenTimeMs, epoch: this.#epoch };
+    const changed = databases.filter((database) => database.dirty);
+    const save = (): void => {
+      for (const database of changed) database.save();
+    };
+    await state.record(position, save, async () => {
+      await Promise.all(changed.map((database) => database.writer?.sync()));
+      crashPoint?.("fsync");
+    });
+    crashPoint?.("position");
+    this.#recorded = taken;
+    if (this.#reseeding) fs.rmSync(this.#options.paths.aside, { recursive: true, force: true });
+  }
+
+  close(): void {
+    for (const database of this.#databases.values()) database.close();
+  }
+
+  #database(name: string): StandbyDatabase {
+    const known = this.#databases.get(name);
+    if (known) return known;
+    const { paths, state, identity, clock, crashPoint } = this.#options;
+    const database = new StandbyDatabase({
+      name,
+      path: databasePath(paths, name),
+      paths,
+      state,
+      seed: identity.checksumSeed,
+      clock,
+      replaceFile: this.#reseeding,
+      crashPoint,
+    });
+    this.#databases.set(name, database);
+    return database;
+  }
+}
+
+function requireSameLog(options: StandbySetOptions, stored: StandbyPosition): void {
+  const { identity, paths } = options;
+  if (stored.logId === identity.logId && stored.set === identity.set) return;
+  throw new TidemarkError(
+    "STANDBY_FOREIGN",
+    `the standby ${paths.root} follows log ${stored.logId} of set ${stored.set}, not log ${identity.logId} of set ${identity.set}`,
+    { hint: "Correct the log or the standby directory, or build the standby anew with `tidemark replica --reseed`." },
+  );
+}
+
+function epochFell(event: LogEvent, epoch: Epoch): TidemarkError {
+  return new TidemarkError(
+    "LOG_CORRUPT",
+    `offset ${event.offset} is of epoch ${event.epoch}, after epoch ${epoch} had begun`,
+    { hint: "A fenced writer went on writing, or the log was put together by hand. Keep the standby as it is and look at the log." },
+  );
+}
+
+function unseeded(database: StandbyDatabase): TidemarkError {
+  return new TidemarkError(
+    "LOG_GAP",
+    `the log holds no full copy of ${database.name} before offset ${database.unseeded ?? 0}, where its events begin`,
+    {
+      hint: "Stop capture on the primary, remove its state directory and start it again: it ships a new full copy, and the standby builds on that.",
+    },
+  );
+}

@@ -1,0 +1,163 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import Database from "better-sqlite3";
+
+import { epoch as toEpoch, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { PageIndexStore } from "../sqlite/page-index-store.ts";
+import type { StandbyPaths } from "./standby-paths.ts";
+
+const FORMAT_VERSION = "1";
+
+/** The log that a standby follows, and how far. */
+export interface StandbyPosition {
+  readonly set: string;
+  readonly logId: string;
+  /** Every event up to here is applied, or is in the row of its database. */
+  readonly offset: Offset;
+  /** SHA-256 of the record at `offset`; undefined when the log could not be asked. */
+  readonly hash: Uint8Array | undefined;
+  readonly timeMs: number;
+  readonly epoch: Epoch;
+}
+
+/**
+ * `<standby>/.tidemark/state.db`: position, page indexes, and which files are ours. One process at a time: the file is
+ * open in exclusive mode, a lock that ends with the process.
+ */
+export class StandbyState {
+  readonly indexes: PageIndexStore;
+  readonly #database: Database.Database;
+
+  /** @throws AGENT_RUNNING, RECORD_VERSION (made by a newer Tidemark) */
+  constructor(paths: StandbyPaths) {
+    const file = path.join(paths.state, "state.db");
+    this.#database = openExclusively(file, paths.root);
+    try {
+      this.#database.exec("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
+      this.#database.exec("CREATE TABLE IF NOT EXISTS claim (name TEXT PRIMARY KEY) STRICT");
+      const version = this.#get("format");
+      if (version === undefined) this.#set("format", FORMAT_VERSION);
+      else if (version !== FORMAT_VERSION) throw newer(file, version);
+      this.indexes = new PageIndexStore(this.#database);
+    } catch (error) {
+      this.#database.close();
+      throw error;
+    }
+    // The lock protects the spool as well: nobody else's files are in it.
+    for (const name of fs.readdirSync(paths.spool)) fs.rmSync(path.join(paths.spool, name), { force: true });
+  }
+
+  get position(): StandbyPosition | undefined {
+    const logId = this.#get("log_id");
+    if (logId === undefined) return undefined;
+    const hash = this.#get("hash");
+    return {
+      logId,
+      set: this.#get("set") ?? "",
+      offset: toOffset(Number(this.#get("offset"))),
+      hash: hash ? Uint8Array.from(Buffer.from(hash, "hex")) : undefined,
+      timeMs: Number(this.#get("time_ms")),
+      epoch: toEpoch(Number(this.#get("epoch"))),
+    };
+  }
+
+  /** Whether a reseed was begun and is not finished: the next start goes on with it. */
+  get reseeding(): boolean {
+    return this.#get("reseeding") === "1";
+  }
+
+  /** Forgets log, position and indexes, and remembers that every database is to be replaced. */
+  beginReseed(): void {
+    this.#durably(() => {
+      for (const name of this.indexes.names()) this.indexes.remove(name);
+      this.#database.exec("DELETE FROM meta WHERE key <> 'format'");
+      this.#database.exec("DELETE FROM claim");
+      this.#set("reseeding", "1");
+    });
+  }
+
+  /** Notes, before its first file is made, that the database of this name is ours. */
+  claim(name: string): void {
+    this.#durably(() => this.#database.prepare("INSERT OR IGNORE INTO claim VALUES (?)").run(name));
+  }
+
+  claimed(name: string): boolean {
+    return this.#database.prepare("SELECT 1 FROM claim WHERE name = ?").get(name) !== undefined;
+  }
+
+  /**
+   * Records a position together with what `saveIndexes` writes, as of the call; commits only after `durable`, so that
+   * a position is never recorded before the pages are safe.
+   */
+  async record(position: StandbyPosition, saveIndexes: () => void, durable: () => Promise<void>): Promise<void> {
+    this.#database.exec("BEGIN IMMEDIATE");
+    try {
+      saveIndexes();
+      this.#setPosition(position);
+      this.#database.prepare("DELETE FROM meta WHERE key = 'reseeding'").run();
+      await durable();
+      this.#database.exec("COMMIT");
+    } catch (error) {
+      if (this.#database.inTransaction) this.#database.exec("ROLLBACK");
+      throw error;
+    }
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #setPosition(position: StandbyPosition): void {
+    this.#set("set", position.set);
+    this.#set("log_id", position.logId);
+    this.#set("offset", String(position.offset));
+    this.#set("hash", position.hash ? Buffer.from(position.hash).toString("hex") : "");
+    this.#set("time_ms", String(position.timeMs));
+    this.#set("epoch", String(position.epoch));
+  }
+
+  /** With an fsync: what follows on the disk relies on it. */
+  #durably(action: () => void): void {
+    this.#database.pragma("synchronous=FULL");
+    try {
+      this.#database.transaction(action)();
+    } finally {
+      this.#database.pragma("synchronous=NORMAL");
+    }
+  }
+
+  #get(key: string): string | undefined {
+    return this.#database.prepare<[string], string>("SELECT value FROM meta WHERE key = ?").pluck().get(key);
+  }
+
+  #set(key: string, value: string): void {
+    this.#database.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
+  }
+}
+
+function openExclusively(file: string, root: string): Database.Database {
+  const database = new Database(file, { timeout: 0 });
+  try {
+    database.pragma("locking_mode=EXCLUSIVE");
+    database.pragma("journal_mode=WAL");
+    database.pragma("synchronous=NORMAL");
+    // In exclusive mode the lock that this takes stays.
+    database.exec("BEGIN IMMEDIATE; COMMIT");
+    return database;
+  } catch (error) {
+    database.close();
+    if (!errnoOf(error)?.startsWith("SQLITE_BUSY")) throw error;
+    throw new TidemarkError("AGENT_RUNNING", `another replica already works on the standby ${root}`, {
+      hint: "Stop it first (`tidemark status` and `fuser` name it), or give this one a standby directory of its own.",
+      cause: error,
+    });
+  }
+}
+
+function newer(file: string, version: string): TidemarkError {
+  return new TidemarkError("RECORD_VERSION", `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`, {
+    hint: "Upgrade Tidemark on this host.",
+  });
+}
