@@ -41,6 +41,9 @@ interface Store extends Disposable {
 
 let waiting: AppendRequest[] = [];
 let draining = false;
+/** Counts failures; `failure` is the last of them. */
+let round = 0;
+let failure: TidemarkError | undefined;
 
 try {
   const store = openStore();
@@ -90,7 +93,7 @@ function syncDirectory(path: string): void {
 }
 
 function receive(store: Store, message: ToWorker): void {
-  if (message.type === "append") waiting.push(message);
+  if (message.type === "append") accept(message);
   if (message.type === "abandon") abandon(message.id);
   if (message.type === "trim") void trim(store, message);
   if (message.type === "close") {
@@ -106,6 +109,11 @@ function receive(store: Store, message: ToWorker): void {
   }
 }
 
+function accept(request: AppendRequest): void {
+  if (failure && request.round < round) post({ type: "failed", id: request.id, round, error: toPlain(failure) });
+  else waiting.push(request);
+}
+
 async function drain(store: Store): Promise<void> {
   let delayMs = FIRST_DELAY_MS;
   while (waiting.length > 0) {
@@ -116,7 +124,7 @@ async function drain(store: Store): Promise<void> {
     } catch (thrown) {
       const error = toTidemarkError(toStoreError(thrown, location));
       if (!error.retryable) {
-        failFrom(0, error);
+        failAll(error);
         continue;
       }
       post({ type: "problem", error: toPlain(error) });
@@ -136,7 +144,7 @@ function commitGroup(store: Store): void {
   ring(store, outcome.heads.at(-1));
   outcome.heads.forEach((head, index) => post({ type: "done", id: group[index]?.id ?? -1, head }));
   waiting = waiting.slice(outcome.heads.length);
-  if (outcome.error) failFrom(0, outcome.error);
+  if (outcome.error) failAll(outcome.error);
 }
 
 function nextGroup(): AppendRequest[] {
@@ -155,8 +163,14 @@ function ring(store: Store, head: number | undefined): void {
   }
 }
 
+function failAll(error: TidemarkError): void {
+  failure = error;
+  round += 1;
+  failFrom(0, error);
+}
+
 function failFrom(index: number, error: TidemarkError): void {
-  for (const request of waiting.slice(index)) post({ type: "failed", id: request.id, error: toPlain(error) });
+  for (const request of waiting.slice(index)) post({ type: "failed", id: request.id, round, error: toPlain(error) });
   waiting = waiting.slice(0, index);
 }
 
@@ -170,6 +184,6 @@ async function trim(store: Store, request: { id: number; through: number }): Pro
     while (trimSlice(store.database, request.through) > 0) await new Promise(setImmediate);
     post({ type: "done", id: request.id, head: 0 });
   } catch (error) {
-    post({ type: "failed", id: request.id, error: toPlain(toTidemarkError(toStoreError(error, location))) });
+    post({ type: "failed", id: request.id, round, error: toPlain(toTidemarkError(toStoreError(error, location))) });
   }
 }

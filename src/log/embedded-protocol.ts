@@ -6,6 +6,8 @@ export interface AppendRequest {
   readonly type: "append";
   /** Rises by one with every request. */
   readonly id: number;
+  /** Of the failures that the sender knows of; see `failed`. */
+  readonly round: number;
   readonly expectedHead: number;
   /** The records one after the other; ends[i] is the position after record i. */
   readonly bytes: ArrayBuffer;
@@ -25,7 +27,11 @@ export type FromWorker =
   | { readonly type: "opened" }
   | { readonly type: "refused"; readonly error: PlainError }
   | { readonly type: "done"; readonly id: number; readonly head: number }
-  | { readonly type: "failed"; readonly id: number; readonly error: PlainError }
+  /**
+   * From an append that failed until the sender answers with a request of this `round`, every append fails with it:
+   * one that was sent before the sender knew must not land although the one before it did not.
+   */
+  | { readonly type: "failed"; readonly id: number; readonly round: number; readonly error: PlainError }
   /** Waiting for something that can come back, such as room on the disk. */
   | { readonly type: "problem"; readonly error: PlainError };
 

@@ -31,6 +31,7 @@ export class EmbeddedWriter implements AsyncDisposable {
   readonly #window = new ByteWindow(WINDOW_BYTES);
   readonly #pending = new Map<number, Pending>();
   #nextId = 1;
+  #round = 0;
   #closed: TidemarkError | undefined;
 
   private constructor(worker: Worker, options: EmbeddedWriterOptions) {
@@ -87,7 +88,8 @@ export class EmbeddedWriter implements AsyncDisposable {
       this.#pending.set(id, { resolve, reject, bytes: options.bytes, append: message.type === "append" });
       if (this.#closed) return this.#settle(id, this.#closed);
       const transfer = message.type === "append" ? [message.bytes] : [];
-      this.#worker.postMessage({ ...message, id } satisfies ToWorker, transfer);
+      const numbered: ToWorker = message.type === "append" ? { ...message, id, round: this.#round } : { ...message, id };
+      this.#worker.postMessage(numbered, transfer);
       options.signal?.addEventListener("abort", abandon, { once: true });
     });
     return settled.finally(() => options.signal?.removeEventListener("abort", abandon));
@@ -99,7 +101,10 @@ export class EmbeddedWriter implements AsyncDisposable {
       this.#options.onCommit();
       this.#settle(message.id, offset(message.head));
     }
-    if (message.type === "failed") this.#fail(message.id, fromPlain(message.error));
+    if (message.type === "failed") {
+      this.#round = message.round;
+      this.#fail(message.id, fromPlain(message.error));
+    }
   }
 
   /** When one append fails all later ones fail with it. */
@@ -143,4 +148,4 @@ function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offs
   return { type: "append", expectedHead: options.expectedHead, bytes, ends, times, epochs: headers.map((header) => header.epoch) };
 }
 
-type Unnumbered = ToWorker extends infer M ? (M extends { type: "append" | "trim" } ? Omit<M, "id"> : never) : never;
+type Unnumbered = ToWorker extends infer M ? (M extends { type: "append" | "trim" } ? Omit<M, "id" | "round"> : never) : never;

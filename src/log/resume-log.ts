@@ -5,7 +5,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { ChangeLog, LogBounds } from "./change-log.ts";
 import { foreignError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
-import { currentEpoch, equalBytes, readGenesis } from "./log-reader.ts";
+import { type CurrentEpoch, currentEpoch, equalBytes, readGenesis } from "./log-reader.ts";
 
 export interface WriterIdentity {
   /** UUID kept in the agent's state directory. */
@@ -54,7 +54,7 @@ export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   if (known) await assertKnown(log, { known, logId: genesis.logId, bounds });
   const header = decodeRecordHeader(newest);
   const current = await currentEpoch(log, bounds);
-  const owner = current.start?.writer === options.identity.writer ? "us" : "nobody";
+  const owner = (await isOurs(options, current)) ? "us" : "nobody";
   if (owner !== "us") assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
   const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
   return { logId: genesis.logId, checksumSeed: genesis.checksumSeed, epoch: current.epoch, owner, head };
@@ -71,18 +71,26 @@ async function assertKnown(log: ChangeLog, found: { known: KnownHead; logId: str
   }
 }
 
+/** An epoch has one writer: when its first record was trimmed, having written any record of it proves whose it is. */
+async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<boolean> {
+  if (current.start) return current.start.writer === options.identity.writer;
+  const record = options.known && options.known.offset > 0 ? await options.log.get(options.known.offset) : undefined;
+  return record !== undefined && decodeRecordHeader(record).epoch === current.epoch;
+}
+
 function assertSilent(options: ResumeOptions, newest: { start: EpochStart | undefined; timeMs: number; last: Offset }): void {
   const ageMs = options.clock.now() - newest.timeMs;
-  if (options.takeover || !newest.start || ageMs >= options.foreignWriterGraceMs) return;
-  const { writer, host } = newest.start;
+  // Genesis alone: its writer died before it began.
+  if (options.takeover || newest.last === 1 || ageMs >= options.foreignWriterGraceMs) return;
+  const { writer, host } = newest.start ?? { writer: "unknown", host: "unknown" };
   const age = `${Math.max(0, Math.round(ageMs / 1000))} s ago`;
   throw new TidemarkError(
     "LOG_FOREIGN_WRITER",
     `${options.log.location}: writer ${writer} on host ${host} wrote offset ${newest.last} ${age}; it seems to be alive`,
     {
       hint:
-        `Stop the capture agent on ${host} first. If it is gone for good, start again with --takeover, or wait until its last ` +
-        `record is ${Math.round(options.foreignWriterGraceMs / 1000)} s old.`,
+        `Stop the capture agent on host ${host} first. If it is gone for good, start again with --takeover, or wait until its ` +
+        `last record is ${Math.round(options.foreignWriterGraceMs / 1000)} s old.`,
     },
   );
 }
