@@ -20,7 +20,7 @@ import { contentsAfter } from "./quickstart-shop.ts";
 const FOLLOW_SECONDS = 22;
 const BACK_MS = 10_000;
 /** An order committed longer than this before the asked moment must be in the restore. */
-const LATE_MS = 2_000;
+const LATE_MS = 5_000;
 
 export async function showSample(session: Session): Promise<void> {
   const { view } = session;

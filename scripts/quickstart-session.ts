@@ -24,12 +24,8 @@ export interface Session {
   readonly abort: (reason: Error) => void;
 }
 
-const logFlags = ({ directory }: Session): string[] => [
-  "--log",
-  `embedded:${join(directory, "log")}`,
-  "--state",
-  join(directory, "state"),
-];
+/** All that a command needs to know: the log and the agent's state lie under the standby unless told otherwise. */
+const standbyFlags = ({ directory }: Session): string[] => ["--standby", join(directory, "standby")];
 
 /** A process that must outlive what follows: when it ends by itself the session is over. */
 export function keepRunning(session: Session, name: string, options: Parameters<typeof start>[0]): Running {
@@ -50,14 +46,13 @@ export function keepRunning(session: Session, name: string, options: Parameters<
 }
 
 export function startAgent(session: Session): Running {
-  const { database, directory } = session;
-  const args = ["run", "--db", database, "--standby", join(directory, "standby"), ...logFlags(session)];
+  const args = ["run", "--db", session.database, ...standbyFlags(session)];
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
   return keepRunning(session, "tidemark run", { command: TIDEMARK, args, stopWith: "SIGTERM" });
 }
 
 export const statusOf = ({ directory }: Session): Promise<Status | undefined> =>
-  readStatus(join(directory, "state", "control.sock"));
+  readStatus(join(directory, "standby", ".tidemark"));
 
 /** Resolves when the first copy is on the standby and proved equal. */
 export async function untilVerified(session: Session): Promise<void> {
@@ -104,7 +99,7 @@ export interface Restored {
 
 export async function restoreTo(session: Session, moment: Date): Promise<Restored> {
   const target = join(session.directory, "restored");
-  const args = ["restore", "--target", target, "--to", moment.toISOString(), ...logFlags(session), "--json"];
+  const args = ["restore", ...standbyFlags(session), "--target", target, "--to", moment.toISOString(), "--json"];
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
   const finished = await run(TIDEMARK, args, session.signal);
   const report = lastJson(finished, "tidemark restore") as RestoreReport;
@@ -113,7 +108,7 @@ export async function restoreTo(session: Session, moment: Date): Promise<Restore
 
 /** Resolves when every commit made before this call is on the standby. */
 export async function syncStandby(session: Session): Promise<void> {
-  const args = ["sync", "--applied", ...logFlags(session), "--json"];
+  const args = ["sync", "--applied", ...standbyFlags(session), "--json"];
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
   lastJson(await run(TIDEMARK, args, session.signal), "tidemark sync");
 }
