@@ -16,6 +16,7 @@ export class Program implements AsyncDisposable {
   readonly exited: Promise<ProgramExit>;
   readonly child: ChildProcess;
   readonly #what: string;
+  readonly #waiting = new Map<number, (line: string) => void>();
   #errors = "";
   #exit: ProgramExit | undefined;
 
@@ -25,7 +26,10 @@ export class Program implements AsyncDisposable {
     this.child = spawn(file, args, { stdio: ["pipe", "pipe", "pipe"], env: { ...process.env, ...env } });
     const { stdout, stderr, stdin } = this.child;
     if (!stdout || !stderr || !stdin) throw new Error("a program has pipes");
-    createInterface(stdout).on("line", (line) => this.lines.push(line));
+    createInterface(stdout).on("line", (line) => {
+      this.lines.push(line);
+      this.#waiting.get(this.lines.length - 1)?.(line);
+    });
     stderr.on("data", (data: Buffer) => (this.#errors = (this.#errors + data.toString()).slice(-20_000)));
     stdin.on("error", () => undefined);
     this.exited = new Promise((resolve, reject) => {
@@ -45,6 +49,11 @@ export class Program implements AsyncDisposable {
 
   get running(): boolean {
     return this.#exit === undefined;
+  }
+
+  /** Line `index` (0-based) of the output, as soon as it is there. */
+  async nextLine(index: number): Promise<string> {
+    return this.lines[index] ?? new Promise((resolve) => this.#waiting.set(index, resolve));
   }
 
   /** Waits for a line that satisfies `accept`. */

@@ -18,7 +18,7 @@ export class Recorder {
       .flatMap((journal) => fs.readFileSync(journal, "utf8").trimEnd().split("\n"))
       .filter((line) => line !== "")
       .map((line) => JSON.parse(line) as JournalEntry)
-      .sort((a, b) => a.seq - b.seq);
+      .toSorted((a, b) => a.seq - b.seq);
     const hole = this.#entries.findIndex((entry, index) => entry.seq !== index + 1);
     if (hole !== -1) throw new Error(`the journals hold no transaction ${hole + 1}`);
   }

@@ -1,0 +1,144 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import type { LogEvent, SqliteCommit } from "../../src/event/kinds.ts";
+import { BEFORE_FIRST } from "../../src/event/positions.ts";
+import type { ChangeLog } from "../../src/log/change-log.ts";
+import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
+import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
+import { readEvents } from "../../src/log/log-reader.ts";
+import { natsConfig } from "./nats-server.ts";
+import { comparePages, type PageDifference } from "./compare.ts";
+import { lastJson, runTidemark, startTidemark, type CliResult, type RunningTidemark } from "./tidemark-cli.ts";
+
+export interface DeploymentOptions {
+  /** File names of the databases, their names in the set as well: `app.db` alone when left out. */
+  readonly names?: readonly string[];
+  /** host:port of a NATS server; the embedded log when left out. */
+  readonly nats?: string;
+  readonly set?: string;
+  /** Further lines of the configuration file. */
+  readonly config?: string;
+  /** Somewhere else than under the temporary directory. */
+  readonly standby?: string;
+  readonly logDirectory?: string;
+}
+
+/** A set of databases, its agents run by the real command line, everything in one temporary directory. */
+export class Deployment implements AsyncDisposable {
+  readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-e2e-"));
+  /** Of the application, with nothing in it but its database. */
+  readonly databaseDirectory = path.join(this.directory, "app");
+  readonly database: string;
+  readonly standby: string;
+  readonly standbyDatabase: string;
+  readonly state = path.join(this.directory, "state");
+  readonly logDirectory: string;
+  readonly set: string;
+  readonly configFile = path.join(this.directory, "tidemark.yml");
+  readonly #nats: string | undefined;
+  readonly #agents: RunningTidemark[] = [];
+  #restores = 0;
+
+  constructor(options: DeploymentOptions = {}) {
+    const { names = ["app.db"], set = "e2e", config = "" } = options;
+    this.set = set;
+    this.#nats = options.nats;
+    fs.mkdirSync(this.databaseDirectory);
+    const [name = ""] = names;
+    this.database = this.pathOf(name);
+    this.standby = options.standby ?? path.join(this.directory, "standby");
+    this.standbyDatabase = this.standbyOf(name);
+    this.logDirectory = options.logDirectory ?? path.join(this.directory, "log");
+    const lines = [
+      `set: ${set}`,
+      "databases:",
+      ...names.map((one) => `  - { path: ${this.pathOf(one)}, name: ${one} }`),
+      `log: ${options.nats === undefined ? `embedded:${this.logDirectory}` : `nats://${options.nats}`}`,
+      `standby: ${this.standby}`,
+      `state: ${this.state}`,
+      config,
+    ];
+    fs.writeFileSync(this.configFile, lines.join("\n"));
+  }
+
+  pathOf(name: string): string {
+    return path.join(this.databaseDirectory, name);
+  }
+
+  standbyOf(name: string): string {
+    return path.join(this.standby, name);
+  }
+
+  /** Starts an agent and waits until it says that it is ready. */
+  async start(command: "run" | "capture" | "replica", ...args: string[]): Promise<RunningTidemark> {
+    const agent = this.launch(command, ...args);
+    await agent.waitReady();
+    return agent;
+  }
+
+  /** Starts an agent that need not become ready. */
+  launch(command: "run" | "capture" | "replica", ...args: string[]): RunningTidemark {
+    const agent = startTidemark([command, "-c", this.configFile, "--json", ...args]);
+    this.#agents.push(agent);
+    return agent;
+  }
+
+  /** A command to its end, with --json. */
+  async command(...args: string[]): Promise<CliResult> {
+    return runTidemark([...args, "-c", this.configFile, "--json"], { timeoutMs: 60_000 });
+  }
+
+  /** What a command that must succeed answers. */
+  async answer(...args: string[]): Promise<Record<string, unknown>> {
+    const { code, stdout, stderr } = await this.command(...args);
+    if (code !== 0) throw new Error(`tidemark ${args.join(" ")} ended with ${code}\n${stdout}\n${stderr}`);
+    return lastJson(stdout);
+  }
+
+  /** `sync --applied`, then the pages in which standby and primary differ: undefined when they are equal. */
+  async difference(): Promise<PageDifference | undefined> {
+    await this.answer("sync", "--applied");
+    return comparePages(this.database, this.standbyDatabase);
+  }
+
+  /** How often the log says that a gap was repaired. */
+  async repairs(): Promise<number> {
+    return (await this.commits()).filter((commit) => commit.cause === "repair").length;
+  }
+
+  /** Restores to `to` and gives the path of the database and the report. */
+  async restore(to: string): Promise<{ database: string; report: Record<string, unknown> }> {
+    this.#restores += 1;
+    const target = path.join(this.directory, `restore-${this.#restores}`);
+    const report = await this.answer("restore", "--target", target, "--to", to);
+    return { database: path.join(target, path.basename(this.database)), report };
+  }
+
+  /** The log, to read. */
+  async openLog(): Promise<ChangeLog> {
+    const { set } = this;
+    if (this.#nats !== undefined) return openJetStreamLog({ config: natsConfig(this.#nats), set, mode: "read" });
+    return openEmbeddedLog({ directory: this.logDirectory, set, mode: "read" });
+  }
+
+  /** Everything that is in the log now. */
+  async events(): Promise<LogEvent[]> {
+    await using log = await this.openLog();
+    const events: LogEvent[] = [];
+    const { signal } = new AbortController();
+    for await (const batch of readEvents(log, { after: BEFORE_FIRST, follow: false, signal })) events.push(...batch);
+    return events;
+  }
+
+  async commits(): Promise<SqliteCommit[]> {
+    const events = await this.events();
+    return events.map(({ body }) => body).filter((body) => body.kind === "sqlite.commit");
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const agent of this.#agents) await agent[Symbol.asyncDispose]();
+    fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+}
