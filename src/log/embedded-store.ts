@@ -36,7 +36,8 @@ export function fileIdentity(path: string): string | undefined {
 
 /** Opens or creates the log for its one writer. The caller holds the writer lock. */
 export function openStoreForWrite(directory: string, set: string): Database.Database {
-  const database = new Database(logFile(directory), { timeout: 10_000 });
+  // Short: while it waits the thread hears nothing. Who is busy longer is waited out by the caller.
+  const database = new Database(logFile(directory), { timeout: 1_000 });
   try {
     if (isBlank(database, directory)) create(database, set);
     else assertOurs(database, { directory, set });

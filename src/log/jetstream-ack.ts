@@ -5,12 +5,12 @@ import { foreignError, tooLargeError, unreachableError } from "./log-errors.ts";
 /** What the server answered to a publish. */
 export type Ack =
   | { readonly kind: "stored"; readonly sequence: number; readonly duplicate: boolean }
-  /** The stream's last sequence is not the expected one: only a look at the stream tells what that means. */
+  /** The stream's last message is not the expected one: only a look at the stream tells what that means. */
   | { readonly kind: "elsewhere" }
   | { readonly kind: "refused"; readonly error: TidemarkError };
 
 /** Error codes of the JetStream API, from errors.json of the server. */
-const WRONG_LAST_SEQUENCE = [10071, 10164];
+const WRONG_LAST_MESSAGE = [10070, 10071, 10164];
 const WRONG_STREAM = 10060;
 const NO_ROOM = [10023, 10028, 10047];
 const TOO_LARGE = [10052, 10053, 10054];
@@ -43,7 +43,7 @@ function parse(message: Msg): RawAck | undefined {
 
 function refusal(error: NonNullable<RawAck["error"]>, sent: { location: string; bytes: number }): Ack {
   const { err_code: code = 0, description = "no reason given" } = error;
-  if (WRONG_LAST_SEQUENCE.includes(code)) return { kind: "elsewhere" };
+  if (WRONG_LAST_MESSAGE.includes(code)) return { kind: "elsewhere" };
   if (code === WRONG_STREAM) return { kind: "refused", error: foreignError(sent.location, "another stream takes its subject") };
   if (TOO_LARGE.includes(code)) return { kind: "refused", error: tooLargeError(sent.location, { bytes: sent.bytes, evidence: description }) };
   if (NO_ROOM.includes(code) || /maximum (bytes|messages)|no space|insufficient/i.test(description)) {

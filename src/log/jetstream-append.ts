@@ -23,6 +23,8 @@ interface Entry {
   readonly offset: Offset;
   readonly epoch: Epoch;
   readonly data: Uint8Array;
+  /** The same for the same bytes at the same offset, whoever sends them again. */
+  readonly messageId: string;
   readonly call: Call;
   acknowledged: boolean;
 }
@@ -109,7 +111,9 @@ export class JetStreamAppender implements Disposable {
     invariant(tail === undefined || tail === expectedHead, `append expects head ${expectedHead} after ${tail}`);
     records.forEach((data, index) => {
       const { epoch } = decodeRecordHeader(data);
-      this.#queue.push({ offset: offset(expectedHead + 1 + index), epoch, data, call, acknowledged: false });
+      const at = offset(expectedHead + 1 + index);
+      const messageId = `${epoch}/${at}/${Buffer.from(recordHash(data)).toString("hex", 0, 12)}`;
+      this.#queue.push({ offset: at, epoch, data, messageId, call, acknowledged: false });
     });
     this.#pump();
   }
@@ -125,11 +129,18 @@ export class JetStreamAppender implements Disposable {
     if (!this.#watching) void this.#watchForSilence();
   }
 
+  /**
+   * The expected sequence alone does not keep the order: when a record is refused because somebody else's stands in its
+   * place, the one sent behind it finds just the sequence it expects. So it names the record before it as well, for as
+   * long as that is not known to be in the stream.
+   */
   #publish(entry: Entry): void {
     const header = headers();
-    header.set("Nats-Msg-Id", messageId(entry));
+    header.set("Nats-Msg-Id", entry.messageId);
     header.set("Nats-Expected-Stream", this.#stream.name);
     header.set("Nats-Expected-Last-Sequence", String(entry.offset - 1));
+    const before = this.#queue[this.#sent - 1];
+    if (before) header.set("Nats-Expected-Last-Msg-Id", before.messageId);
     const reply = `${this.#inbox}.${this.#round}.${entry.offset}`;
     this.#stream.connection.nats.publish(this.#stream.subject, entry.data, { reply, headers: header });
   }
@@ -257,12 +268,6 @@ export class JetStreamAppender implements Disposable {
     this.#recovery?.abort();
     this.#recovery = undefined;
   }
-}
-
-/** The same bytes at the same offset give the same id, whoever sends them again. */
-function messageId(entry: Entry): string {
-  const hash = Buffer.from(recordHash(entry.data)).toString("hex", 0, 12);
-  return `${entry.epoch}/${entry.offset}/${hash}`;
 }
 
 function differenceFrom(
