@@ -92,6 +92,16 @@ export interface Heartbeat {
   readonly host: string;
 }
 
+/**
+ * A record of a kind that this version does not know and that its writer flagged as skippable: readers pass over it, and
+ * offsets and hash chain stay contiguous. Only ever read, never written.
+ */
+export interface Skipped {
+  readonly kind: "skipped";
+  /** Kind code in the record's header. */
+  readonly code: number;
+}
+
 /** What an event says. */
 export type EventBody = Genesis | EpochStart | SqlitePart | SqliteCommit | Mark | Heartbeat;
 export type EventKind = EventBody["kind"];
@@ -104,5 +114,5 @@ export interface LogEvent {
   readonly timeMs: number;
   /** Length of the encoded record in bytes. */
   readonly bytes: number;
-  readonly body: EventBody;
+  readonly body: EventBody | Skipped;
 }

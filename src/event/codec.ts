@@ -1,0 +1,185 @@
+import { createHash } from "node:crypto";
+import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { type BodyParts, decodeBody, encodeBody } from "./body-codec.ts";
+import { KIND_FORMATS, kindOfCode } from "./body-fields.ts";
+import type { EventBody, LogEvent, Skipped } from "./kinds.ts";
+import type { Epoch, Offset } from "./positions.ts";
+import { invalidRecord, locating, newerRecord, RecordProblem, tooLargeRecord } from "./record-error.ts";
+import {
+  decodeRecordHeader,
+  encodeRecordHeader,
+  FLAG,
+  hasValidChecksum,
+  MAX_RAW_BYTES,
+  MAX_RECORD_BYTES,
+  MAX_TIME_MS,
+  RECORD_HEADER_BYTES,
+  type RecordHeader,
+} from "./record-header.ts";
+
+export {
+  decodeRecordHeader,
+  MAX_RECORD_BYTES,
+  NO_PREVIOUS_HASH,
+  RECORD_FORMAT_VERSION,
+  type RecordHeader,
+} from "./record-header.ts";
+
+/** Smaller bodies gain nothing worth a decompression. */
+const MIN_COMPRESS_BYTES = 256;
+/** The map without its page numbers: every text at its longest fits with room to spare. */
+const MAP_RESERVE_BYTES = 1024;
+const MAX_PAGE_NUMBER_BYTES = 5;
+/** Output is collected in pieces of this size, so that a declared length costs no memory before the bytes are there. */
+const MAX_CHUNK_BYTES = 1024 * 1024;
+/** 8 MiB: what every zstd decoder must support. Without a limit a frame may claim a window of 128 MiB. */
+const MAX_WINDOW_LOG = 23;
+
+export interface RecordFields {
+  readonly offset: Offset;
+  readonly epoch: Epoch;
+  /** ms since 1970; the caller sees to it that it never runs backwards. */
+  readonly timeMs: number;
+  /** SHA-256 of the previous encoded record; NO_PREVIOUS_HASH for offset 1. */
+  readonly previousHash: Uint8Array;
+  readonly body: EventBody;
+}
+
+export type DecodedRecord = LogEvent & {
+  /** View into the record. */
+  readonly previousHash: Uint8Array;
+};
+
+/** How many page images surely fit into one record, even when nothing of them can be compressed: at least 7. */
+export function pagesPerRecord(pageSize: number): number {
+  const room = MAX_RECORD_BYTES - RECORD_HEADER_BYTES - MAP_RESERVE_BYTES;
+  return Math.floor(room / (pageSize + MAX_PAGE_NUMBER_BYTES));
+}
+
+/**
+ * The result owns its memory. Equal fields give equal bytes as long as the zstd library stays the same.
+ *
+ * @throws RECORD_TOO_LARGE, RECORD_INVALID when a field is not what the format allows
+ */
+export function encodeRecord(fields: RecordFields): Uint8Array {
+  const { body } = fields;
+  const where = `record at offset ${fields.offset} (${body.kind})`;
+  const parts = locating(
+    () => where,
+    () => {
+      checkPosition(fields);
+      return encodeBody(body);
+    },
+  );
+  if (parts.rawBytes > MAX_RAW_BYTES) throw tooLargeRecord(where, parts.rawBytes, MAX_RECORD_BYTES);
+  const plain = layOut(parts);
+  const packed = compress(plain.subarray(RECORD_HEADER_BYTES));
+  const record = packed ? withRoomForHeader(packed) : plain;
+  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, record.length, MAX_RECORD_BYTES);
+  encodeRecordHeader(record, {
+    kind: KIND_FORMATS[body.kind].code,
+    flags: packed ? FLAG.zstd : 0,
+    epoch: fields.epoch,
+    offset: fields.offset,
+    timeMs: fields.timeMs,
+    previousHash: fields.previousHash,
+    mapBytes: parts.map.length,
+    rawBytes: parts.rawBytes,
+    storedBytes: record.length - RECORD_HEADER_BYTES,
+  });
+  return record;
+}
+
+/**
+ * Page images and `previousHash` of the result are views: into `data` when the record is not compressed. A record of an
+ * unknown kind that its writer flagged as skippable comes back with a body of kind `skipped`.
+ *
+ * @throws RECORD_INVALID (names the offset and what is wrong), RECORD_VERSION (a newer Tidemark is needed)
+ */
+export function decodeRecord(data: Uint8Array): DecodedRecord {
+  const header = decodeRecordHeader(data);
+  if (!hasValidChecksum(data)) throw invalidRecord(`record at offset ${header.offset}`, "its checksum at byte 72 is wrong");
+  return {
+    offset: header.offset,
+    epoch: header.epoch,
+    timeMs: header.timeMs,
+    bytes: data.length,
+    previousHash: header.previousHash,
+    body: bodyOf(header, data.subarray(RECORD_HEADER_BYTES)),
+  };
+}
+
+/** SHA-256 of an encoded record: what the next record names as its previous one. */
+export function recordHash(data: Uint8Array): Uint8Array {
+  return createHash("sha256").update(data).digest();
+}
+
+function bodyOf(header: RecordHeader, stored: Uint8Array): EventBody | Skipped {
+  const kind = kindOfCode(header.kind);
+  if (!kind) {
+    if ((header.flags & FLAG.skippable) !== 0) return { kind: "skipped", code: header.kind };
+    throw newerRecord(`record at offset ${header.offset}`, `unknown kind ${header.kind}`);
+  }
+  const where = (): string => `record at offset ${header.offset} (${kind})`;
+  return locating(where, () => {
+    const raw = (header.flags & FLAG.zstd) === 0 ? stored : decompress(stored, header.rawBytes);
+    const body = decodeBody(kind, raw, header.mapBytes);
+    if (body.kind === "epoch" && body.epoch !== header.epoch) {
+      throw new RecordProblem(`field epoch is ${body.epoch}, the header says ${header.epoch}`);
+    }
+    return body;
+  });
+}
+
+function checkPosition(fields: RecordFields): void {
+  const { offset, epoch, timeMs, previousHash, body } = fields;
+  if (!Number.isSafeInteger(offset) || offset < 1) throw new RecordProblem("the offset is out of range");
+  if (!Number.isInteger(epoch) || epoch < 1 || epoch > 0xffffffff) throw new RecordProblem("the epoch is out of range");
+  if (!Number.isInteger(timeMs) || timeMs < 0 || timeMs > MAX_TIME_MS) throw new RecordProblem("the time is no date");
+  if (previousHash.length !== 32) throw new RecordProblem("the hash of the previous record is not 32 bytes long");
+  if (body.kind === "epoch" && body.epoch !== epoch) throw new RecordProblem(`field epoch is not ${epoch}`);
+}
+
+/** Room for the header, then the raw body. Not from Node's shared pool: records are handed to worker threads. */
+function layOut(parts: BodyParts): Uint8Array {
+  const record = withRoomForHeader(parts.map, parts.rawBytes);
+  let at = RECORD_HEADER_BYTES + parts.map.length;
+  for (const page of parts.pages) {
+    record.set(page.data, at);
+    at += page.data.length;
+  }
+  return record;
+}
+
+function withRoomForHeader(start: Uint8Array, bodyBytes: number = start.length): Uint8Array {
+  const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + bodyBytes);
+  record.set(start, RECORD_HEADER_BYTES);
+  return record;
+}
+
+/** Undefined when it does not become smaller. */
+function compress(raw: Uint8Array): Uint8Array | undefined {
+  if (raw.length <= MIN_COMPRESS_BYTES) return undefined;
+  const packed = zstdCompressSync(raw, {
+    chunkSize: Math.min(raw.length, MAX_CHUNK_BYTES),
+    params: { [constants.ZSTD_c_compressionLevel]: 1 },
+  });
+  return packed.length < raw.length ? packed : undefined;
+}
+
+function decompress(stored: Uint8Array, rawBytes: number): Uint8Array {
+  let raw: Uint8Array;
+  try {
+    raw = zstdDecompressSync(stored, {
+      // One byte of room more than needed, or a second piece is allocated to find out that there is nothing more.
+      chunkSize: Math.max(64, Math.min(rawBytes + 1, MAX_CHUNK_BYTES)),
+      maxOutputLength: Math.max(1, rawBytes),
+      params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
+    });
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new RecordProblem(`the body cannot be decompressed to ${rawBytes} bytes: ${message}`, { cause: error });
+  }
+  if (raw.length !== rawBytes) throw new RecordProblem(`${raw.length} bytes decompressed, ${rawBytes} are declared`);
+  return raw;
+}
