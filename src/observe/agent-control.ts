@@ -1,0 +1,137 @@
+import type { CaptureAgent } from "../capture/capture-agent.ts";
+import { decodeRecordHeader } from "../event/codec.ts";
+import { offset, type Offset } from "../event/positions.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { ReplicaAgent } from "../replica/replica-agent.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { ControlHandler } from "./control-server.ts";
+import { type AgentPart, buildStatusReport, type StatusReport, type StatusSources } from "./status-report.ts";
+
+/** A log that does not answer must not keep `status` from answering. */
+const LOG_ANSWER_MS = 1500;
+const MARK_NAME = /^[\p{L}\p{N}._:-]{1,128}$/u;
+
+/** What a process of ours runs at the moment; parts that are not there (yet) are undefined. */
+export interface LiveAgents {
+  readonly set: string;
+  readonly objectiveMs: number;
+  readonly clock: Clock;
+  readonly self: AgentPart;
+  readonly capture: CaptureAgent | undefined;
+  readonly replica: ReplicaAgent | undefined;
+  readonly log: ChangeLog | undefined;
+}
+
+/** The answers of an agent on its control socket. `live` is asked at every request. */
+export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, ControlHandler>> {
+  return {
+    "GET /status": () => statusOf(live()),
+    "POST /mark": (body) => markOn(live(), body),
+    "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
+  };
+}
+
+async function statusOf(agents: LiveAgents): Promise<StatusReport> {
+  const { set, objectiveMs, clock, capture, replica, self } = agents;
+  return buildStatusReport({
+    set,
+    objectiveMs,
+    nowMs: clock.now(),
+    ...(agents.log ? await lookAtLog(agents.log) : {}),
+    capture: capture?.status(),
+    replica: replica?.status(),
+    agents: [self],
+  });
+}
+
+/** Bounds and newest event; empty when the log does not answer soon. */
+export async function lookAtLog(log: ChangeLog): Promise<Pick<StatusSources, "log" | "newest">> {
+  using late = new Deadline(LOG_ANSWER_MS);
+  const looked = readHead(log).catch(() => ({}));
+  return Promise.race([looked, late.passed.then(() => ({}))]);
+}
+
+/** Bounds and newest event. @throws what the log throws */
+export async function readHead(log: ChangeLog): Promise<Pick<StatusSources, "log" | "newest">> {
+  const bounds = await log.bounds();
+  const newest = bounds.last > 0 ? await log.get(bounds.last) : undefined;
+  const header = newest && decodeRecordHeader(newest);
+  return {
+    log: { ...bounds, location: log.location },
+    ...(header ? { newest: { epoch: header.epoch, timeMs: header.timeMs } } : {}),
+  };
+}
+
+class Deadline implements Disposable {
+  readonly passed: Promise<void>;
+  readonly #cancel = new AbortController();
+
+  constructor(ms: number) {
+    this.passed = sleep(ms, this.#cancel.signal);
+  }
+
+  [Symbol.dispose](): void {
+    this.#cancel.abort();
+  }
+}
+
+async function markOn(agents: LiveAgents, body: Readonly<Record<string, unknown>>): Promise<unknown> {
+  const name = requireMarkName(body["name"]);
+  const { offset: at, atMs } = await capturing(agents).mark(name);
+  return { ok: true, name, offset: at, at: new Date(atMs).toISOString() };
+}
+
+/** @throws USAGE */
+export function requireMarkName(name: unknown): string {
+  if (typeof name === "string" && MARK_NAME.test(name)) return name;
+  throw new TidemarkError("USAGE", `${JSON.stringify(name)} is no name for a mark`, {
+    hint: "Use 1 to 128 letters, digits, and . _ : - without spaces.",
+  });
+}
+
+async function syncOn(
+  agents: LiveAgents,
+  { body, signal }: { body: Readonly<Record<string, unknown>>; signal: AbortSignal },
+): Promise<unknown> {
+  const wanted = body["offset"];
+  const at = typeof wanted === "number" ? requireOffset(wanted) : await interruptible(capturing(agents).sync(), signal);
+  if (body["applied"] !== true) return { ok: true, offset: at, applied: false };
+  // A capture alone cannot know; whoever asks goes on to the replica with the offset.
+  if (!agents.replica) return { ok: true, offset: at, applied: false };
+  await agents.replica.waitApplied(at, signal);
+  return { ok: true, offset: at, applied: true };
+}
+
+function capturing({ capture, self }: LiveAgents): CaptureAgent {
+  if (capture) return capture;
+  const what = self.role === "replica" ? "the agent here is a replica and captures nothing" : `the capture is ${self.state}`;
+  throw new TidemarkError("AGENT_NOT_RUNNING", self.problem === null ? what : `${what}: ${self.problem}`, {
+    hint:
+      self.role === "replica"
+        ? "Run this command on the primary, where `tidemark capture` runs."
+        : "Try again when `tidemark status` shows that it captures.",
+  });
+}
+
+function requireOffset(value: number): Offset {
+  if (Number.isSafeInteger(value) && value >= 0) return offset(value);
+  throw new TidemarkError("USAGE", `${value} is no offset`, { hint: "Offsets are whole numbers; `tidemark log` lists them." });
+}
+
+/** The work goes on, but nobody waits for it any more. */
+async function interruptible<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const interrupted = Promise.withResolvers<never>();
+  const onAbort = (): void =>
+    interrupted.reject(
+      new TidemarkError("INTERRUPTED", "the agent stops", { hint: "Start it again; what it captured is in the log." }),
+    );
+  if (signal.aborted) onAbort();
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([work, interrupted.promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+    interrupted.promise.catch(() => undefined);
+  }
+}

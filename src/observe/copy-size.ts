@@ -1,0 +1,26 @@
+import fs from "node:fs";
+
+import type { Config } from "../config/config.ts";
+import { formatSize } from "../config/units.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+
+/** Bytes that one full copy of the databases takes at most: the files and what is still in their WALs. */
+export function copyBytes(databases: Config["databases"]): number {
+  return databases.reduce((sum, { path }) => sum + sizeOf(path) + sizeOf(`${path}-wal`), 0);
+}
+
+function sizeOf(file: string): number {
+  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+}
+
+/** A log that cannot hold one copy can never restore anything. @throws CONFIG */
+export function requireRoomForCopy({ log, databases }: Pick<Config, "log" | "databases">): void {
+  if (log?.kind !== "nats" || log.maxBytes === undefined) return;
+  const needed = copyBytes(databases);
+  if (needed <= log.maxBytes) return;
+  throw new TidemarkError(
+    "CONFIG",
+    `nats.maxBytes is ${formatSize(log.maxBytes)}, but one copy of the set takes ${formatSize(needed)}`,
+    { hint: "Raise nats.maxBytes to several times the size of the databases, or leave it out." },
+  );
+}

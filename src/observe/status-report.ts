@@ -1,0 +1,148 @@
+import type { CaptureStatus, DatabaseCaptureStatus } from "../capture/capture-agent.ts";
+import type { LogBounds } from "../log/change-log.ts";
+import type { DatabaseReplicaStatus, ReplicaStatus } from "../replica/replica-agent.ts";
+
+/** `status --json`: the names scripts rely on, of product.md, and more beside them. Times are RFC 3339 in UTC. */
+export interface StatusReport {
+  readonly set: string | null;
+  readonly epoch: number | null;
+  readonly log: { readonly location: string; readonly first: number; readonly last: number; readonly bytes: number } | null;
+  readonly capture: CapturePart | null;
+  readonly standby: StandbyPart | null;
+  /** Until there are repositories: nothing in it. */
+  readonly repository: { readonly base: null; readonly archived: null; readonly bytes: null };
+  readonly rpo: {
+    /** What would be lost if the primary died now, as far as is known; null when it is not. */
+    readonly actualMs: number | null;
+    readonly objectiveMs: number;
+    readonly ok: boolean | null;
+  };
+  readonly alerts: readonly Alert[];
+  readonly agents: readonly AgentPart[];
+}
+
+export interface CapturePart {
+  readonly offset: number;
+  readonly at: string | null;
+  readonly lagMs: number;
+  readonly databases: readonly DatabaseCaptureStatus[];
+}
+
+export interface StandbyPart {
+  readonly offset: number;
+  readonly at: string | null;
+  readonly lagMs: number;
+  readonly lagEvents: number;
+  readonly verified: boolean;
+  readonly state: ReplicaStatus["state"];
+  readonly lastApplyMs: number;
+  readonly databases: readonly DatabaseReplicaStatus[];
+}
+
+export interface Alert {
+  readonly severity: "warning" | "critical";
+  readonly message: string;
+}
+
+/** A process of ours and what its parts are doing. */
+export interface AgentPart {
+  readonly role: "run" | "capture" | "replica";
+  readonly pid: number;
+  readonly state: "starting" | "running" | "stopping";
+  readonly problem: string | null;
+}
+
+export interface StatusSources {
+  readonly set: string | undefined;
+  readonly objectiveMs: number;
+  readonly nowMs: number;
+  readonly log?: (LogBounds & { readonly location: string }) | undefined;
+  /** Of the newest event; for when no capture says it. */
+  readonly newest?: { readonly epoch: number; readonly timeMs: number } | undefined;
+  readonly capture?: CaptureStatus | undefined;
+  readonly replica?: ReplicaStatus | undefined;
+  readonly agents: readonly AgentPart[];
+}
+
+export function buildStatusReport(sources: StatusSources): StatusReport {
+  const { capture, replica, log, newest } = sources;
+  const rpo = rpoOf(sources);
+  return {
+    set: sources.set ?? null,
+    epoch: capture?.epoch ?? newest?.epoch ?? null,
+    log: log ? { location: log.location, first: log.first, last: log.last, bytes: log.bytes } : null,
+    capture: capture ? { offset: capture.offset, at: isoOf(capture.atMs), lagMs: capture.lagMs, databases: capture.databases } : null,
+    standby: replica ? standbyOf(replica) : null,
+    repository: { base: null, archived: null, bytes: null },
+    rpo,
+    alerts: [...agentAlerts(sources.agents), ...captureAlerts(capture), ...standbyAlerts(replica), ...rpoAlerts(rpo)],
+    agents: sources.agents,
+  };
+}
+
+function standbyOf(replica: ReplicaStatus): StandbyPart {
+  const { offset, atMs, lagMs, lagEvents, verified, state, lastApplyMs, databases } = replica;
+  return { offset, at: isoOf(atMs), lagMs, lagEvents, verified, state, lastApplyMs, databases };
+}
+
+function isoOf(ms: number): string | null {
+  return ms > 0 ? new Date(ms).toISOString() : null;
+}
+
+/**
+ * A running capture knows how long its oldest commit has been waiting. Without one the newest event (a heartbeat, when
+ * there is nothing else) says since when commits may have passed unseen.
+ */
+function rpoOf({ capture, newest, nowMs, objectiveMs }: StatusSources): StatusReport["rpo"] {
+  const protectedByNow = capture?.databases.every(({ state }) => state === "following");
+  const since = capture && protectedByNow ? capture.lagMs : newest && Math.max(0, nowMs - newest.timeMs);
+  const actualMs = since ?? null;
+  // A first copy under way protects nothing yet, however fresh the log is.
+  const ok = actualMs === null ? null : actualMs <= objectiveMs && protectedByNow !== false;
+  return { actualMs, objectiveMs, ok };
+}
+
+function agentAlerts(agents: readonly AgentPart[]): Alert[] {
+  return agents.flatMap(({ role, problem }) => (problem === null ? [] : [{ severity: "critical" as const, message: `${role}: ${problem}` }]));
+}
+
+function captureAlerts(capture: CaptureStatus | undefined): Alert[] {
+  return (capture?.databases ?? []).flatMap(({ name, problem }) =>
+    problem === undefined ? [] : [{ severity: "critical" as const, message: `capture of ${name}: ${problem}` }],
+  );
+}
+
+function standbyAlerts(replica: ReplicaStatus | undefined): Alert[] {
+  if (!replica) return [];
+  const alerts: Alert[] = [];
+  const severity = replica.state === "halted" ? "critical" : "warning";
+  if (replica.problem !== undefined) alerts.push({ severity, message: `standby: ${replica.problem}` });
+  if (!replica.verified) alerts.push({ severity: "critical", message: "standby: its contents did not match the log" });
+  return alerts;
+}
+
+function rpoAlerts({ actualMs, objectiveMs, ok }: StatusReport["rpo"]): Alert[] {
+  if (ok !== false || actualMs === null || actualMs <= objectiveMs) return [];
+  return [{ severity: "critical", message: `RPO: ${actualMs} ms may be lost, the objective is ${objectiveMs} ms` }];
+}
+
+/** What several agents of one set said (capture here, replica there), as one report. */
+export function mergeReports(reports: readonly StatusReport[]): StatusReport | undefined {
+  const [first, ...others] = reports;
+  if (!first) return undefined;
+  return others.reduce(
+    (merged, other) => ({
+      ...merged,
+      set: merged.set ?? other.set,
+      epoch: merged.epoch ?? other.epoch,
+      log: merged.log ?? other.log,
+      capture: merged.capture ?? other.capture,
+      standby: merged.standby ?? other.standby,
+      // Only the one that captures knows what is not in the log yet.
+      rpo: merged.capture ? merged.rpo : other.capture ? other.rpo : merged.rpo,
+      alerts: [...merged.alerts, ...other.alerts],
+      agents: [...merged.agents, ...other.agents],
+    }),
+    first,
+  );
+}
