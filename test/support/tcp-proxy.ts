@@ -12,8 +12,9 @@ export class TcpProxy implements AsyncDisposable {
   answerDelayMs = 0;
   /** Bytes a second from the client to the server; 0 = as they come. */
   uploadBytesPerSecond = 0;
-  /** Bytes that went to the server. */
+  /** Bytes that went to the server, and that it sent. */
   uploaded = 0;
+  downloaded = 0;
   readonly #server: Server;
   readonly #target: number;
   readonly #pairs = new Set<readonly [Socket, Socket]>();
@@ -79,7 +80,8 @@ export class TcpProxy implements AsyncDisposable {
     return true;
   }
 
-  async #answer(_bytes: number): Promise<boolean> {
+  async #answer(bytes: number): Promise<boolean> {
+    this.downloaded += bytes;
     if (this.answerDelayMs > 0) await sleep(this.answerDelayMs);
     return !this.swallowAnswers;
   }

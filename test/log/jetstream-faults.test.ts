@@ -1,0 +1,237 @@
+import { expect, test } from "vitest";
+import { offset } from "../../src/event/positions.ts";
+import { readEvents } from "../../src/log/log-reader.ts";
+import { sleep } from "../../src/runtime/clock.ts";
+import { codeOf, until } from "../support/log-records.ts";
+import { bulk, LogScene, mark, markNames, openWriter } from "../support/log-scene.ts";
+
+const forever = new AbortController().signal;
+const MiB = 1024 * 1024;
+const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `mark-${index}`);
+
+test("acknowledgements that never arrive: every record is in the log exactly once", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  scene.proxy.swallowAnswers = true;
+  for (const name of names(300)) writer.append([mark(name)]);
+  const direct = await scene.openDirect("read");
+  // They went through; only nobody was told.
+  await until(async () => (await direct.bounds()).last > 200);
+  expect(writer.acknowledged.offset).toBe(2);
+  scene.proxy.swallowAnswers = false;
+  expect(await writer.flush()).toBe(302);
+  expect(await markNames(direct)).toEqual(names(300));
+});
+
+test("acknowledgements lost with the connection: every record is in the log exactly once", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  const direct = await scene.openDirect("read");
+  scene.proxy.swallowAnswers = true;
+  for (const name of names(300)) writer.append([mark(name)]);
+  await until(async () => (await direct.bounds()).last > 100);
+  scene.proxy.cut();
+  scene.proxy.swallowAnswers = false;
+  expect(await writer.flush()).toBe(302);
+  expect(await markNames(direct)).toEqual(names(300));
+  expect(scene.problems.map(({ code }) => code)).toContain("LOG_UNREACHABLE");
+});
+
+test("a publish that lands only after it was given up is not in the log twice", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  // The server stands still: what is sent waits in its socket, is given up, and lands when it goes on.
+  scene.server.pause();
+  for (const name of names(50)) writer.append([mark(name)]);
+  await until(() => scene.problems.length > 0);
+  await sleep(1_500);
+  scene.server.resume();
+  expect(await writer.flush()).toBe(52);
+  expect(await markNames(await scene.openDirect("read"))).toEqual(names(50));
+});
+
+test("a reconnect storm under load", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  const reader = await scene.open("read");
+  const seen: number[] = [];
+  const stop = new AbortController();
+  const following = (async () => {
+    for await (const batch of readEvents(reader, { after: offset(0), signal: stop.signal, follow: true })) seen.push(...batch.map((e) => e.offset));
+  })();
+  for (let round = 0; round < 12; round += 1) {
+    for (let index = 0; index < 100; index += 1) writer.append([mark(`mark-${round * 100 + index}`)]);
+    scene.proxy.swallowAnswers = round % 3 === 0;
+    await sleep(40 + 30 * (round % 4));
+    scene.proxy.cut();
+    scene.proxy.swallowAnswers = false;
+  }
+  expect(await writer.flush()).toBe(1_202);
+  expect(await markNames(await scene.openDirect("read"))).toEqual(names(1_200));
+  await until(() => seen.length === 1_202);
+  stop.abort();
+  await following;
+  expect(seen).toEqual(Array.from({ length: 1_202 }, (_, index) => index + 1));
+});
+
+test("the server killed in the middle of a window and started again on its store", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  const reader = await scene.openDirect("read");
+  const seen: number[] = [];
+  const stop = new AbortController();
+  const following = (async () => {
+    for await (const batch of readEvents(reader, { after: offset(2), signal: stop.signal, follow: true })) seen.push(...batch.map((e) => e.offset));
+  })();
+  for (let round = 0; round < 4; round += 1) {
+    for (let index = 0; index < 40; index += 1) writer.append([bulk(index, 100_000)]);
+    await until(() => writer.acknowledged.offset > 2 + round * 40);
+    await scene.server.kill("SIGKILL");
+    await sleep(100);
+    await scene.server.start();
+  }
+  expect(await writer.flush()).toBe(162);
+  await until(() => seen.length === 160);
+  stop.abort();
+  await following;
+  expect(seen).toEqual(Array.from({ length: 160 }, (_, index) => index + 3));
+});
+
+test("a minute of disconnection, in short: appends wait, report why, and go on", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  scene.proxy.refuse = true;
+  scene.proxy.cut();
+  for (const name of names(20)) writer.append([mark(name)]);
+  await sleep(3_000);
+  expect(writer.acknowledged.offset).toBe(2);
+  expect(scene.problems.length).toBeGreaterThan(0);
+  scene.proxy.refuse = false;
+  expect(await writer.flush()).toBe(22);
+});
+
+test("two writers race for a new log and for the same head: one wins, the other stops", async () => {
+  await using scene = await LogScene.start();
+  const [one, two] = [await scene.open("write"), await scene.openDirect("write")];
+  const identity = { writer: "writer-b", host: "host-b" };
+  const opened = await Promise.allSettled([openWriter(one), openWriter(two, { identity })]);
+  const winners = opened.filter((result) => result.status === "fulfilled");
+  expect(winners).toHaveLength(1);
+  expect(opened.flatMap((result) => (result.status === "rejected" ? [result.reason.code] : []))).toEqual(["LOG_FOREIGN_WRITER"]);
+  const taken = await Promise.allSettled([
+    openWriter(one, { takeover: true, identity: { writer: "c", host: "c" } }),
+    openWriter(two, { takeover: true, identity: { writer: "d", host: "d" } }),
+  ]);
+  expect(taken.filter((result) => result.status === "fulfilled").length).toBeLessThanOrEqual(2);
+  await winners[0]?.value.append([mark("late")]).acknowledged.catch((error: unknown) => expect(error).toMatchObject({ code: "FENCED" }));
+  expect(await markNames(two)).toEqual([]);
+});
+
+test("a writer with records under way is fenced, and none of them lands behind the new epoch", async () => {
+  await using scene = await LogScene.start();
+  const old = await openWriter(await scene.open("write"));
+  for (const name of names(10)) old.append([mark(name)]);
+  await old.flush();
+  const next = await scene.openDirect("write");
+  // What the old one sends from now on is on its way for a while.
+  scene.proxy.uploadBytesPerSecond = 20_000;
+  const late = names(100).map((name) => codeOf(old.append([mark(`late-${name}`)]).acknowledged));
+  await openWriter(next, { identity: { writer: "writer-b", host: "host-b" }, takeover: true });
+  scene.proxy.uploadBytesPerSecond = 0;
+  const codes = await Promise.all(late);
+  expect(codes.at(-1)).toBe("FENCED");
+  // A prefix may have won the race; after the new epoch there is nothing of the old one.
+  const landed = codes.filter((code) => code === "none").length;
+  expect(codes).toEqual([...Array(landed).fill("none"), ...Array(100 - landed).fill("FENCED")]);
+  expect(await markNames(next)).toEqual([...names(10), ...names(100).slice(0, landed).map((name) => `late-${name}`)]);
+});
+
+test("a full stream: appends wait and say so, and go on after a trim", async () => {
+  await using scene = await LogScene.start();
+  const { config } = { config: { ...(await import("../support/nats-server.ts")).natsConfig(scene.server.address), maxBytes: 4 * MiB } };
+  const log = await scene.openDirect("write", { config });
+  const writer = await openWriter(log);
+  for (let index = 0; index < 20; index += 1) writer.append([bulk(index, 400_000)]);
+  await until(() => scene.problems.some(({ code }) => code === "LOG_FULL"));
+  const { offset: stored } = writer.acknowledged;
+  expect(stored).toBeLessThan(22);
+  while (writer.acknowledged.offset < 22) {
+    await log.trim(writer.acknowledged.offset);
+    await sleep(50);
+  }
+  expect(await writer.flush()).toBe(22);
+});
+
+test("a slow log: no more than a window is under way, and slowness is not taken for failure for ever", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.open("write"));
+  const before = scene.proxy.uploaded;
+  scene.server.pause();
+  for (let index = 0; index < 60; index += 1) writer.append([bulk(index, 400_000)]);
+  await sleep(400);
+  expect(scene.proxy.uploaded - before).toBeLessThan(9 * MiB);
+  scene.server.resume();
+  scene.proxy.uploadBytesPerSecond = 4 * MiB;
+  expect(await writer.flush()).toBe(62);
+});
+
+test("a slow reader: no more than a pull is under way", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  for (let index = 0; index < 120; index += 1) {
+    await writer.room();
+    writer.append([bulk(index, 400_000)]);
+  }
+  await writer.flush();
+  const reader = await scene.open("read");
+  const batches = reader.read(offset(0), { signal: forever, follow: false })[Symbol.asyncIterator]();
+  let count = (await batches.next()).value?.length ?? 0;
+  const before = scene.proxy.downloaded;
+  await sleep(1_000);
+  expect(scene.proxy.downloaded - before).toBeLessThan(17 * MiB);
+  for (let next = await batches.next(); !next.done; next = await batches.next()) count += next.value.length;
+  expect(count).toBe(122);
+});
+
+test("a server put back to an older store under a writer and a reader", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  await writer.append([mark("kept")]).acknowledged;
+  await scene.server.kill("SIGTERM");
+  const saved = scene.server.saveStore();
+  await scene.server.start();
+  for (const name of names(20)) writer.append([mark(name)]);
+  await writer.flush();
+  const reader = await scene.openDirect("read");
+  const batches = reader.read(offset(23), { signal: forever, follow: true })[Symbol.asyncIterator]();
+  const waiting = codeOf(batches.next());
+  await scene.server.kill("SIGTERM");
+  scene.server.restoreStore(saved);
+  await scene.server.start();
+  expect(await codeOf(writer.append([mark("lost")]).acknowledged)).toBe("LOG_REGRESSED");
+  expect(await waiting).toBe("LOG_REGRESSED");
+});
+
+test("records purged before a reader had them, and at the head", async () => {
+  await using scene = await LogScene.start();
+  const log = await scene.openDirect("write");
+  const writer = await openWriter(log);
+  for (const name of names(30)) writer.append([mark(name)]);
+  await writer.flush();
+  const { jetstreamManager } = await import("@nats-io/jetstream");
+  const { connect } = await import("@nats-io/transport-node");
+  const nats = await connect({ servers: [scene.server.address] });
+  const { streams } = await jetstreamManager(nats);
+  const ahead = log.read(offset(32), { signal: forever, follow: true })[Symbol.asyncIterator]();
+  const next = ahead.next();
+  await streams.purge("TIDEMARK_app", { seq: 20 });
+  expect(await codeOf(markNames(log))).toBe("LOG_GAP");
+  await streams.purge("TIDEMARK_app");
+  expect(await codeOf(markNames(log))).toBe("LOG_GAP");
+  const behind = log.read(offset(31), { signal: forever, follow: true })[Symbol.asyncIterator]();
+  expect(await codeOf(behind.next())).toBe("LOG_GAP");
+  // Who had everything goes on.
+  await writer.append([mark("more")]).acknowledged;
+  expect((await next).value?.[0]?.offset).toBe(33);
+  await nats.close();
+});
