@@ -1,93 +1,123 @@
-import { execFileSync } from "node:child_process";
 import fs from "node:fs";
-import os from "node:os";
-import path from "node:path";
 
-import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-import type { Offset } from "../../src/event/positions.ts";
-import { startReplica } from "../../src/replica/start-replica.ts";
-import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import { ImagedDatabase } from "../support/database-images.ts";
-import { PageDiffLog } from "../support/page-diff-log.ts";
+import { applied, query, ReplicaFixture } from "../support/replica-fixture.ts";
 
-const MIB = 1024 * 1024;
-let directory: string;
-let log: PageDiffLog;
-let standby: string;
-let stop: AbortController;
-
+let fixture: ReplicaFixture;
 beforeEach(async () => {
-  directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-replica-"));
-  standby = path.join(directory, "standby");
-  log = await PageDiffLog.open(path.join(directory, "log"));
-  stop = new AbortController();
+  fixture = await ReplicaFixture.open();
 });
 afterEach(async () => {
-  await log[Symbol.asyncDispose]();
-  fs.rmSync(directory, { recursive: true, force: true });
+  await fixture[Symbol.asyncDispose]();
 });
 
-function start(options: { reseed?: boolean } = {}): Promise<ReplicaAgent> {
-  stop = new AbortController();
-  return startReplica({
-    set: "app",
-    directory: standby,
-    config: { checkpointBytes: 4 * MIB, walMaxBytes: 64 * MIB },
-    log: log.log,
-    logger: pino({ enabled: false }),
-    clock: systemClock,
-    signal: stop.signal,
-    ...options,
-  });
-}
-
-async function stopped(agent: ReplicaAgent): Promise<void> {
-  stop.abort();
-  await agent.done;
-}
-
-function applied(agent: ReplicaAgent, at: Offset): Promise<void> {
-  return agent.waitApplied(at, AbortSignal.timeout(20_000));
-}
-
-function query(file: string, sql: string): string {
-  return execFileSync("sqlite3", ["-readonly", file, sql], { encoding: "utf8" }).trim();
-}
-
-function source(name: string, pageSize = 4096): ImagedDatabase {
-  const file = path.join(directory, "primary", name);
-  fs.mkdirSync(path.dirname(file), { recursive: true });
-  const database = new ImagedDatabase(file, pageSize);
-  database.connection.exec("CREATE TABLE IF NOT EXISTS t (id INTEGER PRIMARY KEY, body BLOB)");
-  return database;
-}
-
 test("a copy and commits appear on the standby, through stop and start", async () => {
-  const primary = source("tenants/a.db");
+  const { log } = fixture;
+  const primary = fixture.source("a.db");
   await log.ship("tenants/a.db", primary);
-  const first = await start();
-  await first.ready;
-  const file = path.join(standby, "tenants/a.db");
+  const first = await fixture.ready();
+  const file = fixture.file("tenants/a.db");
   for (let i = 1; i <= 50; i += 1) {
     primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(3000))");
-    const at = await log.ship("tenants/a.db", primary);
-    await applied(first, at);
+    await applied(first, await log.ship("tenants/a.db", primary));
     if (i % 10 === 0) expect(query(file, "SELECT count(*) FROM t")).toBe(String(i));
   }
   expect(first.status()).toMatchObject({ state: "following", verified: true, lagEvents: 0, problem: undefined });
-  await stopped(first);
+  await fixture.stop();
   expect(first.status().state).toBe("stopped");
   expect(Buffer.compare(fs.readFileSync(file), primary.image)).toBe(0);
   primary.connection.exec("DELETE FROM t WHERE id > 10; VACUUM");
   const at = await log.ship("tenants/a.db", primary);
-  const second = await start();
-  await second.ready;
+  const second = await fixture.ready();
   expect(second.status().offset).toBe(at);
   expect(query(file, "SELECT count(*) FROM t")).toBe("10");
-  await stopped(second);
+  await fixture.stop();
   expect(Buffer.compare(fs.readFileSync(file), primary.image)).toBe(0);
-  primary.close();
+});
+
+test("a transaction of many parts is spooled, and visible only with its commit", async () => {
+  const { log } = fixture;
+  const primary = fixture.source("a.db");
+  await log.ship("a.db", primary);
+  const agent = await fixture.ready();
+  primary.connection.exec(
+    "WITH RECURSIVE c(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM c WHERE i < 40) INSERT INTO t (body) SELECT randomblob(1000000) FROM c",
+  );
+  const bodies = log.commitBodies("a.db", { pages: primary.changes(), cause: "commit", database: primary });
+  expect(bodies.length).toBeGreaterThan(50);
+  await applied(agent, await log.append(bodies.slice(0, -1)));
+  expect(query(fixture.file("a.db"), "SELECT count(*) FROM t")).toBe("0");
+  // Stopped within the transaction: the next start reads its parts again.
+  await fixture.stop();
+  const again = await fixture.ready();
+  await applied(again, await log.append(bodies.slice(-1)));
+  expect(query(fixture.file("a.db"), "SELECT count(*), sum(length(body)) FROM t")).toBe("40|40000000");
+  expect(fs.readdirSync(fixture.file(".tidemark/spool"))).toEqual([]);
+  await fixture.stop();
+  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), primary.image)).toBe(0);
+});
+
+test("parts whose transaction never closed are void when another one begins", async () => {
+  const { log } = fixture;
+  const primary = fixture.source("a.db");
+  await log.ship("a.db", primary);
+  const agent = await fixture.ready();
+  const page = { pageNumber: 2, data: new Uint8Array(4096).fill(7) };
+  await log.append([
+    { kind: "sqlite.part", database: "a.db", transaction: 77, sequence: 0, pageSize: 4096, pages: [page] },
+  ]);
+  primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(3000))");
+  await applied(agent, await log.ship("a.db", primary));
+  await fixture.stop();
+  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), primary.image)).toBe(0);
+});
+
+test("a later full copy of the same page size goes through the WAL, another page size makes a new file", async () => {
+  const { log } = fixture;
+  const primary = fixture.source("a.db", 1024);
+  await log.ship("a.db", primary);
+  const agent = await fixture.ready();
+  const inode = fs.statSync(fixture.file("a.db")).ino;
+  primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(30000))");
+  await applied(agent, await log.copy("a.db", primary));
+  expect(fs.statSync(fixture.file("a.db")).ino).toBe(inode);
+  expect(query(fixture.file("a.db"), "SELECT length(body) FROM t")).toBe("30000");
+  const larger = fixture.source("a.db", 8192);
+  larger.connection.exec("INSERT INTO t (body) VALUES (randomblob(123))");
+  await applied(agent, await log.copy("a.db", larger));
+  expect(query(fixture.file("a.db"), "SELECT length(body) FROM t")).toBe("123");
+  await fixture.stop();
+  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), larger.image)).toBe(0);
+});
+
+test("marks and heartbeats move the position, a stopped wait says so", async () => {
+  const { log } = fixture;
+  await log.ship("a.db", fixture.source("a.db"));
+  const agent = await fixture.ready();
+  const at = await log.append([{ kind: "mark", name: "release" }]);
+  await applied(agent, at);
+  expect(agent.status().offset).toBe(at);
+  const never = ReplicaFixture.failure(agent.waitApplied((at + 1) as typeof at, new AbortController().signal));
+  await fixture.stop();
+  expect((await never).code).toBe("INTERRUPTED");
+});
+
+test("several databases of a set are each followed", async () => {
+  const { log } = fixture;
+  const names = ["app.db", "tenants/one.db", "tenants/two.db"];
+  const primaries = names.map((name, i) => fixture.source(`db${i}`, name === "app.db" ? 4096 : 512));
+  const agent = await fixture.start();
+  for (let round = 0; round < 20; round += 1) {
+    for (const [i, name] of names.entries()) {
+      primaries[i]?.connection.exec(`INSERT INTO t (body) VALUES (randomblob(${500 * (i + 1)}))`);
+      if (primaries[i]) await log.ship(name, primaries[i]);
+    }
+  }
+  await agent.ready;
+  await applied(agent, log.writer.head);
+  await fixture.stop();
+  for (const [i, name] of names.entries()) {
+    expect(Buffer.compare(fs.readFileSync(fixture.file(name)), primaries[i]?.image ?? new Uint8Array())).toBe(0);
+  }
 });

@@ -1,0 +1,136 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import { pino } from "pino";
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+import { startReplica } from "../../src/replica/start-replica.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { BankDatabase } from "../support/bank-database.ts";
+import { PageDiffLog } from "../support/page-diff-log.ts";
+import { Process } from "../support/processes.ts";
+import { waitFor } from "../support/wait.ts";
+
+const READER = path.join(import.meta.dirname, "../support/standby-reader.py");
+const PROGRAM = path.join(import.meta.dirname, "../support/replica-program.ts");
+let directory: string;
+let log: PageDiffLog;
+let bank: BankDatabase;
+let standbyFile: string;
+const processes: Process[] = [];
+
+beforeEach(async () => {
+  directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-readers-"));
+  log = await PageDiffLog.open(path.join(directory, "log"));
+  bank = new BankDatabase(path.join(directory, "bank.db"));
+  standbyFile = path.join(directory, "standby", "bank.db");
+});
+afterEach(async () => {
+  for (const process of processes.splice(0)) await process.kill();
+  bank.close();
+  await log[Symbol.asyncDispose]();
+  fs.rmSync(directory, { recursive: true, force: true });
+});
+
+function run(command: string, ...args: string[]): Process {
+  const started = new Process(command, args);
+  processes.push(started);
+  return started;
+}
+
+async function reader(holdMs = 0): Promise<Process> {
+  const started = run("python3", READER, standbyFile, String(holdMs));
+  await waitFor("a first read", () => started.output.includes("reading"));
+  return started;
+}
+
+async function verdict(started: Process): Promise<{ reads: number; versions: number; broken: string[] }> {
+  const output = await started.stop();
+  return JSON.parse(output.trim().split("\n").at(-1) ?? "null");
+}
+
+test("readers in other processes never see a broken state through thousands of events and many checkpoints", async () => {
+  await log.ship("bank.db", bank);
+  const stop = new AbortController();
+  const agent = await startReplica({
+    set: "app",
+    directory: path.dirname(standbyFile),
+    config: { checkpointBytes: 200_000, walMaxBytes: 8_000_000 },
+    log: log.log,
+    logger: pino({ enabled: false }),
+    clock: systemClock,
+    signal: stop.signal,
+  });
+  await agent.ready;
+  const readers = [await reader(), await reader(), await reader(15)];
+  let emptied = 0;
+  let walBytes = 0;
+  for (let i = 1; i <= 2500; i += 1) {
+    bank.transact();
+    const at = await log.ship("bank.db", bank);
+    if (i % 5 !== 0) continue;
+    await agent.waitApplied(at, AbortSignal.timeout(20_000));
+    const now = agent.status().databases[0]?.walBytes ?? 0;
+    if (now < walBytes) emptied += 1;
+    walBytes = now;
+  }
+  for (const each of readers) {
+    const { reads, versions, broken } = await verdict(each);
+    expect(broken).toEqual([]);
+    expect(reads).toBeGreaterThan(50);
+    expect(versions).toBeGreaterThan(20);
+  }
+  expect(emptied).toBeGreaterThan(2);
+  expect(agent.status().problem).toBeUndefined();
+  stop.abort();
+  await agent.done;
+  expect(Buffer.compare(fs.readFileSync(standbyFile), bank.image)).toBe(0);
+}, 120_000);
+
+const POINTS = [
+  "wal-header",
+  "frames",
+  "page-numbers",
+  "hash-table",
+  "header-copy-2",
+  "header-copy-1",
+  "commit",
+  "fsync",
+  "position",
+] as const;
+
+for (const point of POINTS) {
+  test(`a replica killed at ${point} three times goes on, with a reader there all the time`, async () => {
+    await log.ship("bank.db", bank);
+    const first = run(process.execPath, PROGRAM, path.join(directory, "log"), path.dirname(standbyFile));
+    await waitFor("ready", () => first.output.includes("ready"));
+    const readers = [await reader(), await reader(5)];
+    await first.stop();
+    for (let round = 1; round <= 3; round += 1) {
+      const victim = run(
+        process.execPath,
+        PROGRAM,
+        path.join(directory, "log"),
+        path.dirname(standbyFile),
+        point,
+        String(point === "wal-header" ? 1 : round),
+      );
+      for (let i = 0; victim.child.exitCode === null && victim.child.signalCode === null; i += 1) {
+        bank.transact();
+        await log.ship("bank.db", bank);
+        if (i > 20_000) throw new Error(`never came to ${point}`);
+      }
+      expect((await victim.exited).signal).toBe("SIGKILL");
+    }
+    const last = run(process.execPath, PROGRAM, path.join(directory, "log"), path.dirname(standbyFile));
+    await waitFor("ready", () => last.output.includes("ready"));
+    for (const each of readers) {
+      const { broken, reads } = await verdict(each);
+      expect(broken).toEqual([]);
+      expect(reads).toBeGreaterThan(1);
+    }
+    await last.stop();
+    expect(Buffer.compare(fs.readFileSync(standbyFile), bank.image)).toBe(0);
+  }, 120_000);
+}
