@@ -98,7 +98,8 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
  */
 export function decodeRecord(data: Uint8Array): DecodedRecord {
   const header = decodeRecordHeader(data);
-  if (!hasValidChecksum(data)) throw invalidRecord(`record at offset ${header.offset}`, "its checksum at byte 72 is wrong");
+  if (!hasValidChecksum(data))
+    throw invalidRecord(`record at offset ${header.offset}`, "its checksum at byte 72 is wrong");
   return {
     offset: header.offset,
     epoch: header.epoch,
@@ -168,18 +169,32 @@ function compress(raw: Uint8Array): Uint8Array | undefined {
 }
 
 function decompress(stored: Uint8Array, rawBytes: number): Uint8Array {
-  let raw: Uint8Array;
+  const { buffer: raw, engine } = unzip(stored, rawBytes);
+  if (raw.length !== rawBytes) throw new RecordProblem(`${raw.length} bytes decompressed, ${rawBytes} are declared`);
+  // zlib stops at the end of the frame; what hides behind it would be read by some decoders and not by others.
+  const behind = stored.length - engine.bytesWritten;
+  if (behind !== 0) throw new RecordProblem(`${behind} bytes follow the compressed body`);
+  return raw;
+}
+
+function unzip(stored: Uint8Array, rawBytes: number): Unzipped {
   try {
-    raw = zstdDecompressSync(stored, {
+    const result: unknown = zstdDecompressSync(stored, {
       // One byte of room more than needed, or a second piece is allocated to find out that there is nothing more.
       chunkSize: Math.max(64, Math.min(rawBytes + 1, MAX_CHUNK_BYTES)),
       maxOutputLength: Math.max(1, rawBytes),
       params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
+      info: true,
     });
+    return result as Unzipped;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     throw new RecordProblem(`the body cannot be decompressed to ${rawBytes} bytes: ${message}`, { cause: error });
   }
-  if (raw.length !== rawBytes) throw new RecordProblem(`${raw.length} bytes decompressed, ${rawBytes} are declared`);
-  return raw;
+}
+
+/** What zlib returns with `info`; `bytesWritten` is how much of the input it took. */
+interface Unzipped {
+  readonly buffer: Uint8Array;
+  readonly engine: { readonly bytesWritten: number };
 }

@@ -121,7 +121,9 @@ class MessagePackWalk {
 
   #need(bytes: number): void {
     if (bytes > this.#data.length - this.#at) {
-      throw new RecordProblem(`the map ends in the middle: ${bytes} bytes more at byte ${this.#at} of ${this.#data.length}`);
+      throw new RecordProblem(
+        `the map ends in the middle: ${bytes} bytes more at byte ${this.#at} of ${this.#data.length}`,
+      );
     }
   }
 }

@@ -61,6 +61,12 @@ export function encodeRecordHeader(record: Uint8Array, header: RecordHeader): vo
   record.set(header.previousHash, 32);
   view.setUint32(64, header.rawBytes);
   view.setUint32(68, header.storedBytes);
+  writeRecordChecksum(record);
+}
+
+/** The last step: covers everything else that is in `record`. */
+export function writeRecordChecksum(record: Uint8Array): void {
+  const view = new DataView(record.buffer, record.byteOffset, RECORD_HEADER_BYTES);
   view.setBigUint64(CHECKSUM_AT, recordChecksum(record));
 }
 
@@ -128,7 +134,8 @@ function safeInteger(view: DataView, byteOffset: number): number {
 
 function checkRanges(header: RecordHeader): void {
   const where = `record at offset ${header.offset}`;
-  if ((header.flags & FLAG.encrypted) !== 0) throw newerRecord(where, "it is encrypted, which this version cannot read");
+  if ((header.flags & FLAG.encrypted) !== 0)
+    throw newerRecord(where, "it is encrypted, which this version cannot read");
   const unknown = header.flags & ~KNOWN_FLAGS;
   if (unknown !== 0) throw newerRecord(where, `unknown flags 0x${unknown.toString(16)} at byte 6`);
   if (header.kind === 0) throw invalidRecord(where, "kind 0 at byte 5 does not exist");
