@@ -8,8 +8,10 @@ import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
 import { gap, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
 
-/** Looks without news before we checkpoint ourselves, so that the pin can go to read lock 0. */
-const IDLE_LOOKS_BEFORE_SETTLING = 3;
+/** Quiet for this long before we checkpoint ourselves, so that the pin can go to read lock 0. Longer than an fsync. */
+const QUIET_BEFORE_SETTLING_MS = 25;
+/** Another checkpoint that runs this long is taken to be waiting for our pins. */
+const BUSY_BEFORE_LETTING_GO_MS = 20;
 /** How long an app that waits for our pins gets the WAL for itself. */
 const LET_GO_MS = 150;
 /** Spinning for the write lock: longer would be felt by the app. */
@@ -48,7 +50,9 @@ export class Follower {
   readonly counters: FollowerCounters = { commits: 0, seals: 0, sealHeldMs: 0 };
   readonly #options: FollowerOptions;
   #changeCounter = 0;
-  #idleLooks = 0;
+  #movedAtMs = 0;
+  /** Since when our checkpoint finds another one running, without a commit in between. */
+  #busySinceMs: number | undefined;
   #settleAfterMs = 0;
   #backOffMs = FIRST_BACK_OFF_MS;
   #sealAfterMs = 0;
@@ -60,7 +64,6 @@ export class Follower {
   /** Goes on from the shipper's position, which holds everything up to the header with this change counter. */
   startAt(changeCounter: number): void {
     this.#changeCounter = changeCounter;
-    this.#idleLooks = 0;
   }
 
   /**
@@ -98,19 +101,20 @@ export class Follower {
     if (!source.pinned) source.pin();
     // No valid header: a writer died between its two copies. Reading through SQLite, as a new pin does, rebuilds it.
     if (!state || this.#moved(state.header)) {
-      this.#idleLooks = 0;
-      await source.handOver(async (state) => this.capture(state.header));
+      this.#movedAtMs = this.#options.clock.monotonic();
+      this.#busySinceMs = undefined;
+      await source.handOver(async (fresh) => this.capture(fresh.header));
       await this.#sealIfLong();
       return true;
     }
     if (source.onLockZero) return false;
     if (state.checkpoint.backfilledFrames === state.header.mxFrame) {
       // Everything is in the database file: a new pin lands on read lock 0 and whoever waits for the old one can go on.
-      await source.handOver(async (state) => this.capture(state.header));
+      await source.handOver(async (fresh) => this.capture(fresh.header));
       return false;
     }
-    this.#idleLooks += 1;
-    if (this.#idleLooks >= IDLE_LOOKS_BEFORE_SETTLING) await this.#settle();
+    const { clock } = this.#options;
+    if (clock.monotonic() - this.#movedAtMs >= QUIET_BEFORE_SETTLING_MS) await this.#settle();
     return false;
   }
 
@@ -167,7 +171,8 @@ export class Follower {
     if (clock.monotonic() < this.#settleAfterMs) return;
     const result = await checkpointer.passive(source.path);
     if (result.busy) {
-      await this.#letGoForAWhile();
+      this.#busySinceMs ??= clock.monotonic();
+      if (clock.monotonic() - this.#busySinceMs >= BUSY_BEFORE_LETTING_GO_MS) await this.#letGoForAWhile();
     } else if (result.backfilledFrames < result.walFrames) {
       // A reader of the app's holds an older snapshot.
       this.#settleAfterMs = clock.monotonic() + this.#backOffMs;
@@ -180,7 +185,7 @@ export class Follower {
   async #letGoForAWhile(): Promise<void> {
     const { source, clock, waker } = this.#options;
     source.letGo();
-    this.#idleLooks = 0;
+    this.#busySinceMs = undefined;
     const until = clock.monotonic() + LET_GO_MS;
     while (clock.monotonic() < until) {
       const state = source.files.readWalIndex();
