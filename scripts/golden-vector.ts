@@ -1,0 +1,106 @@
+import { packMap } from "../src/event/message-pack.ts";
+import { encodeRecord } from "../src/event/codec.ts";
+import type { EventBody, LogEvent, Skipped } from "../src/event/kinds.ts";
+import { epoch, offset } from "../src/event/positions.ts";
+import { encodeRecordHeader, RECORD_HEADER_BYTES, writeRecordChecksum } from "../src/event/record-header.ts";
+
+/** A record's meaning as JSON, proto/record.schema.json: u64 as decimal text, bytes as hexadecimal. */
+export interface RecordJson {
+  readonly offset: number;
+  readonly epoch: number;
+  readonly timeMs: number;
+  readonly previousHash: string;
+  readonly body: Readonly<Record<string, unknown>>;
+}
+
+/** proto/golden/*.json. */
+export interface GoldenVector {
+  /** What the vector shows. */
+  readonly about: string;
+  /** What a reader gets; without it the reader refuses, with `error`. */
+  readonly record?: RecordJson;
+  readonly error?: string;
+  /** The stored body is zstd: its bytes may differ between versions of the library, its meaning may not. */
+  readonly compressed?: boolean;
+  /** Not written by this version's encoder, but by another version's or by hand. */
+  readonly made?: MadeByHand;
+}
+
+export interface MadeByHand {
+  readonly version: number;
+  readonly kind: number;
+  readonly flags: number;
+  readonly offset: number;
+  readonly epoch: number;
+  readonly timeMs: number;
+  readonly previousHash: string;
+  readonly map: Readonly<Record<string, unknown>>;
+}
+
+const U64_FIELDS: readonly string[] = ["checksumSeed", "before", "after"];
+
+export function bytesOfVector(vector: GoldenVector): Uint8Array {
+  if (vector.made) return makeByHand(vector.made);
+  if (!vector.record) throw new Error("a vector has a record or says how it was made");
+  return encodeRecord(fieldsOf(vector.record));
+}
+
+export function toJson(event: LogEvent & { readonly previousHash: Uint8Array }): RecordJson {
+  const { offset: at, epoch: number, timeMs, previousHash } = event;
+  return { offset: at, epoch: number, timeMs, previousHash: hex(previousHash), body: bodyToJson(event.body) };
+}
+
+function fieldsOf(json: RecordJson): Parameters<typeof encodeRecord>[0] {
+  return {
+    offset: offset(json.offset),
+    epoch: epoch(json.epoch),
+    timeMs: json.timeMs,
+    previousHash: Buffer.from(json.previousHash, "hex"),
+    body: bodyFromJson(json.body),
+  };
+}
+
+function bodyToJson(body: EventBody | Skipped): Record<string, unknown> {
+  const entries = Object.entries(body).map(([name, value]: [string, unknown]) => {
+    return [name, typeof value === "bigint" ? String(value) : value] as const;
+  });
+  const json: Record<string, unknown> = Object.fromEntries(entries);
+  if ("pages" in body) {
+    json["pages"] = body.pages.map((page) => ({ pageNumber: page.pageNumber, data: hex(page.data) }));
+  }
+  return json;
+}
+
+function bodyFromJson(json: Readonly<Record<string, unknown>>): EventBody {
+  const body: Record<string, unknown> = { ...json };
+  for (const name of U64_FIELDS) if (name in body) body[name] = BigInt(body[name] as string);
+  if ("pages" in body) {
+    const pages = body["pages"] as readonly { pageNumber: number; data: string }[];
+    body["pages"] = pages.map((page) => ({ pageNumber: page.pageNumber, data: Buffer.from(page.data, "hex") }));
+  }
+  return body as unknown as EventBody;
+}
+
+function makeByHand(made: MadeByHand): Uint8Array {
+  const map = packMap(made.map);
+  const record = new Uint8Array(RECORD_HEADER_BYTES + map.length);
+  record.set(map, RECORD_HEADER_BYTES);
+  encodeRecordHeader(record, {
+    kind: made.kind,
+    flags: made.flags,
+    epoch: epoch(made.epoch),
+    offset: offset(made.offset),
+    timeMs: made.timeMs,
+    previousHash: Buffer.from(made.previousHash, "hex"),
+    mapBytes: map.length,
+    rawBytes: map.length,
+    storedBytes: map.length,
+  });
+  record[4] = made.version;
+  writeRecordChecksum(record);
+  return record;
+}
+
+function hex(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+}
