@@ -28,7 +28,7 @@ export async function showOwn(session: Session): Promise<void> {
   await requireRoom(session);
   view.say(`Following ${database}. Nothing is written to it; use your application as always.`);
   await using agent = startAgent(session);
-  await untilVerified(session);
+  await untilVerified(session, agent);
   view.say(
     "The hot standby is up: the first copy is there and its checksum is equal. A reader is checking it from now on.",
   );

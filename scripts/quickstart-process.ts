@@ -43,7 +43,7 @@ export function start({ command, args, onLine, stopWith }: Start): Running {
   };
   return {
     ended,
-    complaint: () => complaints.join("\n"),
+    complaint: () => readable(complaints),
     stop,
     [Symbol.asyncDispose]: async () => void (await stop()),
   };
@@ -64,6 +64,20 @@ function keepLines(child: ChildProcess): string[] {
       if (lines.length > 20) lines.shift();
     });
   return lines;
+}
+
+/** What was meant for people; of a JSON log, when there is nothing else, its messages. */
+function readable(lines: readonly string[]): string {
+  const plain = lines.filter((line) => !line.startsWith("{"));
+  return (plain.length > 0 ? plain : lines.map(messageOf)).join("\n");
+}
+
+function messageOf(line: string): string {
+  try {
+    return (JSON.parse(line) as { msg?: string }).msg ?? line;
+  } catch {
+    return line;
+  }
 }
 
 export interface Finished {

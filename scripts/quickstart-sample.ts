@@ -29,7 +29,7 @@ export async function showSample(session: Session): Promise<void> {
   view.say(`A sample shop is taking orders in ${session.database}: about 50 transactions a second.`);
   await using agent = startAgent(session);
   const beganMs = performance.now();
-  await untilVerified(session);
+  await untilVerified(session, agent);
   view.say(`The hot standby is up after ${seconds(performance.now() - beganMs)}; a reader is checking it from now on.`);
   await using reader = startReader(session, "shop");
   await follow(session, { source: app.describe, reader: reader.latest }, FOLLOW_SECONDS);

@@ -1,6 +1,5 @@
 /** One quickstart: its directory, its processes, and the command line run as a user would run it. */
 import { basename, join } from "node:path";
-import { setTimeout as wait } from "node:timers/promises";
 import { type Finished, run, type Running, start } from "./quickstart-process.ts";
 import type { ReaderReport } from "./quickstart-reader.ts";
 import { readStatus, type Status } from "./quickstart-status.ts";
@@ -45,23 +44,33 @@ export function keepRunning(session: Session, name: string, options: Parameters<
   return { ...running, stop, [Symbol.asyncDispose]: async () => void (await stop()) };
 }
 
-export function startAgent(session: Session): Running {
+export interface Agent extends Running {
+  /** Resolves with the agent's own ready line: the first copy is in the log, and on the standby. */
+  readonly ready: Promise<string>;
+}
+
+export function startAgent(session: Session): Agent {
   const args = ["run", "--db", session.database, ...standbyFlags(session)];
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
-  return keepRunning(session, "tidemark run", { command: TIDEMARK, args, stopWith: "SIGTERM" });
+  const { promise: ready, resolve, reject } = Promise.withResolvers<string>();
+  ready.catch(() => undefined);
+  session.signal.addEventListener("abort", () => reject(session.signal.reason as Error), { once: true });
+  const onLine = (line: string): void => {
+    if (line.startsWith("ready")) resolve(line);
+  };
+  const running = keepRunning(session, "tidemark run", { command: TIDEMARK, args, onLine, stopWith: "SIGTERM" });
+  return { ...running, ready };
 }
 
 export const statusOf = ({ directory }: Session): Promise<Status | undefined> =>
   readStatus(join(directory, "standby", ".tidemark"));
 
 /** Resolves when the first copy is on the standby and proved equal. */
-export async function untilVerified(session: Session): Promise<void> {
-  for (;;) {
-    session.signal.throwIfAborted();
-    const status = await statusOf(session);
-    if (status?.standby?.verified === true && status.standby.offset > 0) return;
-    await wait(50);
-  }
+export async function untilVerified(session: Session, agent: Agent): Promise<void> {
+  await agent.ready;
+  const status = await statusOf(session);
+  if (status?.standby?.verified !== true)
+    throw new QuickstartFailure("the agent is ready, but its standby is not proved equal");
 }
 
 export function startReader(
