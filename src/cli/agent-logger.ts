@@ -1,0 +1,25 @@
+import { type Level, type Logger, pino, stdTimeFunctions } from "pino";
+import pretty from "pino-pretty";
+
+import { configError } from "../config/config-error.ts";
+import type { Environment } from "../config/config-file.ts";
+import { nearestName } from "../config/nearest-name.ts";
+
+const LEVELS: readonly (Level | "silent")[] = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+const STDERR = 2;
+
+/** On stderr: readable on a terminal, one JSON object a line otherwise. @throws CONFIG (TIDEMARK_LOG) */
+export function createAgentLogger(environment: Environment): Logger {
+  const options = { level: levelOf(environment), timestamp: stdTimeFunctions.isoTime };
+  if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: STDERR, sync: true }));
+  const stream = pretty({ destination: STDERR, sync: true, ignore: "pid,hostname,part", translateTime: "SYS:HH:MM:ss.l", singleLine: true });
+  return pino(options, stream);
+}
+
+function levelOf(environment: Environment): string {
+  const given = environment["TIDEMARK_LOG"] || "info";
+  if (LEVELS.some((level) => level === given)) return given;
+  const near = nearestName(given, LEVELS);
+  const question = near === undefined ? "" : `; did you mean ${near}?`;
+  throw configError(`TIDEMARK_LOG: ${JSON.stringify(given)} is no log level${question}`, `Use one of ${LEVELS.join(", ")}.`);
+}

@@ -1,0 +1,20 @@
+import type { Command } from "commander";
+
+import type { Cli } from "./cli.ts";
+import { type AgentFlags, runAgent } from "./run-agent.ts";
+import { setCommand } from "./set-options.ts";
+
+export function captureCommand(cli: Cli): Command {
+  return setCommand({
+    name: "capture",
+    summary: "capture databases into the log (on the primary)",
+    description: "Captures every commit of the databases into the log, until it is stopped. Waits for a log that is away.",
+    examples: [
+      "tidemark capture --db /srv/app/app.db --log nats://nats-1:4222,nats-2:4222",
+      "tidemark capture -c /etc/tidemark/tidemark.yml",
+    ],
+  })
+    .option("--set-wal", "switch databases to WAL mode that are not in it")
+    .option("--takeover", "take the log over from another writer that may still be alive")
+    .action((flags: AgentFlags) => runAgent(cli, "capture", flags));
+}

@@ -1,0 +1,98 @@
+import type { Command } from "commander";
+
+import { configError } from "../config/config-error.ts";
+import type { Settings } from "../config/load-config.ts";
+import type { Finding } from "../observe/finding.ts";
+import { type Cli, oneShot } from "./cli.ts";
+import { openLogToRead } from "./open-log.ts";
+import { locationOf } from "./restore-hint.ts";
+import { type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { hasCode } from "../runtime/errors.ts";
+
+const SIGNS = { ok: "ok  ", warn: "warn", fail: "FAIL" } as const;
+
+export function checkCommand(cli: Cli): Command {
+  return setCommand({
+    name: "check",
+    summary: "tell whether the set-up is sound",
+    description: "Looks at configuration, permissions, SQLite versions, WAL mode, the log and its durability, and the standby's disk. Changes nothing.",
+    examples: ["tidemark check --db app.db --standby /mnt/standby", "tidemark check --json -c /etc/tidemark/tidemark.yml"],
+  }).action((options: SetOptions) => oneShot(cli, () => check(cli, options)));
+}
+
+async function check(cli: Cli, options: SetOptions): Promise<void> {
+  const findings = await findAll(cli, options);
+  cli.exitCode = Math.max(...findings.map(({ exitCode }) => exitCode));
+  const told = findings.map(({ severity, code, message, hint }) => ({ severity, code, message, hint }));
+  const sound = !findings.some(({ severity }) => severity === "fail");
+  if (options.json) return cli.print(JSON.stringify({ ok: sound, findings: told }));
+  for (const { severity, code, message, hint } of told) {
+    await cli.print(severity === "ok" ? `${SIGNS.ok}  ${message}` : `${SIGNS[severity]}  ${code}: ${message}. ${hint}`);
+  }
+}
+
+async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
+  const { fail, look, ok } = await import("../observe/finding.ts");
+  let settings: Settings;
+  try {
+    settings = await settingsFor(cli, "check", options);
+    if (settings.databases.length === 0 && settings.standby === undefined) throw nothingToCheck();
+  } catch (error) {
+    return [fail(error)];
+  }
+  const { requireSafeSqlite } = await import("../capture/sqlite/preflight.ts");
+  return [
+    ok("CONFIG", settings.file === undefined ? "the flags are understood" : `${settings.file} is understood`),
+    await look("SQLITE", "Tidemark's own SQLite library is new enough", requireSafeSqlite),
+    ...(await checkDatabases(settings)),
+    ...(await checkPlaces(settings)),
+    await checkLog(settings),
+  ];
+}
+
+function nothingToCheck(): Error {
+  return configError("there is nothing to check", "Give -c FILE, or --db PATH and --standby DIR or --log.");
+}
+
+async function checkDatabases({ databases }: Settings): Promise<Finding[]> {
+  const { checkDatabase } = await import("../observe/check-database.ts");
+  return databases.flatMap((database) => checkDatabase(database));
+}
+
+async function checkPlaces(settings: Settings): Promise<Finding[]> {
+  const { checkStandbyDisk, checkWritable } = await import("../observe/check-places.ts");
+  const { look } = await import("../observe/finding.ts");
+  const { requireRoomForCopy } = await import("../observe/copy-size.ts");
+  const { standby, state, databases, log } = settings;
+  const findings: Finding[] = [];
+  if (standby !== undefined) {
+    findings.push(checkWritable("STANDBY", "the standby", standby), ...checkStandbyDisk(standby, databases));
+  }
+  // `run` keeps its state on the standby unless told otherwise; `capture` in a place of the host.
+  if (databases.length > 0 && standby === undefined && state !== undefined) findings.push(checkWritable("STATE", "the state directory", state));
+  if (log?.kind === "embedded") findings.push(checkWritable("LOG_DIRECTORY", "the log's directory", log.directory));
+  if (log?.kind === "nats" && log.maxBytes !== undefined) {
+    findings.push(await look("LOG_ROOM", "the log's limit has room for a copy", () => requireRoomForCopy(settings)));
+  }
+  return findings;
+}
+
+/** A log that does not exist yet is no fault: the first `run` or `capture` makes it. */
+async function checkLog(settings: Settings): Promise<Finding> {
+  const { fail, ok, warn } = await import("../observe/finding.ts");
+  try {
+    await using log = await openLogToRead("check", settings);
+    const [bounds, durability] = await Promise.all([log.bounds(), log.durability()]);
+    const text = `${log.location} holds offsets ${bounds.first} to ${bounds.last}; ${durability.text}`;
+    return durability.survivesPowerLoss ? ok("LOG", text) : warn("LOG_DURABILITY", text, "See docs/operations.md for what an acknowledgement means.");
+  } catch (error) {
+    const place = settings.log ? locationOf(settings.log) : "";
+    if (hasCode(error, "LOG_UNREACHABLE") && isOnlyNew(error.message)) return ok("LOG", `${place}: there is no log yet; the first start makes it`);
+    return fail(error);
+  }
+}
+
+function isOnlyNew(message: string): boolean {
+  return message.includes("there is no log yet") || message.includes("there is no such stream yet");
+}
+

@@ -1,0 +1,88 @@
+import type { Command } from "commander";
+
+import { formatSize } from "../config/units.ts";
+import type { LogEvent } from "../event/kinds.ts";
+import { BEFORE_FIRST, offset, type Offset } from "../event/positions.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import { type Cli, oneShot } from "./cli.ts";
+import { openLogToRead } from "./open-log.ts";
+import { positionOf } from "./position-of.ts";
+import { type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+
+interface LogOptions extends SetOptions {
+  readonly from?: string;
+  readonly to?: string;
+  readonly follow?: boolean;
+}
+
+export function logCommand(cli: Cli): Command {
+  return setCommand({
+    name: "log",
+    summary: "list the events of the log",
+    description: "Lists events: offset, time, kind, name, size. --from and --to take an offset, a time (RFC 3339 with zone) or mark:NAME, both included.",
+    examples: [
+      "tidemark log --standby /mnt/standby --from 100 --to 120",
+      "tidemark log --json --follow -c tidemark.yml",
+      "tidemark log --from 2026-01-31T17:45:00Z --log embedded:/mnt/standby/.tidemark/log",
+    ],
+  })
+    .option("--from <position>", "first event to list")
+    .option("--to <position>", "last event to list")
+    .option("--follow", "go on with new events until interrupted")
+    .action((options: LogOptions) => oneShot(cli, () => list(cli, options)));
+}
+
+async function list(cli: Cli, options: LogOptions): Promise<void> {
+  const settings = await settingsFor(cli, "client", options);
+  await using log = await openLogToRead("log", settings);
+  const { readEvents } = await import("../log/log-reader.ts");
+  const range = await rangeOf(cli, log, options);
+  if (range === undefined) return;
+  const follow = options.follow ?? false;
+  for await (const events of readEvents(log, { ...range, follow, signal: cli.signal })) {
+    for (const event of events) await cli.print(options.json ? eventJson(event) : eventText(event));
+  }
+}
+
+/** Undefined when the log holds nothing in the range. */
+async function rangeOf(cli: Cli, log: ChangeLog, options: LogOptions): Promise<{ after: Offset; through?: Offset } | undefined> {
+  const { first, last } = await log.bounds();
+  const at = async (text: string, edge: "from" | "to"): Promise<Offset> =>
+    positionOf(log, { text, edge, clock: cli.clock, signal: cli.signal });
+  const from = options.from === undefined ? first : await at(options.from, "from");
+  const through = options.to === undefined ? undefined : await at(options.to, "to");
+  const after = Math.max(from, first) - 1;
+  if (!options.follow && (after >= last || (through !== undefined && through <= after))) return undefined;
+  return { after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)), ...(through === undefined ? {} : { through }) };
+}
+
+function nameOf({ body }: LogEvent): string {
+  switch (body.kind) {
+    case "genesis":
+      return body.set;
+    case "epoch":
+    case "heartbeat":
+      return body.host;
+    case "sqlite.part":
+    case "sqlite.commit":
+      return body.database;
+    case "mark":
+      return body.name;
+    case "skipped":
+      return `kind ${body.code} of a newer version`;
+    default:
+      return body satisfies never;
+  }
+}
+
+function eventJson(event: LogEvent): string {
+  const { offset: at, timeMs, epoch, bytes, body } = event;
+  return JSON.stringify({ offset: at, at: new Date(timeMs).toISOString(), kind: body.kind, name: nameOf(event), epoch, bytes });
+}
+
+function eventText(event: LogEvent): string {
+  const { offset: at, timeMs, bytes, body } = event;
+  const cause = body.kind === "sqlite.commit" && body.cause !== "commit" ? ` (${body.cause})` : "";
+  const columns = [String(at).padStart(9), new Date(timeMs).toISOString(), body.kind.padEnd(13), formatSize(bytes).padStart(9)];
+  return `${columns.join("  ")}  ${nameOf(event)}${cause}`;
+}

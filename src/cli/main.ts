@@ -1,0 +1,12 @@
+#!/usr/bin/env node
+// Nothing is imported before this check: an older Node would stumble over the first file that uses what it lacks.
+const oldest = 24;
+const found = process.versions.node;
+if (Number(found.split(".")[0]) < oldest) {
+  process.stderr.write(`USAGE: Tidemark needs Node ${oldest} or newer, this is ${found}. Install it, or run scripts/tidemark of a checkout.\n`);
+  process.exit(2);
+}
+const { runTidemark } = await import("./run-tidemark.ts");
+await runTidemark(process.argv.slice(2));
+
+export {};

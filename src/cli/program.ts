@@ -1,0 +1,48 @@
+import { Command } from "commander";
+
+import { captureCommand } from "./capture.ts";
+import { checkCommand } from "./check.ts";
+import type { Cli } from "./cli.ts";
+import { logCommand } from "./log.ts";
+import { markCommand } from "./mark.ts";
+import { marksCommand } from "./marks.ts";
+import { replicaCommand } from "./replica.ts";
+import { restoreCommand } from "./restore.ts";
+import { runCommand } from "./run.ts";
+import { statusCommand } from "./status.ts";
+import { syncCommand } from "./sync.ts";
+import { tidemarkVersion } from "./tidemark-version.ts";
+
+const EXIT_CODES = `
+Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 log or agent unreachable, 4 verification failed,
+5 fenced, 6 refused, 130 interrupted. TIDEMARK_LOG sets the log level of agents: debug, info, warn, error, silent.
+
+Example:
+  tidemark run --db app.db --standby /mnt/standby
+  tidemark restore --standby /mnt/standby --target /tmp/app --to 2026-01-31T17:45:00Z`;
+
+/** The command line. What is wrong with its use is thrown as a CommanderError. */
+export function createProgram(cli: Cli): Command {
+  const program = new Command("tidemark")
+    .description("Replicates live SQLite databases to a hot standby through a log, and restores them to any moment of it.")
+    .version(tidemarkVersion(), "-V, --version")
+    .helpCommand("help [command]", "show the help of a command")
+    .addHelpText("after", EXIT_CODES);
+  const commands = [
+    runCommand,
+    captureCommand,
+    replicaCommand,
+    restoreCommand,
+    markCommand,
+    marksCommand,
+    syncCommand,
+    logCommand,
+    statusCommand,
+    checkCommand,
+  ];
+  for (const create of commands) program.addCommand(create(cli));
+  for (const command of [program, ...program.commands]) {
+    command.exitOverride().configureOutput({ outputError: () => undefined });
+  }
+  return program;
+}

@@ -1,0 +1,71 @@
+import { type Command, Option } from "commander";
+import path from "node:path";
+
+import { TidemarkError } from "../runtime/errors.ts";
+import { type Cli, oneShot } from "./cli.ts";
+import { openLogToRead } from "./open-log.ts";
+import { progressLine } from "./progress-line.ts";
+import { laterOptions, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+
+interface RestoreOptions extends SetOptions {
+  readonly target: string;
+  readonly to: string;
+  readonly database?: readonly string[];
+  readonly dryRun?: boolean;
+  readonly force?: boolean;
+  readonly check: "full" | "quick";
+}
+
+export function restoreCommand(cli: Cli): Command {
+  const command = setCommand({
+    name: "restore",
+    summary: "build the databases as they were at a moment, into a directory",
+    description:
+      "Builds the databases as they were at a moment from the log, into an empty directory, and verifies them (checksum, integrity_check, foreign_key_check). Needs no agent.",
+    examples: [
+      "tidemark restore --standby /mnt/standby --target /tmp/app",
+      "tidemark restore --standby /mnt/standby --target /tmp/app --to 2026-01-31T17:45:00+01:00",
+      "tidemark restore -c tidemark.yml --target /tmp/app --to mark:before-upgrade --database app.db",
+      "tidemark restore --log nats://nats-1:4222 --set app --target /tmp/app --to 81234 --dry-run",
+    ],
+  })
+    .requiredOption("--target <dir>", "where to; must be empty or not there yet")
+    .option("--to <moment>", "latest, a time (RFC 3339 with zone), an offset, or mark:NAME", "latest")
+    .option("--database <name>", "only this database; repeat it for several", (value: string, all: readonly string[] = []) => [...all, value])
+    .option("--dry-run", "only tell what would be done")
+    .option("--force", "replace what is in the target")
+    .addOption(new Option("--check <how>", "how thoroughly to verify").choices(["full", "quick"]).default("full"));
+  return laterOptions(command, ["--table <name>", "--path <glob>"]).action((options: RestoreOptions) =>
+    oneShot(cli, () => restoreTo(cli, options)),
+  );
+}
+
+async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
+  const [{ restore }, { parseRestoreTarget }] = await Promise.all([
+    import("../restore/restore.ts"),
+    import("../restore/restore-target.ts"),
+  ]);
+  const target = parseRestoreTarget(options.to);
+  const settings = await settingsFor(cli, "client", options);
+  await using log = await openLogToRead("restore", settings);
+  using progress = progressLine(cli.clock.monotonic);
+  const report = await restore({
+    log,
+    target,
+    directory: targetDirectory(cli, options.target),
+    ...(options.database ? { databases: options.database } : {}),
+    check: options.check,
+    force: options.force ?? false,
+    dryRun: options.dryRun ?? false,
+    clock: cli.clock,
+    signal: cli.signal,
+    onProgress: progress.show,
+  });
+  progress.clear();
+  if (options.json) return cli.print(JSON.stringify(report));
+}
+
+function targetDirectory(cli: Cli, given: string): string {
+  if (given !== "") return path.resolve(cli.directory, given);
+  throw new TidemarkError("USAGE", "--target is empty", { hint: "Give a directory that is empty or not there yet." });
+}

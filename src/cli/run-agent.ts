@@ -1,0 +1,59 @@
+import type { Config } from "../config/config.ts";
+import type { Settings } from "../config/load-config.ts";
+import type { AgentPart } from "../observe/status-report.ts";
+import { createAgentLogger } from "./agent-logger.ts";
+import type { Cli } from "./cli.ts";
+import { locationOf, restoreHint } from "./restore-hint.ts";
+import { agentConfig, type SetOptions } from "./set-options.ts";
+import { tidemarkVersion } from "./tidemark-version.ts";
+
+export interface AgentFlags extends SetOptions {
+  readonly takeover?: boolean;
+  readonly reseed?: boolean;
+}
+
+/** What run, capture and replica have in common: start, say when ready, work until a signal or for as long as it goes. */
+export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFlags): Promise<void> {
+  cli.longRunning = true;
+  const config = await agentConfig(cli, role, flags);
+  const logger = createAgentLogger(cli.environment);
+  const { startAgents } = await import("../compose/start-agents.ts");
+  const { takeover = false, reseed = false } = flags;
+  logger.info({ set: config.set, log: config.log && locationOf(config.log), file: config.file }, `tidemark ${tidemarkVersion()} ${role}`);
+  const agents = await startAgents({ role, config, logger, clock: cli.clock, signal: cli.signal, takeover, reseed });
+  agents.ready.then(
+    () => cli.print(flags.json ? readyJson(role, config) : readyText(role, config)),
+    () => undefined,
+  );
+  await agents.done;
+  logger.info("stopped");
+}
+
+function readyText(role: AgentPart["role"], config: Config & Settings): string {
+  const names = config.databases.map(({ name }) => name);
+  const shown = names.length <= 3 ? names.join(", ") : `${names.length} databases`;
+  const log = config.log ? locationOf(config.log) : "";
+  switch (role) {
+    case "run":
+      return `ready: ${shown} live on ${config.standby ?? ""}; restore with: ${restoreHint(config)}`;
+    case "capture":
+      return `ready: ${shown} captured into ${log}, set ${config.set}; restore with: ${restoreHint(config)}`;
+    case "replica":
+      return `ready: set ${config.set} live on ${config.standby ?? ""}, from ${log}`;
+    default:
+      return role satisfies never;
+  }
+}
+
+function readyJson(role: AgentPart["role"], config: Config & Settings): string {
+  const { set, standby, log } = config;
+  return JSON.stringify({
+    ready: true,
+    role,
+    set,
+    databases: config.databases,
+    standby: standby ?? null,
+    log: log ? locationOf(log) : null,
+    restore: restoreHint(config),
+  });
+}

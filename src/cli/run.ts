@@ -1,0 +1,25 @@
+import type { Command } from "commander";
+
+import type { Cli } from "./cli.ts";
+import { type AgentFlags, runAgent } from "./run-agent.ts";
+import { setCommand } from "./set-options.ts";
+
+export function runCommand(cli: Cli): Command {
+  return setCommand({
+    name: "run",
+    summary: "capture databases and keep a hot standby, in one process",
+    description: [
+      "Captures the databases into the log and keeps the standby hot, in one process, until it is stopped.",
+      "Without --log the log is embedded, in DIR/.tidemark/log of the standby: put the standby on another disk than the databases, so that it outlives theirs.",
+      "When the standby fails for good, capture goes on; the exit code tells it at the end.",
+    ].join("\n"),
+    examples: [
+      "tidemark run --db app.db --standby /mnt/standby",
+      'tidemark run --db app.db --db "tenants/*.db" --standby /mnt/standby',
+      "tidemark run -c /etc/tidemark/tidemark.yml",
+    ],
+  })
+    .option("--set-wal", "switch databases to WAL mode that are not in it")
+    .option("--takeover", "take the log over from another writer that may still be alive")
+    .action((flags: AgentFlags) => runAgent(cli, "run", flags));
+}

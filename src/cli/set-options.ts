@@ -1,0 +1,83 @@
+import { Command, Option } from "commander";
+
+import { notAvailable } from "../config/config-error.ts";
+import type { EmbeddedLogConfig } from "../config/config.ts";
+import { type Flags, type LoadOptions, loadConfig, loadSettings, type Role, type Settings } from "../config/load-config.ts";
+import { formatDuration, parseDuration } from "../config/units.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { Cli } from "./cli.ts";
+
+export interface SetOptions extends Flags {
+  readonly json?: boolean;
+}
+
+interface CommandText {
+  readonly name: string;
+  readonly summary: string;
+  readonly description?: string;
+  readonly examples: readonly string[];
+}
+
+/** Flags of the product that later versions bring: known, and refused by name. */
+const LATER_FLAGS = ["--files <dir>", "--repository <url>"];
+
+/** A command that works on a set: the flags that say which, and examples in its help. */
+export function setCommand({ name, summary, description, examples }: CommandText): Command {
+  const command = new Command(name)
+    .summary(summary)
+    .description(description ?? summary)
+    .option("-c, --config <file>", "configuration file (default: ./tidemark.yml when there is one)")
+    .option("--set <name>", "name of the set (default: the first database's file name)")
+    .option("--db <path[=name]>", "a database; repeat it for several; globs are expanded", collect)
+    .option("--standby <dir>", "directory of the standby")
+    .option("--log <where>", "embedded:DIR or nats://[user:password@]host:port[,host:port]")
+    .option("--state <dir>", "directory for the agent's state and control socket")
+    .option("--json", "answer in JSON, and errors too")
+    .addHelpText("after", `\nExamples:\n${examples.map((example) => `  ${example}`).join("\n")}`);
+  return laterOptions(command, LATER_FLAGS);
+}
+
+/** Options that are only there to be refused by name. */
+export function laterOptions(command: Command, flags: readonly string[]): Command {
+  for (const flag of flags) {
+    const [name = flag] = flag.split(" ");
+    const refuse = (): never => {
+      throw notAvailable(`tidemark ${command.name()}`, name);
+    };
+    command.addOption(new Option(flag).hideHelp().argParser(refuse));
+  }
+  return command;
+}
+
+function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
+  return [...(previous ?? []), value];
+}
+
+function loadOptions(cli: Cli, role: Role, flags: Flags, setOfLog?: (log: EmbeddedLogConfig) => string | undefined): LoadOptions {
+  const base = { role, flags, environment: cli.environment, directory: cli.directory };
+  return setOfLog ? { ...base, setOfLog } : base;
+}
+
+/** What an agent works with. @throws CONFIG */
+export async function agentConfig(cli: Cli, role: "run" | "capture" | "replica", flags: Flags): Promise<ReturnType<typeof loadConfig>> {
+  return loadConfig(loadOptions(cli, role, flags, await setFinder()));
+}
+
+/** What a one-shot command knows. @throws CONFIG */
+export async function settingsFor(cli: Cli, role: "check" | "client", flags: Flags): Promise<Settings> {
+  return loadSettings(loadOptions(cli, role, flags, await setFinder()));
+}
+
+async function setFinder(): Promise<(log: EmbeddedLogConfig) => string | undefined> {
+  const { embeddedLogSet } = await import("../log/embedded-set.ts");
+  return ({ directory }) => embeddedLogSet(directory);
+}
+
+/** For commander: a duration with its unit, in ms. */
+export function durationOption(text: string): number {
+  const ms = parseDuration(text);
+  if (ms !== undefined && ms > 0 && ms < 2 ** 31) return ms;
+  throw new TidemarkError("USAGE", `${JSON.stringify(text)} is no duration`, {
+    hint: `Write it with a unit, for instance 500ms, 60s or 5m, up to ${formatDuration(2 ** 31 - 1)}.`,
+  });
+}

@@ -1,0 +1,60 @@
+import { formatDuration, formatSize } from "../config/units.ts";
+import type { StatusReport } from "../observe/status-report.ts";
+import { textTable } from "./text-table.ts";
+
+/** `status` for people: a compact table, then what is wrong. */
+export function statusText(report: StatusReport): string[] {
+  const databases = databaseRows(report);
+  return [
+    heading(report),
+    "",
+    ...textTable(positionRows(report), new Set([1])),
+    ...(databases.length > 1 ? ["", ...textTable(databases)] : []),
+    ...(report.alerts.length > 0 ? [""] : []),
+    ...report.alerts.map(({ severity, message }) => `${severity === "critical" ? "!!" : " !"} ${message}`),
+  ];
+}
+
+function heading({ set, epoch, agents }: StatusReport): string {
+  const running = agents.map(({ role, pid, state }) => `${role} (pid ${pid}, ${state})`).join(", ");
+  const parts = [`set ${set ?? "(unknown)"}`, ...(epoch === null ? [] : [`epoch ${epoch}`])];
+  return [...parts, running || "no agent runs on this host: this is what the log tells"].join("  ·  ");
+}
+
+function positionRows({ log, capture, standby, rpo }: StatusReport): string[][] {
+  const rows: string[][] = [["", "offset", "time", "behind", ""]];
+  if (log) rows.push(["log", String(log.last), "", "", `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`]);
+  if (capture) rows.push(["captured", String(capture.offset), capture.at ?? "", formatDuration(capture.lagMs), ""]);
+  if (standby) {
+    const proof = standby.verified ? "verified" : "NOT VERIFIED";
+    rows.push([
+      "standby",
+      String(standby.offset),
+      standby.at ?? "",
+      formatDuration(standby.lagMs),
+      `${standby.state}, ${standby.lagEvents} events behind, ${proof}`,
+    ]);
+  }
+  const actual = rpo.actualMs === null ? "unknown" : formatDuration(rpo.actualMs);
+  const verdict = rpo.ok === null ? "" : rpo.ok ? "met" : "MISSED";
+  rows.push(["rpo", "", "", actual, `objective ${formatDuration(rpo.objectiveMs)} ${verdict}`.trimEnd()]);
+  return rows;
+}
+
+function databaseRows({ capture, standby }: StatusReport): string[][] {
+  const names = new Set([...(capture?.databases ?? []), ...(standby?.databases ?? [])].map(({ name }) => name));
+  const rows = [...names].toSorted().map((name) => {
+    const source = capture?.databases.find((database) => database.name === name);
+    const copy = standby?.databases.find((database) => database.name === name);
+    const progress = source?.copy ? ` ${Math.floor((100 * source.copy.done) / Math.max(1, source.copy.total))} %` : "";
+    return [
+      name,
+      source ? `${source.state}${progress}` : "",
+      String(source?.pages ?? copy?.pages ?? ""),
+      source ? formatSize(source.walBytes) : "",
+      source ? `${source.commits}` : "",
+      copy?.checksum ?? "",
+    ];
+  });
+  return [["database", "capture", "pages", "WAL", "commits", "standby checksum"], ...rows];
+}
