@@ -1,0 +1,170 @@
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import Database from "better-sqlite3";
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+import { Follower } from "../../src/capture/sqlite/follower.ts";
+import { frameImage, positionAtBackfill, resumePoint, scanWal } from "../../src/capture/sqlite/wal-scan.ts";
+import type { WalPosition } from "../../src/event/kinds.ts";
+import { FRAME_HEADER_BYTES, frameByteOffset } from "../../src/format/wal.ts";
+import { LiveFiles, type WalIndexState } from "../../src/sqlite/live-files.ts";
+
+const START: WalPosition = { salt1: 0, salt2: 0, frame: 0, checksum1: 0, checksum2: 0 };
+const PAGE_SIZE = 4096;
+
+let directory: string;
+let file: string;
+let app: Database.Database;
+let files: LiveFiles;
+
+beforeEach(() => {
+  directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-scan-"));
+  file = path.join(directory, "app.db");
+  app = new Database(file);
+  app.pragma("journal_mode=WAL");
+  app.pragma("wal_autocheckpoint=0");
+  app.exec("CREATE TABLE t (id INTEGER PRIMARY KEY, v BLOB)");
+  files = new LiveFiles(file, "r");
+});
+
+afterEach(() => {
+  app.close();
+  files.close();
+  fs.rmSync(directory, { recursive: true });
+});
+
+function state(): WalIndexState {
+  const found = files.readWalIndex();
+  if (!found) throw new Error("no wal-index");
+  return found;
+}
+
+function insert(bytes: number): void {
+  app.prepare("INSERT INTO t (v) VALUES (randomblob(?))").run(bytes);
+}
+
+/** Flips a byte of the WAL from outside, as a bad disk would. */
+function damage(byteOffset: number): void {
+  const fd = fs.openSync(`${file}-wal`, "r+");
+  const byte = new Uint8Array(1);
+  fs.readSync(fd, byte, 0, 1, byteOffset);
+  byte[0] = (byte[0] ?? 0) ^ 0xff;
+  fs.writeSync(fd, byte, 0, 1, byteOffset);
+  fs.closeSync(fd);
+}
+
+test("every commit is found with its size, and as many as the change counter counts", () => {
+  const before = state().header;
+  const position = resumePoint(START, before);
+  for (let i = 0; i < 20; i += 1) insert(6000);
+  const { header } = state();
+  const scan = scanWal(files.walFd, position, header);
+  const ofTable = 1;
+  expect(scan.commits.length).toBe(20 + ofTable);
+  expect(((header.changeCounter - before.changeCounter) >>> 0) + ofTable).toBe(scan.commits.length);
+  expect(scan.commits.at(-1)?.sizePages).toBe(header.sizePages);
+});
+
+test("frames beyond mxFrame are not looked at, however valid they are", () => {
+  insert(100);
+  const old = state().header;
+  insert(100);
+  const scan = scanWal(files.walFd, START, old);
+  expect(scan.commits.at(-1)?.lastFrame).toBe(old.mxFrame);
+  expect(state().header.mxFrame).toBeGreaterThan(old.mxFrame);
+});
+
+test("a flipped bit at or below mxFrame is a gap, in the page and in the header of a frame", () => {
+  for (const within of [FRAME_HEADER_BYTES + 5, 1]) {
+    insert(3000);
+    const { header } = state();
+    const at = frameByteOffset(header.mxFrame, PAGE_SIZE) + within;
+    damage(at);
+    expect(() => scanWal(files.walFd, START, header)).toThrow(expect.objectContaining({ code: "WAL_GAP" }));
+    damage(at);
+    expect(scanWal(files.walFd, START, header).commits.length).toBeGreaterThan(0);
+  }
+});
+
+test("a scan of many slices reads its images again, and notices when one was overwritten meanwhile", () => {
+  app.transaction(() => {
+    for (let i = 0; i < 1500; i += 1) insert(4000);
+  })();
+  const { header } = state();
+  const scan = scanWal(files.walFd, START, header);
+  expect(scan.slice).toBeUndefined();
+  const frame = header.mxFrame - 10;
+  const image = Buffer.from(frameImage(files.walFd, scan, frame));
+  expect(image.length).toBe(PAGE_SIZE);
+  damage(frameByteOffset(frame, PAGE_SIZE) + FRAME_HEADER_BYTES + 100);
+  expect(() => frameImage(files.walFd, scan, frame)).toThrow(expect.objectContaining({ code: "WAL_GAP" }));
+});
+
+test("a copy begins after the backfilled frames, and the chain goes on from there", () => {
+  for (let i = 0; i < 5; i += 1) insert(5000);
+  app.pragma("wal_checkpoint(PASSIVE)");
+  // A reader in another process would do as well: it keeps the WAL from restarting at the next commit.
+  const reader = new Database(file, { readonly: true });
+  reader.exec("BEGIN");
+  reader.prepare("SELECT count(*) FROM t").get();
+  insert(5000);
+  const now = state();
+  const position = positionAtBackfill(files.walFd, now);
+  reader.close();
+  expect(position.frame).toBe(now.checkpoint.backfilledFrames);
+  expect(scanWal(files.walFd, position, now.header).commits.length).toBeGreaterThanOrEqual(1);
+});
+
+test("after a restart of the WAL a position in the old one resumes at frame 0", () => {
+  insert(100);
+  const { header } = state();
+  const scan = scanWal(files.walFd, START, header);
+  app.pragma("wal_checkpoint(TRUNCATE)");
+  insert(100);
+  const fresh = state().header;
+  const position = {
+    salt1: scan.salt1,
+    salt2: scan.salt2,
+    frame: header.mxFrame,
+    checksum1: header.frameChecksum.c1,
+    checksum2: header.frameChecksum.c2,
+  };
+  expect(resumePoint(position, fresh).frame).toBe(0);
+  expect(scanWal(files.walFd, position, fresh).commits.length).toBe(1);
+});
+
+test("the formats agree with another SQLite: its WAL, written by another process, is read the same", () => {
+  insert(10);
+  const { changeCounter } = state().header;
+  execFileSync("sqlite3", [file, "INSERT INTO t (v) VALUES (zeroblob(9000)); INSERT INTO t (v) VALUES (1);"]);
+  const { header } = state();
+  expect((header.changeCounter - changeCounter) >>> 0).toBe(2);
+  expect(scanWal(files.walFd, START, header).commits.at(-1)?.lastFrame).toBe(header.mxFrame);
+});
+
+test("a follower resumes only in the same WAL and only where the chain continues", () => {
+  insert(2000);
+  const { header } = state();
+  const position = {
+    salt1: header.salt1,
+    salt2: header.salt2,
+    frame: header.mxFrame,
+    checksum1: header.frameChecksum.c1,
+    checksum2: header.frameChecksum.c2,
+  };
+  insert(2000);
+  const resume = (from: WalPosition): boolean => followerAt(from).tryResume(state().header);
+  expect(resume(position)).toBe(true);
+  expect(resume({ ...position, checksum1: position.checksum1 ^ 1 })).toBe(false);
+  expect(resume({ ...position, salt2: position.salt2 ^ 1 })).toBe(false);
+  expect(resume({ ...position, frame: 0, checksum1: 0, checksum2: 0 })).toBe(false);
+});
+
+/** Only what tryResume looks at. */
+function followerAt(position: WalPosition): Follower {
+  const parts: unknown = { source: { files }, shipper: { position } };
+  return new Follower(parts as ConstructorParameters<typeof Follower>[0]);
+}
