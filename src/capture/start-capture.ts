@@ -59,6 +59,8 @@ class Agent implements CaptureAgent {
   readonly done: Promise<void>;
   readonly #options: StartCaptureOptions;
   readonly #state: CaptureState;
+  /** UUID of the state: kept, because the status is asked for after the state is closed, too. */
+  readonly #writerId: string;
   readonly #databases: DatabaseCapture[] = [];
   readonly #ready = Promise.withResolvers<void>();
   readonly #done = Promise.withResolvers<void>();
@@ -75,6 +77,7 @@ class Agent implements CaptureAgent {
   constructor(options: StartCaptureOptions, state: CaptureState) {
     this.#options = options;
     this.#state = state;
+    this.#writerId = state.writer;
     this.ready = this.#ready.promise;
     this.done = this.#done.promise;
     this.ready.catch(() => undefined);
@@ -105,7 +108,7 @@ class Agent implements CaptureAgent {
     const oldest = this.#unacknowledged[0];
     return {
       set: config.set,
-      writer: this.#state.writer,
+      writer: this.#writerId,
       epoch: this.#writer?.epoch ?? 0,
       offset: acknowledged?.offset ?? BEFORE_FIRST,
       atMs: acknowledged?.timeMs ?? 0,
@@ -151,7 +154,7 @@ class Agent implements CaptureAgent {
       return await LogWriter.open({
         log,
         set: config.set,
-        identity: { writer: this.#state.writer, host: os.hostname() },
+        identity: { writer: this.#writerId, host: os.hostname() },
         known: this.#state.known,
         clock,
         signal: this.#abandon.signal,
@@ -275,7 +278,7 @@ class Agent implements CaptureAgent {
       } else if (writer.pendingBytes > 0) {
         await sleep(config.capture.heartbeatMs, signal);
       } else {
-        this.#send([{ kind: "heartbeat", writer: this.#state.writer, host: os.hostname() }]);
+        this.#send([{ kind: "heartbeat", writer: this.#writerId, host: os.hostname() }]);
       }
     }
   }
