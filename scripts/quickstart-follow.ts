@@ -38,17 +38,17 @@ function standbyLine(status: Status | undefined, reader: ReaderReport | undefine
   const { offset, lagEvents, verified } = status.standby;
   const proof = verified ? "checksum equal" : "CHECKSUM NOT PROVED";
   const orders = reader && reader.orders > 0 ? `, ${count(reader.orders, "order")}` : "";
-  return `offset ${offset.toLocaleString("en-US")}, ${count(lagEvents, "event")} behind, ${proof}${orders}${delay(reader)}`;
+  return `offset ${offset.toLocaleString("en-US")}, ${count(lagEvents, "event")} behind, ${proof}${orders}`;
 }
 
 /** Measured end to end: from the clock the application read before its BEGIN to the read that first saw the order. */
 function delay(reader: ReaderReport | undefined): string {
   if (reader?.medianMs === undefined) return "";
-  return `, newest order seen after ${reader.medianMs} ms (slowest ${reader.slowestMs} ms)`;
+  return `; newest order seen after ${reader.medianMs} ms (slowest ${reader.slowestMs} ms)`;
 }
 
 function readerLine(reader: ReaderReport | undefined): string {
   if (!reader) return "starting";
   const verdict = reader.broken === 0 ? "all consistent" : `${reader.broken} BROKEN: ${reader.problem}`;
-  return `${count(reader.reads, "read")} of the changing standby, ${verdict}`;
+  return `${count(reader.reads, "read")}, ${verdict}${delay(reader)}`;
 }
