@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import type { Settings } from "../config/load-config.ts";
 import { formatDuration } from "../config/units.ts";
 import { agentNotRunning } from "../observe/control-client.ts";
-import { hasCode } from "../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { agentPlaces, askFirst } from "./ask-agents.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { durationOption, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
@@ -51,10 +51,16 @@ async function onStandby(
   asked: { readonly method: "POST"; readonly path: string; readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<Synced> {
   const places = agentPlaces({ state: undefined, standby: settings.standby });
-  if (places.length === 0) throw agentNotRunning(["(the standby's directory is not known; give --standby DIR)"]);
+  if (places.length === 0) throw standbyUnknown(offset);
   try {
     return (await askFirst(places, { ...asked, body: { applied: true, offset } })) as Synced;
   } catch (error) {
     throw hasCode(error, "AGENT_NOT_RUNNING") ? agentNotRunning(places) : error;
   }
+}
+
+function standbyUnknown(offset: number): TidemarkError {
+  return new TidemarkError("AGENT_NOT_RUNNING", `everything up to offset ${offset} is in the log, but no replica is known to ask`, {
+    hint: "Give --standby DIR when the replica runs on this host; on its own host compare this offset with what `tidemark status` shows.",
+  });
 }

@@ -49,7 +49,8 @@ async function statusOf(agents: LiveAgents): Promise<StatusReport> {
 export async function lookAtLog(log: ChangeLog): Promise<Pick<StatusSources, "log" | "newest">> {
   using late = new Deadline(LOG_ANSWER_MS);
   const looked = readHead(log).catch(() => ({}));
-  return Promise.race([looked, late.passed.then(() => ({}))]);
+  // Awaited here: the deadline ends with this scope.
+  return await Promise.race([looked, late.passed.then(() => ({}))]);
 }
 
 /** Bounds and newest event. @throws what the log throws */

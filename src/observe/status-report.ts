@@ -6,7 +6,7 @@ import type { DatabaseReplicaStatus, ReplicaStatus } from "../replica/replica-ag
 export interface StatusReport {
   readonly set: string | null;
   readonly epoch: number | null;
-  readonly log: { readonly location: string; readonly first: number; readonly last: number; readonly bytes: number } | null;
+  readonly log: LogPart | null;
   readonly capture: CapturePart | null;
   readonly standby: StandbyPart | null;
   /** Until there are repositories: nothing in it. */
@@ -19,6 +19,15 @@ export interface StatusReport {
   };
   readonly alerts: readonly Alert[];
   readonly agents: readonly AgentPart[];
+}
+
+export interface LogPart {
+  readonly first: number;
+  readonly last: number;
+  readonly bytes: number;
+  /** Time of the event at `last`. */
+  readonly at: string | null;
+  readonly location: string;
 }
 
 export interface CapturePart {
@@ -70,7 +79,7 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
   return {
     set: sources.set ?? null,
     epoch: capture?.epoch ?? newest?.epoch ?? null,
-    log: log ? { location: log.location, first: log.first, last: log.last, bytes: log.bytes } : null,
+    log: log ? { first: log.first, last: log.last, bytes: log.bytes, at: isoOf(newest?.timeMs ?? 0), location: log.location } : null,
     capture: capture ? { offset: capture.offset, at: isoOf(capture.atMs), lagMs: capture.lagMs, databases: capture.databases } : null,
     standby: replica ? standbyOf(replica) : null,
     repository: { base: null, archived: null, bytes: null },
