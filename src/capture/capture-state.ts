@@ -38,7 +38,6 @@ export class CaptureState implements Disposable {
   readonly directory: string;
   readonly #db: Database.Database;
   readonly #indexes: PageIndexStore;
-  #writer: string | undefined;
 
   /** @throws AGENT_RUNNING, STATE_FOREIGN (another set's state) */
   constructor(directory: string, set: string) {
@@ -74,12 +73,6 @@ export class CaptureState implements Disposable {
 
   /** UUID of this capture's state: who the writer is, to the log. */
   get writer(): string {
-    // Kept in memory: an agent that has ended still tells its status.
-    this.#writer ??= this.#storedWriter();
-    return this.#writer;
-  }
-
-  #storedWriter(): string {
     const known = this.#meta("writer");
     if (typeof known === "string") return known;
     const fresh = randomUUID();
