@@ -17,7 +17,7 @@ import { CaptureState, type StoredCapture } from "./capture-state.ts";
 import { recoverIndexes } from "./recover.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
-import { preflight, requireSafeSqlite, setWalMode } from "./sqlite/preflight.ts";
+import { requireSafeSqlite } from "./sqlite/preflight.ts";
 import type { ShippedState, Shipper } from "./sqlite/shipper.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
@@ -39,10 +39,6 @@ export interface StartCaptureOptions {
 /** Opens state and log and starts capturing every database of the set. */
 export async function startCapture(options: StartCaptureOptions): Promise<CaptureAgent> {
   requireSafeSqlite();
-  for (const { path } of options.config.databases) {
-    if (options.config.capture.setWal) setWalMode(path);
-    preflight(path);
-  }
   const state = new CaptureState(options.config.state, options.config.set);
   try {
     const agent = new Agent(options, state);
