@@ -30,7 +30,8 @@ const integer =
     if (typeof number !== "number" || !Number.isInteger(number) || number < least || number > most) {
       throw new RecordProblem(`${describe(value)} is not an integer from ${least} to ${most}`);
     }
-    return number;
+    // Not -0, which is written as 0 and would come back as another value.
+    return number === 0 ? 0 : number;
   };
 
 const u32 = integer(0, 0xffffffff);

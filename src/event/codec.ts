@@ -71,11 +71,12 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
       return encodeBody(body);
     },
   );
-  if (parts.rawBytes > MAX_RAW_BYTES) throw tooLargeRecord(where, parts.rawBytes, MAX_RECORD_BYTES);
+  if (parts.rawBytes > MAX_RAW_BYTES)
+    throw tooLargeRecord(where, `${parts.rawBytes} bytes before compression`, MAX_RAW_BYTES);
   const plain = layOut(parts);
   const packed = compress(plain.subarray(RECORD_HEADER_BYTES));
   const record = packed ? withRoomForHeader(packed) : plain;
-  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, record.length, MAX_RECORD_BYTES);
+  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
   encodeRecordHeader(record, {
     kind: KIND_FORMATS[body.kind].code,
     flags: packed ? FLAG.zstd : 0,

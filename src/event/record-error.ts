@@ -18,8 +18,8 @@ export function newerRecord(where: string, evidence: string): TidemarkError {
   });
 }
 
-export function tooLargeRecord(where: string, bytes: number, limit: number): TidemarkError {
-  return new TidemarkError("RECORD_TOO_LARGE", `${where}: ${bytes} bytes, a record may have ${limit}`, {
+export function tooLargeRecord(where: string, size: string, limit: number): TidemarkError {
+  return new TidemarkError("RECORD_TOO_LARGE", `${where}: ${size}, allowed are ${limit}`, {
     hint: "This is a fault in Tidemark: large transactions are to be split. Report it with this message.",
   });
 }
