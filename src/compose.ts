@@ -33,7 +33,11 @@ export interface OpenLogPatientlyOptions extends OpenLogOptions {
  * For agents: waits out a log that is away or full, with back-off; other faults are the user's to mend and thrown.
  * Undefined when `signal` aborted meanwhile.
  */
-export async function openLogPatiently({ signal, onRetry, ...options }: OpenLogPatientlyOptions): Promise<ChangeLog | undefined> {
+export async function openLogPatiently({
+  signal,
+  onRetry,
+  ...options
+}: OpenLogPatientlyOptions): Promise<ChangeLog | undefined> {
   const attempt = async (): Promise<{ log: ChangeLog } | { fatal: unknown }> => {
     try {
       return { log: await openLog(options) };

@@ -12,7 +12,13 @@ const STDERR = 2;
 export function createAgentLogger(environment: Environment): Logger {
   const options = { level: levelOf(environment), timestamp: stdTimeFunctions.isoTime };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: STDERR, sync: true }));
-  const stream = pretty({ destination: STDERR, sync: true, ignore: "pid,hostname,part", translateTime: "SYS:HH:MM:ss.l", singleLine: true });
+  const stream = pretty({
+    destination: STDERR,
+    sync: true,
+    ignore: "pid,hostname,part",
+    translateTime: "SYS:HH:MM:ss.l",
+    singleLine: true,
+  });
   return pino(options, stream);
 }
 
@@ -21,5 +27,8 @@ function levelOf(environment: Environment): string {
   if (LEVELS.some((level) => level === given)) return given;
   const near = nearestName(given, LEVELS);
   const question = near === undefined ? "" : `; did you mean ${near}?`;
-  throw configError(`TIDEMARK_LOG: ${JSON.stringify(given)} is no log level${question}`, `Use one of ${LEVELS.join(", ")}.`);
+  throw configError(
+    `TIDEMARK_LOG: ${JSON.stringify(given)} is no log level${question}`,
+    `Use one of ${LEVELS.join(", ")}.`,
+  );
 }

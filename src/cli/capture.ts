@@ -8,7 +8,8 @@ export function captureCommand(cli: Cli): Command {
   return setCommand({
     name: "capture",
     summary: "capture databases into the log (on the primary)",
-    description: "Captures every commit of the databases into the log, until it is stopped. Waits for a log that is away.",
+    description:
+      "Captures every commit of the databases into the log, until it is stopped. Waits for a log that is away.",
     examples: [
       "tidemark capture --db /srv/app/app.db --log nats://nats-1:4222,nats-2:4222",
       "tidemark capture -c /etc/tidemark/tidemark.yml",

@@ -15,8 +15,12 @@ export function checkCommand(cli: Cli): Command {
   return setCommand({
     name: "check",
     summary: "tell whether the set-up is sound",
-    description: "Looks at configuration, permissions, SQLite versions, WAL mode, the log and its durability, and the standby's disk. Changes nothing.",
-    examples: ["tidemark check --db app.db --standby /mnt/standby", "tidemark check --json -c /etc/tidemark/tidemark.yml"],
+    description:
+      "Looks at configuration, permissions, SQLite versions, WAL mode, the log and its durability, and the standby's disk. Changes nothing.",
+    examples: [
+      "tidemark check --db app.db --standby /mnt/standby",
+      "tidemark check --json -c /etc/tidemark/tidemark.yml",
+    ],
   }).action((options: SetOptions) => oneShot(cli, () => check(cli, options)));
 }
 
@@ -69,7 +73,8 @@ async function checkPlaces(settings: Settings): Promise<Finding[]> {
     findings.push(checkWritable("STANDBY", "the standby", standby), ...checkStandbyDisk(standby, databases));
   }
   // `run` keeps its state on the standby unless told otherwise; `capture` in a place of the host.
-  if (databases.length > 0 && standby === undefined && state !== undefined) findings.push(checkWritable("STATE", "the state directory", state));
+  if (databases.length > 0 && standby === undefined && state !== undefined)
+    findings.push(checkWritable("STATE", "the state directory", state));
   if (log?.kind === "embedded") findings.push(checkWritable("LOG_DIRECTORY", "the log's directory", log.directory));
   if (log?.kind === "nats" && log.maxBytes !== undefined) {
     findings.push(await look("LOG_ROOM", "the log's limit has room for a copy", () => requireRoomForCopy(settings)));
@@ -84,10 +89,13 @@ async function checkLog(settings: Settings): Promise<Finding> {
     await using log = await openLogToRead("check", settings);
     const [bounds, durability] = await Promise.all([log.bounds(), log.durability()]);
     const text = `${log.location} holds offsets ${bounds.first} to ${bounds.last}; ${durability.text}`;
-    return durability.survivesPowerLoss ? ok("LOG", text) : warn("LOG_DURABILITY", text, "See docs/operations.md for what an acknowledgement means.");
+    return durability.survivesPowerLoss
+      ? ok("LOG", text)
+      : warn("LOG_DURABILITY", text, "See docs/operations.md for what an acknowledgement means.");
   } catch (error) {
     const place = settings.log ? locationOf(settings.log) : "";
-    if (hasCode(error, "LOG_UNREACHABLE") && isOnlyNew(error.message)) return ok("LOG", `${place}: there is no log yet; the first start makes it`);
+    if (hasCode(error, "LOG_UNREACHABLE") && isOnlyNew(error.message))
+      return ok("LOG", `${place}: there is no log yet; the first start makes it`);
     return fail(error);
   }
 }
@@ -95,4 +103,3 @@ async function checkLog(settings: Settings): Promise<Finding> {
 function isOnlyNew(message: string): boolean {
   return message.includes("there is no log yet") || message.includes("there is no such stream yet");
 }
-

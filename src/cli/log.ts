@@ -19,7 +19,8 @@ export function logCommand(cli: Cli): Command {
   return setCommand({
     name: "log",
     summary: "list the events of the log",
-    description: "Lists events: offset, time, kind, name, size. --from and --to take an offset, a time (RFC 3339 with zone) or mark:NAME, both included.",
+    description:
+      "Lists events: offset, time, kind, name, size. --from and --to take an offset, a time (RFC 3339 with zone) or mark:NAME, both included.",
     examples: [
       "tidemark log --standby /mnt/standby --from 100 --to 120",
       "tidemark log --json --follow -c tidemark.yml",
@@ -45,7 +46,11 @@ async function list(cli: Cli, options: LogOptions): Promise<void> {
 }
 
 /** Undefined when the log holds nothing in the range. */
-async function rangeOf(cli: Cli, log: ChangeLog, options: LogOptions): Promise<{ after: Offset; through?: Offset } | undefined> {
+async function rangeOf(
+  cli: Cli,
+  log: ChangeLog,
+  options: LogOptions,
+): Promise<{ after: Offset; through?: Offset } | undefined> {
   const { first, last } = await log.bounds();
   const at = async (text: string, edge: "from" | "to"): Promise<Offset> =>
     positionOf(log, { text, edge, clock: cli.clock, signal: cli.signal });
@@ -53,7 +58,10 @@ async function rangeOf(cli: Cli, log: ChangeLog, options: LogOptions): Promise<{
   const through = options.to === undefined ? undefined : await at(options.to, "to");
   const after = Math.max(from, first) - 1;
   if (!options.follow && (after >= last || (through !== undefined && through <= after))) return undefined;
-  return { after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)), ...(through === undefined ? {} : { through }) };
+  return {
+    after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)),
+    ...(through === undefined ? {} : { through }),
+  };
 }
 
 function nameOf({ body }: LogEvent): string {
@@ -77,12 +85,24 @@ function nameOf({ body }: LogEvent): string {
 
 function eventJson(event: LogEvent): string {
   const { offset: at, timeMs, epoch, bytes, body } = event;
-  return JSON.stringify({ offset: at, at: new Date(timeMs).toISOString(), kind: body.kind, name: nameOf(event), epoch, bytes });
+  return JSON.stringify({
+    offset: at,
+    at: new Date(timeMs).toISOString(),
+    kind: body.kind,
+    name: nameOf(event),
+    epoch,
+    bytes,
+  });
 }
 
 function eventText(event: LogEvent): string {
   const { offset: at, timeMs, bytes, body } = event;
   const cause = body.kind === "sqlite.commit" && body.cause !== "commit" ? ` (${body.cause})` : "";
-  const columns = [String(at).padStart(9), new Date(timeMs).toISOString(), body.kind.padEnd(13), formatSize(bytes).padStart(9)];
+  const columns = [
+    String(at).padStart(9),
+    new Date(timeMs).toISOString(),
+    body.kind.padEnd(13),
+    formatSize(bytes).padStart(9),
+  ];
   return `${columns.join("  ")}  ${nameOf(event)}${cause}`;
 }

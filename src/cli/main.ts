@@ -3,7 +3,9 @@
 const oldest = 24;
 const found = process.versions.node;
 if (Number(found.split(".")[0]) < oldest) {
-  process.stderr.write(`USAGE: Tidemark needs Node ${oldest} or newer, this is ${found}. Install it, or run scripts/tidemark of a checkout.\n`);
+  process.stderr.write(
+    `USAGE: Tidemark needs Node ${oldest} or newer, this is ${found}. Install it, or run scripts/tidemark of a checkout.\n`,
+  );
   process.exit(2);
 }
 const { runTidemark } = await import("./run-tidemark.ts");

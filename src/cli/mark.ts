@@ -13,7 +13,8 @@ export function markCommand(cli: Cli): Command {
   return setCommand({
     name: "mark",
     summary: "give the current offset a name",
-    description: "Names the offset that contains every commit made before this call, for `restore --to mark:NAME`. Asks the running capture agent.",
+    description:
+      "Names the offset that contains every commit made before this call, for `restore --to mark:NAME`. Asks the running capture agent.",
     examples: ["tidemark mark before-upgrade --standby /mnt/standby", "tidemark mark before-upgrade -c tidemark.yml"],
   })
     .argument("<name>", "name of the mark")

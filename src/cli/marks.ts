@@ -21,5 +21,9 @@ async function marks(cli: Cli, options: SetOptions): Promise<void> {
   const told = found.map(({ name, offset, timeMs }) => ({ name, offset, at: new Date(timeMs).toISOString() }));
   if (options.json) return cli.print(JSON.stringify({ marks: told }));
   if (told.length === 0) return cli.note("no marks yet; `tidemark mark NAME` makes one");
-  for (const line of textTable(told.map(({ name, offset, at }) => [String(offset), at, name]), new Set([0]))) await cli.print(line);
+  for (const line of textTable(
+    told.map(({ name, offset, at }) => [String(offset), at, name]),
+    new Set([0]),
+  ))
+    await cli.print(line);
 }

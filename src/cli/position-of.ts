@@ -11,10 +11,7 @@ export interface PositionOptions {
 }
 
 /** Offset of an end of a range that somebody gave as an offset, a time, `latest` or mark:NAME. @throws TIME_INVALID, MARK_NOT_FOUND */
-export async function positionOf(
-  log: ChangeLog,
-  { text, edge, clock, signal }: PositionOptions,
-): Promise<Offset> {
+export async function positionOf(log: ChangeLog, { text, edge, clock, signal }: PositionOptions): Promise<Offset> {
   const [{ parseRestoreTarget }, { resolveTarget }] = await Promise.all([
     import("../restore/restore-target.ts"),
     import("../restore/resolve-target.ts"),

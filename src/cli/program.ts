@@ -24,7 +24,9 @@ Example:
 /** The command line. What is wrong with its use is thrown as a CommanderError. */
 export function createProgram(cli: Cli): Command {
   const program = new Command("tidemark")
-    .description("Replicates live SQLite databases to a hot standby through a log, and restores them to any moment of it.")
+    .description(
+      "Replicates live SQLite databases to a hot standby through a log, and restores them to any moment of it.",
+    )
     .version(tidemarkVersion(), "-V, --version")
     .helpCommand("help [command]", "show the help of a command")
     .addHelpText("after", EXIT_CODES);

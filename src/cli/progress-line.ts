@@ -24,7 +24,9 @@ export function progressLine(monotonic: () => number): ProgressLine {
     drawnMs = nowMs;
     const part = total > 0 ? Math.min(1, done / total) : 0;
     const filled = Math.round(part * 24);
-    process.stderr.write(`\r\u001B[2K${phase.padEnd(10)} ${"█".repeat(filled)}${"·".repeat(24 - filled)} ${Math.floor(part * 100)} %`);
+    process.stderr.write(
+      `\r\u001B[2K${phase.padEnd(10)} ${"█".repeat(filled)}${"·".repeat(24 - filled)} ${Math.floor(part * 100)} %`,
+    );
   };
   return { show, clear, [Symbol.dispose]: clear };
 }

@@ -8,7 +8,8 @@ export function replicaCommand(cli: Cli): Command {
   return setCommand({
     name: "replica",
     summary: "keep a hot standby from the log (on a standby)",
-    description: "Applies the log to the standby and follows it, until it is stopped. Other processes may read the standby all along.",
+    description:
+      "Applies the log to the standby and follows it, until it is stopped. Other processes may read the standby all along.",
     examples: [
       "tidemark replica --set app --standby /srv/standby --log nats://nats-1:4222",
       "tidemark replica -c /etc/tidemark/tidemark.yml --reseed",

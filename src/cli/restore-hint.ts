@@ -4,7 +4,9 @@ import type { Config, LogConfig } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 
 /** The command that restores this set, for people to copy. Secrets are never in it. */
-export function restoreHint(config: Pick<Config, "set" | "log" | "standby"> & { readonly file: string | undefined }): string {
+export function restoreHint(
+  config: Pick<Config, "set" | "log" | "standby"> & { readonly file: string | undefined },
+): string {
   return `tidemark restore ${sourceOf(config)} --target DIR [--to TIME]`;
 }
 

@@ -19,7 +19,10 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
   const logger = createAgentLogger(cli.environment);
   const { startAgents } = await import("../compose/start-agents.ts");
   const { takeover = false, reseed = false } = flags;
-  logger.info({ set: config.set, log: config.log && locationOf(config.log), file: config.file }, `tidemark ${tidemarkVersion()} ${role}`);
+  logger.info(
+    { set: config.set, log: config.log && locationOf(config.log), file: config.file },
+    `tidemark ${tidemarkVersion()} ${role}`,
+  );
   const agents = await startAgents({ role, config, logger, clock: cli.clock, signal: cli.signal, takeover, reseed });
   agents.ready.then(
     () => cli.print(flags.json ? readyJson(role, config) : readyText(role, config)),

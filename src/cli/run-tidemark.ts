@@ -33,8 +33,12 @@ function usageError(error: CommanderError, args: readonly string[]): TidemarkErr
   const [first = "", second] = error.message.replace(/^error: /, "").split("\n");
   const suggestion = second === undefined ? "" : `${second.replace(/^\(|\)$/g, "")} `;
   const [command = ""] = args;
-  const help = error.code === "commander.unknownCommand" || command.startsWith("-") ? "tidemark" : `tidemark ${command}`;
-  return new TidemarkError("USAGE", first, { hint: `${suggestion}\`${help} --help\` shows what there is.`, cause: error });
+  const help =
+    error.code === "commander.unknownCommand" || command.startsWith("-") ? "tidemark" : `tidemark ${command}`;
+  return new TidemarkError("USAGE", first, {
+    hint: `${suggestion}\`${help} --help\` shows what there is.`,
+    cause: error,
+  });
 }
 
 function wantsJson(args: readonly string[]): boolean {

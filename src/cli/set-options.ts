@@ -2,7 +2,14 @@ import { Command, Option } from "commander";
 
 import { notAvailable } from "../config/config-error.ts";
 import type { EmbeddedLogConfig } from "../config/config.ts";
-import { type Flags, type LoadOptions, loadConfig, loadSettings, type Role, type Settings } from "../config/load-config.ts";
+import {
+  type Flags,
+  type LoadOptions,
+  loadConfig,
+  loadSettings,
+  type Role,
+  type Settings,
+} from "../config/load-config.ts";
 import { formatDuration, parseDuration } from "../config/units.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { Cli } from "./cli.ts";
@@ -53,13 +60,22 @@ function collect(value: string, previous: readonly string[] | undefined): readon
   return [...(previous ?? []), value];
 }
 
-function loadOptions(cli: Cli, role: Role, flags: Flags, setOfLog?: (log: EmbeddedLogConfig) => string | undefined): LoadOptions {
+function loadOptions(
+  cli: Cli,
+  role: Role,
+  flags: Flags,
+  setOfLog?: (log: EmbeddedLogConfig) => string | undefined,
+): LoadOptions {
   const base = { role, flags, environment: cli.environment, directory: cli.directory };
   return setOfLog ? { ...base, setOfLog } : base;
 }
 
 /** What an agent works with. @throws CONFIG */
-export async function agentConfig(cli: Cli, role: "run" | "capture" | "replica", flags: Flags): Promise<ReturnType<typeof loadConfig>> {
+export async function agentConfig(
+  cli: Cli,
+  role: "run" | "capture" | "replica",
+  flags: Flags,
+): Promise<ReturnType<typeof loadConfig>> {
   return loadConfig(loadOptions(cli, role, flags, await setFinder()));
 }
 

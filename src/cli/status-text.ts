@@ -23,7 +23,14 @@ function heading({ set, epoch, agents }: StatusReport): string {
 
 function positionRows({ log, capture, standby, rpo }: StatusReport): string[][] {
   const rows: string[][] = [["", "offset", "time", "behind", ""]];
-  if (log) rows.push(["log", String(log.last), log.at ?? "", "", `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`]);
+  if (log)
+    rows.push([
+      "log",
+      String(log.last),
+      log.at ?? "",
+      "",
+      `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`,
+    ]);
   if (capture) rows.push(["captured", String(capture.offset), capture.at ?? "", formatDuration(capture.lagMs), ""]);
   if (standby) {
     const proof = standby.verified ? "verified" : "NOT VERIFIED";

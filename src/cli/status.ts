@@ -17,7 +17,8 @@ export function statusCommand(cli: Cli): Command {
   return setCommand({
     name: "status",
     summary: "where everything stands",
-    description: "Shows log, capture, standby and the data that would be lost now, as the agents on this host tell it; without them, what the log tells.",
+    description:
+      "Shows log, capture, standby and the data that would be lost now, as the agents on this host tell it; without them, what the log tells.",
     examples: ["tidemark status --standby /mnt/standby", "tidemark status --json -c tidemark.yml"],
   }).action((options: SetOptions) => oneShot(cli, () => status(cli, options)));
 }
@@ -33,7 +34,12 @@ async function askAll(cli: Cli, settings: Settings): Promise<StatusReport | unde
   const reports: StatusReport[] = [];
   for (const place of agentPlaces(settings)) {
     try {
-      const answer = await askAgent(place, { method: "GET", path: "/status", timeoutMs: ANSWER_MS, signal: cli.signal });
+      const answer = await askAgent(place, {
+        method: "GET",
+        path: "/status",
+        timeoutMs: ANSWER_MS,
+        signal: cli.signal,
+      });
       const report = answer as StatusReport;
       // `run` answers at two places: one process is told once.
       if (!reports.some(({ agents }) => agents[0]?.pid === report.agents[0]?.pid)) reports.push(report);

@@ -22,7 +22,8 @@ export function syncCommand(cli: Cli): Command {
   return setCommand({
     name: "sync",
     summary: "return when every commit made before this call is in the log",
-    description: "Returns when every commit made before this call is in the log, with --applied also on the standby. Asks the running agents.",
+    description:
+      "Returns when every commit made before this call is in the log, with --applied also on the standby. Asks the running agents.",
     examples: ["tidemark sync --standby /mnt/standby", "tidemark sync --applied -c tidemark.yml && ./deploy"],
   })
     .option("--applied", "wait until the standby has them too")
@@ -37,7 +38,8 @@ async function sync(cli: Cli, options: SyncOptions): Promise<void> {
   const asked = { method: "POST", path: "/sync", timeoutMs: options.timeout, signal: cli.signal } as const;
   const inLog = (await askFirst(agentPlaces(settings), { ...asked, body: { applied } })) as Synced;
   const leftMs = Math.max(1, options.timeout - Math.round(cli.clock.monotonic() - beganMs));
-  const synced = applied && !inLog.applied ? await onStandby(settings, inLog.offset, { ...asked, timeoutMs: leftMs }) : inLog;
+  const synced =
+    applied && !inLog.applied ? await onStandby(settings, inLog.offset, { ...asked, timeoutMs: leftMs }) : inLog;
   const durationMs = Math.round(cli.clock.monotonic() - beganMs);
   const where = synced.applied ? "in the log and on the standby" : "in the log";
   const text = `everything up to offset ${synced.offset} is ${where} (${formatDuration(durationMs)})`;
@@ -60,7 +62,11 @@ async function onStandby(
 }
 
 function standbyUnknown(offset: number): TidemarkError {
-  return new TidemarkError("AGENT_NOT_RUNNING", `everything up to offset ${offset} is in the log, but no replica is known to ask`, {
-    hint: "Give --standby DIR when the replica runs on this host; on its own host compare this offset with what `tidemark status` shows.",
-  });
+  return new TidemarkError(
+    "AGENT_NOT_RUNNING",
+    `everything up to offset ${offset} is in the log, but no replica is known to ask`,
+    {
+      hint: "Give --standby DIR when the replica runs on this host; on its own host compare this offset with what `tidemark status` shows.",
+    },
+  );
 }

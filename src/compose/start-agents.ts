@@ -152,7 +152,10 @@ class Agents implements RunningAgents {
     if (signal.aborted) stop();
     signal.addEventListener("abort", stop, { once: true });
     try {
-      const parts = [role === "replica" ? undefined : this.#runCapture(), role === "capture" ? undefined : this.#runReplica()];
+      const parts = [
+        role === "replica" ? undefined : this.#runCapture(),
+        role === "capture" ? undefined : this.#runReplica(),
+      ];
       const ended = await Promise.allSettled(parts);
       const failed = ended.find((one) => one.status === "rejected");
       if (failed) throw failed.reason;
@@ -273,7 +276,10 @@ class Agents implements RunningAgents {
   #onProblem(error: TidemarkError, delayMs?: number): void {
     this.#problem = error;
     const { code, hint, message } = error;
-    this.#options.logger.warn({ code, hint, ...(delayMs === undefined ? {} : { retryInMs: Math.round(delayMs) }) }, message);
+    this.#options.logger.warn(
+      { code, hint, ...(delayMs === undefined ? {} : { retryInMs: Math.round(delayMs) }) },
+      message,
+    );
   }
 
   /** Begins again after what a retry can heal, once it has worked before. */

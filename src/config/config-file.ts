@@ -41,8 +41,12 @@ function readBounded(file: string): string {
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === undefined) throw error;
-    const what = errno === "ENOENT" ? "there is no such configuration file" : `the configuration file cannot be read (${errno})`;
-    throw configError(`${file}: ${what}`, "Give the right file with -c FILE, or use --db, --standby and --log instead.");
+    const what =
+      errno === "ENOENT" ? "there is no such configuration file" : `the configuration file cannot be read (${errno})`;
+    throw configError(
+      `${file}: ${what}`,
+      "Give the right file with -c FILE, or use --db, --standby and --log instead.",
+    );
   }
 }
 
@@ -96,10 +100,17 @@ class Source {
 
 /** `databases[0].path` */
 function dotted(keys: KeyPath): string {
-  return keys.map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`)).join("").replace(/^\./, "");
+  return keys
+    .map((key) => (typeof key === "number" ? `[${key}]` : `.${String(key)}`))
+    .join("")
+    .replace(/^\./, "");
 }
 
-function expandVariables(value: unknown, keys: KeyPath, context: { source: Source; environment: Environment }): unknown {
+function expandVariables(
+  value: unknown,
+  keys: KeyPath,
+  context: { source: Source; environment: Environment },
+): unknown {
   if (typeof value === "string") return expandText(value, keys, context);
   if (Array.isArray(value)) return value.map((item, index) => expandVariables(item, [...keys, index], context));
   if (typeof value !== "object" || value === null) return value;

@@ -12,7 +12,10 @@ const size = z.union([z.string(), z.number()]).transform((given, context) => {
 const duration = z.union([z.string(), z.number()]).transform((given, context) => {
   const ms = typeof given === "number" ? undefined : parseDuration(given);
   if (ms !== undefined && ms > 0) return ms;
-  context.addIssue({ code: "custom", message: "is no duration; write it with a unit, for instance 500ms, 60s, 30m or 24h" });
+  context.addIssue({
+    code: "custom",
+    message: "is no duration; write it with a unit, for instance 500ms, 60s, 30m or 24h",
+  });
   return z.NEVER;
 });
 

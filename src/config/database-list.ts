@@ -91,7 +91,10 @@ function requireDatabaseName(name: string, where: string): string {
       [SQLITE_COMPANIONS.test(name), "SQLite keeps files with such names beside a database"],
     ].find(([faulty]) => faulty === true)?.[1] ?? undefined;
   if (fault === undefined) return name;
-  throw configError(`${where}: ${JSON.stringify(name)} cannot name a database on the standby: ${String(fault)}`, "Give another: --db PATH=NAME.");
+  throw configError(
+    `${where}: ${JSON.stringify(name)} cannot name a database on the standby: ${String(fault)}`,
+    "Give another: --db PATH=NAME.",
+  );
 }
 
 function refuseNested(name: string, file: string, byName: ReadonlyMap<string, string>): void {

@@ -75,12 +75,18 @@ export function loadConfig(options: LoadOptions): Config & Settings {
     throw configError(`tidemark ${role} needs a database`, "Give --db PATH, or databases: in tidemark.yml.");
   }
   if (role !== "capture" && settings.standby === undefined) {
-    throw configError(`tidemark ${role} needs a directory for the standby`, "Give --standby DIR, or standby: in tidemark.yml.");
+    throw configError(
+      `tidemark ${role} needs a directory for the standby`,
+      "Give --standby DIR, or standby: in tidemark.yml.",
+    );
   }
   if (settings.log === undefined) throw logMissing(role);
   const { set } = settings;
   if (set === undefined) {
-    throw configError(`tidemark ${role} needs the name of the set`, "Give --set NAME, or set: in tidemark.yml; on the primary it is shown by `tidemark status`.");
+    throw configError(
+      `tidemark ${role} needs the name of the set`,
+      "Give --set NAME, or set: in tidemark.yml; on the primary it is shown by `tidemark status`.",
+    );
   }
   const state = role === "replica" ? standbyState(settings.standby ?? "") : (settings.state ?? "");
   return deepFreeze({ ...settings, set, state });
@@ -107,7 +113,10 @@ function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | 
 function databasesOf({ flags, directory, role }: LoadOptions, file: ConfigFile | undefined): readonly DatabaseConfig[] {
   const mustMatch = role === "run" || role === "capture" || role === "check";
   if (flags.db && flags.db.length > 0) {
-    return expandDatabases(flags.db.map((text) => parseDatabaseFlag(text, directory)), mustMatch);
+    return expandDatabases(
+      flags.db.map((text) => parseDatabaseFlag(text, directory)),
+      mustMatch,
+    );
   }
   if (!file) return [];
   const given = (file.values.databases ?? []).map((entry, index): GivenDatabase => {
@@ -145,7 +154,11 @@ function logOf(
   const directory = fromFlag || !file ? options.directory : path.dirname(file.path);
   const location = parseLogLocation(text, { where, directory });
   if (location.kind === "nats") return natsLogConfig({ location, fromFlag, file, environment });
-  if (!fromFlag && file?.values.nats) throw configError(`${file.where(["nats"])}: is of no use with an embedded log`, "Remove it, or set log: nats://HOST:4222.");
+  if (!fromFlag && file?.values.nats)
+    throw configError(
+      `${file.where(["nats"])}: is of no use with an embedded log`,
+      "Remove it, or set log: nats://HOST:4222.",
+    );
   return location;
 }
 

@@ -25,7 +25,8 @@ export function parseLogLocation(text: string, options: { where: string; directo
     return { kind: "embedded", directory: path.resolve(directory, given) };
   }
   const scheme = /^(nats|tls):\/\//.exec(text)?.[1];
-  if (scheme === undefined) throw configError(`${where}: ${JSON.stringify(withoutSecrets(text))} is no place for a log`, FORMS);
+  if (scheme === undefined)
+    throw configError(`${where}: ${JSON.stringify(withoutSecrets(text))} is no place for a log`, FORMS);
   return { kind: "nats", tls: scheme === "tls", ...parseServers(text.slice(scheme.length + 3), where) };
 }
 

@@ -22,7 +22,9 @@ export function natsLogConfig(sources: NatsSources): NatsLogConfig {
   const { location, file } = sources;
   const section = file?.values.nats ?? {};
   const fileOf = (key: string, given: string | undefined): string | undefined =>
-    given === undefined || !file ? undefined : readableFile(path.resolve(path.dirname(file.path), given), file.where(["nats", key]));
+    given === undefined || !file
+      ? undefined
+      : readableFile(path.resolve(path.dirname(file.path), given), file.where(["nats", key]));
   const config: NatsLogConfig = {
     kind: "nats",
     servers: location.servers,
@@ -59,7 +61,10 @@ function readableFile(file: string, where: string): string {
     fs.accessSync(file, fs.constants.R_OK);
     return file;
   } catch (error) {
-    throw configError(`${where}: ${file} cannot be read (${errnoOf(error) ?? "unknown"})`, "Correct the path or its permissions.");
+    throw configError(
+      `${where}: ${file} cannot be read (${errnoOf(error) ?? "unknown"})`,
+      "Correct the path or its permissions.",
+    );
   }
 }
 

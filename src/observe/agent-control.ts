@@ -106,7 +106,8 @@ async function syncOn(
 
 function capturing({ capture, self }: LiveAgents): CaptureAgent {
   if (capture) return capture;
-  const what = self.role === "replica" ? "the agent here is a replica and captures nothing" : `the capture is ${self.state}`;
+  const what =
+    self.role === "replica" ? "the agent here is a replica and captures nothing" : `the capture is ${self.state}`;
   throw new TidemarkError("AGENT_NOT_RUNNING", self.problem === null ? what : `${what}: ${self.problem}`, {
     hint:
       self.role === "replica"
@@ -117,7 +118,9 @@ function capturing({ capture, self }: LiveAgents): CaptureAgent {
 
 function requireOffset(value: number): Offset {
   if (Number.isSafeInteger(value) && value >= 0) return offset(value);
-  throw new TidemarkError("USAGE", `${value} is no offset`, { hint: "Offsets are whole numbers; `tidemark log` lists them." });
+  throw new TidemarkError("USAGE", `${value} is no offset`, {
+    hint: "Offsets are whole numbers; `tidemark log` lists them.",
+  });
 }
 
 /** The work goes on, but nobody waits for it any more. */

@@ -17,7 +17,11 @@ export function checkDatabase({ path, name }: DatabaseConfig): Finding[] {
     return [fail(error)];
   }
   const size = fs.statSync(path).size;
-  return [ok("DATABASE", `${name}: ${path} is in WAL mode, ${formatSize(size)}, readable and writable`), checkLock(path), checkVersion(path)];
+  return [
+    ok("DATABASE", `${name}: ${path} is in WAL mode, ${formatSize(size)}, readable and writable`),
+    checkLock(path),
+    checkVersion(path),
+  ];
 }
 
 /** Another process that works in exclusive locking mode keeps everybody out. */

@@ -14,7 +14,11 @@ export function checkWritable(code: string, what: string, directory: string): Fi
     if (!fs.statSync(existing).isDirectory()) throw notWritable(what, directory, `${existing} is no directory`);
     fs.accessSync(existing, fs.constants.R_OK | fs.constants.W_OK | fs.constants.X_OK);
   } catch (error) {
-    return fail(error instanceof TidemarkError ? error : notWritable(what, directory, `no rights on ${existing} (${errnoOf(error) ?? "unknown"})`));
+    return fail(
+      error instanceof TidemarkError
+        ? error
+        : notWritable(what, directory, `no rights on ${existing} (${errnoOf(error) ?? "unknown"})`),
+    );
   }
   return ok(code, existing === directory ? `${what} ${directory} is writable` : `${what} ${directory} can be made`);
 }

@@ -60,7 +60,8 @@ function exchange(socket: SocketPath, { method, path, body, timeoutMs, signal }:
         agent: false,
         headers: { "content-type": "application/json", "content-length": Buffer.byteLength(text) },
       },
-      (response) => collect(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject),
+      (response) =>
+        collect(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject),
     );
     asked.on("error", reject);
     asked.end(text);
@@ -80,7 +81,8 @@ async function collect(response: http.IncomingMessage): Promise<string> {
 
 function explain(error: unknown, directory: string, { timeoutMs, signal, path }: ControlRequest): unknown {
   const errno = errnoOf(error);
-  if (errno === "ENOENT" || errno === "ECONNREFUSED" || errno === "ENOTDIR" || errno === "ENOTSOCK") return agentNotRunning([directory]);
+  if (errno === "ENOENT" || errno === "ECONNREFUSED" || errno === "ENOTDIR" || errno === "ENOTSOCK")
+    return agentNotRunning([directory]);
   if (errno === "ECONNRESET" || errno === "EPIPE") {
     return new TidemarkError("AGENT_NOT_RUNNING", `the agent in ${directory} ended before it answered`, {
       hint: "See its log for why, and start it again.",
@@ -95,7 +97,10 @@ function explain(error: unknown, directory: string, { timeoutMs, signal, path }:
   }
   if (!(error instanceof Error) || !/^(AbortError|TimeoutError)$/.test(error.name)) return error;
   if (signal?.aborted) {
-    return new TidemarkError("INTERRUPTED", "interrupted while waiting for the agent", { hint: "Run the command again.", cause: error });
+    return new TidemarkError("INTERRUPTED", "interrupted while waiting for the agent", {
+      hint: "Run the command again.",
+      cause: error,
+    });
   }
   return new TidemarkError("TIMEOUT", `the agent in ${directory} did not answer ${path} within ${timeoutMs} ms`, {
     hint: "`tidemark status` tells what it waits for; --timeout gives it longer.",
@@ -107,10 +112,14 @@ function parseAnswer(text: string, directory: string): unknown {
   try {
     return JSON.parse(text) as unknown;
   } catch (error) {
-    throw new TidemarkError("AGENT_NOT_RUNNING", `what listens in ${directory} does not speak as an agent of Tidemark`, {
-      hint: "Check that the directory is the state of a Tidemark agent of this version.",
-      cause: error,
-    });
+    throw new TidemarkError(
+      "AGENT_NOT_RUNNING",
+      `what listens in ${directory} does not speak as an agent of Tidemark`,
+      {
+        hint: "Check that the directory is the state of a Tidemark agent of this version.",
+        cause: error,
+      },
+    );
   }
 }
 

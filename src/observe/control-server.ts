@@ -107,9 +107,13 @@ async function answer(
 }
 
 function unknownRequest(request: http.IncomingMessage): TidemarkError {
-  return new TidemarkError("USAGE", `this agent has no answer to ${request.method ?? ""} ${(request.url ?? "").slice(0, 100)}`, {
-    hint: "Use the same version of Tidemark for the agent and the command line.",
-  });
+  return new TidemarkError(
+    "USAGE",
+    `this agent has no answer to ${request.method ?? ""} ${(request.url ?? "").slice(0, 100)}`,
+    {
+      hint: "Use the same version of Tidemark for the agent and the command line.",
+    },
+  );
 }
 
 async function readBody(request: http.IncomingMessage): Promise<Record<string, unknown>> {
@@ -123,7 +127,8 @@ async function readBody(request: http.IncomingMessage): Promise<Record<string, u
   if (bytes === 0) return {};
   try {
     const parsed = JSON.parse(Buffer.concat(chunks).toString("utf8")) as unknown;
-    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed)) return parsed as Record<string, unknown>;
+    if (typeof parsed === "object" && parsed !== null && !Array.isArray(parsed))
+      return parsed as Record<string, unknown>;
   } catch {
     // Said below.
   }
@@ -131,12 +136,18 @@ async function readBody(request: http.IncomingMessage): Promise<Record<string, u
 }
 
 function badBody(what: string): TidemarkError {
-  return new TidemarkError("USAGE", `the request's body ${what}`, { hint: "Use the command line, or send a JSON object." });
+  return new TidemarkError("USAGE", `the request's body ${what}`, {
+    hint: "Use the command line, or send a JSON object.",
+  });
 }
 
 function reply(response: http.ServerResponse, status: number, value: unknown): void {
   if (response.destroyed || response.headersSent) return;
   const text = `${JSON.stringify(value)}\n`;
-  response.writeHead(status, { "content-type": "application/json", "content-length": Buffer.byteLength(text), connection: "close" });
+  response.writeHead(status, {
+    "content-type": "application/json",
+    "content-length": Buffer.byteLength(text),
+    connection: "close",
+  });
   response.end(text);
 }

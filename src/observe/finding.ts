@@ -22,7 +22,13 @@ export function warn(code: string, message: string, hint: string): Finding {
 
 export function fail(error: unknown): Finding {
   const { code, message, hint, exitCode } = toTidemarkError(error);
-  return { severity: "fail", code, message, hint, exitCode: exitCode === EXIT.unreachable ? EXIT.unreachable : EXIT.usage };
+  return {
+    severity: "fail",
+    code,
+    message,
+    hint,
+    exitCode: exitCode === EXIT.unreachable ? EXIT.unreachable : EXIT.usage,
+  };
 }
 
 /** The finding of a look that throws what is wrong. */

@@ -79,8 +79,12 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
   return {
     set: sources.set ?? null,
     epoch: capture?.epoch ?? newest?.epoch ?? null,
-    log: log ? { first: log.first, last: log.last, bytes: log.bytes, at: isoOf(newest?.timeMs ?? 0), location: log.location } : null,
-    capture: capture ? { offset: capture.offset, at: isoOf(capture.atMs), lagMs: capture.lagMs, databases: capture.databases } : null,
+    log: log
+      ? { first: log.first, last: log.last, bytes: log.bytes, at: isoOf(newest?.timeMs ?? 0), location: log.location }
+      : null,
+    capture: capture
+      ? { offset: capture.offset, at: isoOf(capture.atMs), lagMs: capture.lagMs, databases: capture.databases }
+      : null,
     standby: replica ? standbyOf(replica) : null,
     repository: { base: null, archived: null, bytes: null },
     rpo,
@@ -112,7 +116,9 @@ function rpoOf({ capture, newest, nowMs, objectiveMs }: StatusSources): StatusRe
 }
 
 function agentAlerts(agents: readonly AgentPart[]): Alert[] {
-  return agents.flatMap(({ role, problem }) => (problem === null ? [] : [{ severity: "critical" as const, message: `${role}: ${problem}` }]));
+  return agents.flatMap(({ role, problem }) =>
+    problem === null ? [] : [{ severity: "critical" as const, message: `${role}: ${problem}` }],
+  );
 }
 
 function captureAlerts(capture: CaptureStatus | undefined): Alert[] {

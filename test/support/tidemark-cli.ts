@@ -11,6 +11,8 @@ export interface CliOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly cwd?: string;
   readonly timeoutMs?: number;
+  /** Root loses what lets it read and write everything, so that permissions count for it too. */
+  readonly unprivileged?: boolean;
 }
 
 export interface CliResult {
@@ -47,7 +49,8 @@ export async function runTidemark(args: readonly string[], options: CliOptions =
 
 /** An agent, or any command that a test wants to watch or to kill. */
 export function startTidemark(args: readonly string[], options: CliOptions = {}): RunningTidemark {
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const [command = "", ...before] = commandFor(options);
+  const child = spawn(command, [...before, MAIN, ...args], {
     cwd: options.cwd,
     env: environment(options.env ?? {}),
     stdio: ["ignore", "pipe", "pipe"],
@@ -74,6 +77,11 @@ export function startTidemark(args: readonly string[], options: CliOptions = {})
       if (child.exitCode === null && child.signalCode === null) await end("SIGKILL");
     },
   };
+}
+
+function commandFor({ unprivileged = false }: CliOptions): string[] {
+  if (!unprivileged || process.geteuid?.() !== 0) return [process.execPath];
+  return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", process.execPath];
 }
 
 function environment(added: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {

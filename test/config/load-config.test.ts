@@ -1,0 +1,294 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+import { type Flags, loadConfig, type LoadOptions, loadSettings } from "../../src/config/load-config.ts";
+import { TidemarkError } from "../../src/runtime/errors.ts";
+
+let directory = "";
+beforeEach(() => {
+  directory = fs.realpathSync(fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-config-")));
+});
+afterEach(() => fs.rmSync(directory, { recursive: true }));
+
+const at = (...names: string[]): string => path.join(directory, ...names);
+
+function options(flags: Flags, more: Partial<LoadOptions> = {}): LoadOptions {
+  return { role: "run", flags, environment: { HOME: at("home") }, directory, ...more };
+}
+
+function file(text: string, name = "tidemark.yml"): string {
+  fs.writeFileSync(at(name), text);
+  return at(name);
+}
+
+function refusal(load: () => unknown): { message: string; hint: string } {
+  try {
+    load();
+  } catch (error) {
+    if (error instanceof TidemarkError && error.code === "CONFIG") return { message: error.message, hint: error.hint };
+    throw error;
+  }
+  throw new Error("was not refused");
+}
+
+const refusedFile = (text: string, more: Partial<LoadOptions> = {}) =>
+  refusal(() => loadSettings(options({ config: file(text) }, { role: "client", ...more })));
+
+test("flags alone make a whole configuration, with the log and the state on the standby's disk", () => {
+  const config = loadConfig(options({ db: ["data/My app.db"], standby: "standby" }));
+  expect(config).toMatchObject({
+    set: "My-app",
+    databases: [{ path: at("data/My app.db"), name: "My app.db" }],
+    log: { kind: "embedded", directory: at("standby/.tidemark/log") },
+    standby: at("standby"),
+    state: at("standby/.tidemark"),
+    capture: {
+      granularity: "adaptive",
+      sealBytes: 16 * 1024 ** 2,
+      walMaxBytes: 1024 ** 3,
+      heartbeatMs: 10_000,
+      setWal: false,
+    },
+    replica: { checkpointBytes: 8 * 1024 ** 2, walMaxBytes: 256 * 1024 ** 2 },
+    objectives: { rpoMs: 60_000 },
+  });
+});
+
+test("nothing can be changed afterwards", () => {
+  const config = loadConfig(options({ db: ["app.db"], standby: "standby" }));
+  expect([config, config.databases, config.databases[0], config.capture, config.log].every(Object.isFrozen)).toBe(true);
+});
+
+test("the file's paths count from the file, flags go before it", () => {
+  fs.mkdirSync(at("etc"));
+  const config = file(
+    [
+      "set: shop",
+      "databases: [{ path: ../app.db, name: main.db }, other.db]",
+      "log: embedded:log",
+      "standby: { path: /srv/standby, checkpoint: 1MiB, walMax: 64MiB }",
+      "state: state",
+      "wal: { max: 2GiB, seal: 32MiB }",
+      "heartbeat: 2s",
+      "granularity: commit",
+      "copyRate: 100MiB",
+      "objectives: { rpo: 5s }",
+    ].join("\n"),
+    "etc/tidemark.yml",
+  );
+  expect(loadConfig(options({ config, standby: "here", setWal: true }))).toMatchObject({
+    set: "shop",
+    databases: [
+      { path: at("app.db"), name: "main.db" },
+      { path: at("etc/other.db"), name: "other.db" },
+    ],
+    log: { directory: at("etc/log") },
+    standby: at("here"),
+    state: at("etc/state"),
+    capture: {
+      granularity: "commit",
+      sealBytes: 32 * 1024 ** 2,
+      walMaxBytes: 2 * 1024 ** 3,
+      heartbeatMs: 2000,
+      copyBytesPerSecond: 100 * 1024 ** 2,
+      setWal: true,
+    },
+    replica: { checkpointBytes: 1024 ** 2, walMaxBytes: 64 * 1024 ** 2 },
+    objectives: { rpoMs: 5000 },
+  });
+});
+
+test("./tidemark.yml is read when there is one", () => {
+  expect(loadSettings(options({}, { role: "client" })).file).toBeUndefined();
+  file("set: found");
+  expect(loadSettings(options({}, { role: "client" }))).toMatchObject({ set: "found", file: at("tidemark.yml") });
+});
+
+test("variables of the environment are put into values", () => {
+  file("set: ${NAME}-${NAME}\nstandby: /srv/$${x}\n");
+  const settings = loadSettings(options({}, { role: "client", environment: { NAME: "a: b" }, flags: { set: "s" } }));
+  expect(settings.standby).toBe("/srv/${x}");
+  expect(loadSettings(options({}, { role: "client", environment: { NAME: "x" } })).set).toBe("x-x");
+});
+
+test("a variable that is not set is named, with its place", () => {
+  const { message, hint } = refusedFile("set: app\nlog: nats://${WHO}@host\n");
+  expect(message).toBe(`${at("tidemark.yml")}:2: log: the environment variable "WHO" is not set`);
+  expect(hint).toContain("$${");
+});
+
+test.each([
+  ["databses: []", "tidemark.yml:1: databses: there is no such key; did you mean databases?"],
+  [
+    "set: a\nnats:\n  credntials: x",
+    "tidemark.yml:3: nats.credntials: there is no such key; did you mean credentials?",
+  ],
+  [
+    "databases:\n  - path: a.db\n    nam: b",
+    "tidemark.yml:3: databases[0].nam: there is no such key; did you mean name?",
+  ],
+  ["wal: { maximum: 1GiB }", "tidemark.yml:1: wal.maximum: there is no such key"],
+  ["zebra: 1", "tidemark.yml:1: zebra: there is no such key"],
+])("an unknown key is refused with the nearest known name: %j", (text, message) => {
+  const refused = refusedFile(text);
+  expect(refused.message).toContain(message);
+  expect(refused.hint).toMatch(/^Known here: /);
+});
+
+test.each([
+  ["wal:\n  max: lots", 'tidemark.yml:2: wal.max: "lots" is no size'],
+  ["heartbeat: 10", "tidemark.yml:1: heartbeat: 10 is no duration; write it with a unit"],
+  ["granularity: page", 'granularity: "page" is none of adaptive, commit'],
+  ["set: 12", "set: 12 is a number where a text is expected; put it in quotes"],
+  ["databases: app.db", 'databases: "app.db" is a text where a list is expected'],
+  ["databases: [{ name: x }]", "databases[0].path: is missing"],
+  ["databases: [3]", "databases[0]: 3 is a number, which is not possible here"],
+  ["nats: { replicas: 9 }", "nats.replicas: 9 is no whole number from 1 to 5"],
+  ["set: a\nset: b", "tidemark.yml:2:1: this is no valid YAML: Map keys must be unique"],
+  ["set: [a", "this is no valid YAML"],
+  ["- a", "is a list where a group of keys is expected"],
+  ["wal: { seal: 2GiB }", "tidemark.yml:1: wal: seal (2147483648 bytes) is larger than max"],
+  ["standby: { path: a, checkpoint: 1GiB }", "checkpoint (1073741824 bytes) is larger than walMax"],
+  ["nats: { password: [1] }", "nats.password: (not shown) is a list where a text is expected"],
+])("a wrong value is named with its place: %j", (text, message) => {
+  expect(refusedFile(text).message).toContain(message);
+});
+
+test.each(["files", "repository", "encryption", "base", "keep", "classes", "http", "alerts", "hooks"])(
+  "%s belongs to a later version, and is never ignored",
+  (key) => {
+    expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
+      `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
+    );
+  },
+);
+
+test("so is an objective that nothing measures yet", () => {
+  expect(refusedFile("objectives: { rpo: 60s, rto: 30m }").message).toContain("objectives.rto is not available");
+});
+
+test.each(["a.b", "a b", "", "*", ">", "ä", "x".repeat(65)])("%j is no set name", (name) => {
+  const { message, hint } = refusal(() => loadSettings(options({ set: name }, { role: "client" })));
+  expect(message).toMatch(/^--set: .* is no set name/);
+  expect(hint).toContain("1 to 64 letters");
+});
+
+test("globs are expanded, without SQLite's own files beside a database", () => {
+  for (const name of ["b.db", "a.db", "a.db-wal", "a.db-shm"]) {
+    fs.mkdirSync(at("tenants"), { recursive: true });
+    fs.writeFileSync(at("tenants", name), "");
+  }
+  const config = loadConfig(options({ db: ["tenants/*"], standby: "standby" }));
+  expect(config.databases.map(({ name }) => name)).toEqual(["a.db", "b.db"]);
+  expect(config.set).toBe("a");
+});
+
+test("a glob without a match is a fault where the databases must be, and none elsewhere", () => {
+  const { message } = refusal(() => loadConfig(options({ db: ["tenants/*.db"], standby: "standby" })));
+  expect(message).toBe(`--db "tenants/*.db": nothing matches ${at("tenants/*.db")}`);
+  expect(loadSettings(options({ db: ["tenants/*.db"] }, { role: "client" })).databases).toEqual([]);
+});
+
+test("two databases of one name are refused, with the way out", () => {
+  const { message, hint } = refusal(() => loadConfig(options({ db: ["a/app.db", "b/app.db"], standby: "standby" })));
+  expect(message).toContain(`${at("a/app.db")} and ${at("b/app.db")} would both be called "app.db"`);
+  expect(hint).toContain(`--db ${at("b/app.db")}=NAME`);
+  expect(loadConfig(options({ db: ["a/app.db", "b/app.db=b.db"], standby: "standby" })).databases[1]?.name).toBe(
+    "b.db",
+  );
+});
+
+test.each(["../x.db", "/x.db", "a//b", ".tidemark/x", "app.db-wal", "a/./b", "x\\y"])(
+  "a database cannot be called %j",
+  (name) => {
+    expect(refusal(() => loadConfig(options({ db: [`app.db=${name}`], standby: "standby" }))).message).toContain(
+      "cannot name a database",
+    );
+  },
+);
+
+test("a name under another database's name is refused", () => {
+  expect(refusal(() => loadConfig(options({ db: ["a.db=x", "b.db=x/y"], standby: "standby" }))).message).toContain(
+    'lies under "x"',
+  );
+});
+
+test("the same database twice is refused, through links too", () => {
+  fs.writeFileSync(at("app.db"), "");
+  fs.symlinkSync(at("app.db"), at("link.db"));
+  expect(refusal(() => loadConfig(options({ db: ["app.db", "link.db"], standby: "standby" }))).message).toContain(
+    "are the same database",
+  );
+});
+
+test("the standby may not lie over the application's database", () => {
+  fs.mkdirSync(at("data"));
+  fs.symlinkSync(at("data"), at("linked"));
+  const { message } = refusal(() => loadConfig(options({ db: ["data/app.db"], standby: "linked" })));
+  expect(message).toContain(`in the very place of ${at("data/app.db")}`);
+});
+
+test.each([
+  ["run", { standby: "s" }, "needs a database"],
+  ["run", { db: ["app.db"] }, "needs a directory for the standby"],
+  ["capture", { db: ["app.db"] }, "does not know where the log is"],
+  ["capture", { log: "embedded:l" }, "needs a database"],
+  ["replica", { standby: "s", set: "a" }, "does not know where the log is"],
+  ["replica", { standby: "s", log: "nats://h" }, "needs the name of the set"],
+] as const)("%s with %j: %s", (role, flags, message) => {
+  const { message: said, hint } = refusal(() => loadConfig(options(flags, { role })));
+  expect(said).toContain(message);
+  expect(hint).toContain("--");
+});
+
+test("an embedded log tells the set to a host that knows nothing else", () => {
+  const settings = loadSettings(
+    options(
+      { standby: "s" },
+      { role: "client", setOfLog: ({ directory: log }) => (log === at("s/.tidemark/log") ? "found" : undefined) },
+    ),
+  );
+  expect(settings.set).toBe("found");
+});
+
+test("the state of a capture lies where the host keeps state", () => {
+  const state = loadConfig(options({ db: ["app.db"], log: "embedded:l" }, { role: "capture" })).state;
+  const root = process.geteuid?.() === 0;
+  expect(state).toBe(root ? "/var/lib/tidemark/app" : at("home/.local/state/tidemark/app"));
+});
+
+test("secrets come from the flag, the environment, the file, in this order", () => {
+  file("set: a\nlog: nats://file:one@h\nnats: { replicas: '3', maxBytes: 50GiB }");
+  const environment = { TIDEMARK_NATS_USER: "env", TIDEMARK_NATS_PASSWORD: "two" };
+  const load = (flags: Flags, env = {}) => loadSettings(options(flags, { role: "client", environment: env })).log;
+  expect(load({})).toMatchObject({
+    user: "file",
+    password: "one",
+    replicas: 3,
+    maxBytes: 50 * 1024 ** 3,
+    tls: undefined,
+  });
+  expect(load({}, environment)).toMatchObject({ user: "env", password: "two" });
+  expect(load({ log: "nats://flag:three@h" }, environment)).toMatchObject({ user: "flag", password: "three" });
+});
+
+test("two ways to log in are refused", () => {
+  expect(refusedFile("log: nats://u:p@h\nnats: { token: geheim }").message).toMatch(
+    /2 ways to log in: user and password; token$/,
+  );
+});
+
+test("a credentials file that cannot be read is named", () => {
+  expect(refusedFile("log: nats://h\nnats:\n  credentials: no.creds").message).toBe(
+    `${at("tidemark.yml")}:3: nats.credentials: ${at("no.creds")} cannot be read (ENOENT)`,
+  );
+});
+
+test("a file that was asked for must be there", () => {
+  expect(refusal(() => loadSettings(options({ config: "no.yml" }))).message).toBe(
+    `${at("no.yml")}: there is no such configuration file`,
+  );
+});
