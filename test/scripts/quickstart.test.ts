@@ -40,7 +40,7 @@ async function startQuickstart(name: string, ...args: string[]): Promise<Started
 async function processesNaming(path: string): Promise<string[]> {
   const ids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
   const lines = await Promise.all(ids.map((id) => readFile(`/proc/${id}/cmdline`, "utf8").catch(() => "")));
-  return lines.filter((line) => line.includes(path));
+  return lines.filter((line) => line.includes(`${path}/`));
 }
 
 async function expectNothingLeft(temporary: string): Promise<void> {
