@@ -1,7 +1,7 @@
 /*
  * Preloaded into an application under test: breaks calls on its -wal file at the test's word. The file that
  * TIDEMARK_TEST_FAULT names holds the order; while it is absent nothing happens.
- *   sync kill      die by SIGKILL in place of fsync or fdatasync
+ *   sync kill      die by SIGKILL in place of the fsync or fdatasync after frames (not of the WAL header)
  *   sync EIO       fail it; likewise sync ENOSPC
  *   write ENOSPC   fail a write; likewise write EIO
  */
@@ -16,6 +16,10 @@
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
+
+#define WAL_HEADER_BYTES 32
+
+static size_t last_write;
 
 static int is_wal(int fd) {
   char link[64], path[4096];
@@ -41,19 +45,25 @@ static int broken(int fd, const char *call) {
   return 1;
 }
 
+static int sync_broken(int fd) {
+  return last_write != WAL_HEADER_BYTES && broken(fd, "sync");
+}
+
 int fsync(int fd) {
-  return broken(fd, "sync") ? -1 : (int)syscall(SYS_fsync, fd);
+  return sync_broken(fd) ? -1 : (int)syscall(SYS_fsync, fd);
 }
 
 int fdatasync(int fd) {
-  return broken(fd, "sync") ? -1 : (int)syscall(SYS_fdatasync, fd);
+  return sync_broken(fd) ? -1 : (int)syscall(SYS_fdatasync, fd);
 }
 
 ssize_t write(int fd, const void *data, size_t size) {
+  if (is_wal(fd)) last_write = size;
   return broken(fd, "write") ? -1 : syscall(SYS_write, fd, data, size);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset) {
+  if (is_wal(fd)) last_write = size;
   return broken(fd, "write") ? -1 : syscall(SYS_pwrite64, fd, data, size, offset);
 }
 

@@ -1,0 +1,110 @@
+import fs from "node:fs";
+
+import { expect, test } from "vitest";
+
+import { SqlSession } from "../support/apps/sql-session.ts";
+import { Deployment } from "../support/deployment.ts";
+
+// The application goes on while no agent looks. On its return the agent proves what passed, or ships the difference.
+
+const insert = (count: number, bytes: number): string =>
+  `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${count}) INSERT INTO t SELECT i, randomblob(${bytes}) FROM n`;
+
+/** An application with a database of about 8 MB. */
+async function largeDatabase(deployment: Deployment): Promise<SqlSession> {
+  const app = new SqlSession(deployment.database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (value INTEGER PRIMARY KEY, body BLOB)");
+  await app.run(insert(2000, 3500));
+  return app;
+}
+
+test("the WAL restarted meanwhile and is shorter now: the difference is shipped, and only it", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  const agent = await deployment.start("run");
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value BETWEEN 100 AND 160");
+  expect(await deployment.difference()).toBeUndefined();
+  await agent.kill9();
+
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value BETWEEN 300 AND 305");
+  await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 700");
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  const repairs = (await deployment.commits()).filter((commit) => commit.cause === "repair");
+  expect(repairs.length).toBe(1);
+  expect(repairs[0]?.parts).toBe(0);
+  expect(repairs[0]?.pages.length).toBeLessThan(30);
+  expect(repairs[0]?.gapSinceMs).toBeGreaterThan(0);
+});
+
+test("the WAL was deleted by the application's last close: the same", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  const agent = await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  await agent.stop();
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 300");
+  await app.disconnect();
+  expect(fs.existsSync(`${deployment.database}-wal`)).toBe(false);
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 400");
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  const commits = await deployment.commits();
+  expect(commits.map((commit) => commit.cause)).toEqual(["copy", "repair"]);
+  expect(commits[1]?.pages.length).toBeLessThan(20);
+});
+
+test("commits that are still in the WAL are caught up one by one, without a repair", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 1");
+  const agent = await deployment.start("run");
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 2");
+  expect(await deployment.difference()).toBeUndefined();
+  await agent.kill9();
+  for (let value = 10; value < 30; value += 1) {
+    await app.run(`UPDATE t SET body = randomblob(3500) WHERE value = ${value}`);
+  }
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  const commits = await deployment.commits();
+  // Where the WAL began anew after our own checkpoint the position cannot be proved; then the difference is shipped.
+  expect(["commit", "repair"]).toContain(commits.at(-1)?.cause);
+});
+
+test("a page goes A, B, A while the agent is down with an index from before B", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  const bodyOf = async (): Promise<unknown> => app.value("SELECT hex(body) FROM t WHERE value = 5");
+  const before = await bodyOf();
+  const first = await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  // Stores the index as of A.
+  await first.stop();
+  const second = await deployment.start("run");
+  await app.run("UPDATE t SET body = zeroblob(3500) WHERE value = 5");
+  expect(await deployment.difference()).toBeUndefined();
+  await second.kill9();
+  await app.run(`UPDATE t SET body = x'${String(before)}' WHERE value = 5`);
+  await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  await app.disconnect();
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await bodyOf()).toBe(before);
+});
+
+test("the state directory is lost: a full copy, in an epoch of its own", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  const agent = await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  await agent.stop();
+  fs.rmSync(deployment.state, { recursive: true });
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 300");
+  await deployment.start("run", "--takeover");
+  expect(await deployment.difference()).toBeUndefined();
+  expect((await deployment.commits()).map((commit) => commit.cause)).toEqual(["copy", "copy"]);
+});

@@ -1,0 +1,62 @@
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { expect, test } from "vitest";
+
+import { SqlSession } from "../support/apps/sql-session.ts";
+import { Deployment } from "../support/deployment.ts";
+import { NatsServer } from "../support/nats-server.ts";
+import { waitFor } from "../support/wait.ts";
+
+const insert = (count: number): string =>
+  `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${count}) INSERT INTO t SELECT i, randomblob(4000) FROM n`;
+
+async function applicationOf(deployment: Deployment): Promise<SqlSession> {
+  const app = new SqlSession(deployment.database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (value INTEGER, body BLOB)");
+  return app;
+}
+
+const walBytes = (deployment: Deployment): number => fs.statSync(`${deployment.database}-wal`).size;
+
+test("the log is away for a while: the WAL is the queue and everything arrives", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address });
+  await using app = await applicationOf(deployment);
+  await deployment.start("capture");
+  await deployment.start("replica");
+  await app.run(insert(20));
+  expect(await deployment.difference()).toBeUndefined();
+  await server.kill();
+  for (let round = 0; round < 50; round += 1) await app.run(insert(5));
+  await server.start();
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(0);
+});
+
+test("past wal.max the pin is let go: the WAL stops growing, and the difference is shipped when the log is back", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address, config: "wal: { max: 2MiB, seal: 1MiB }" });
+  await using app = await applicationOf(deployment);
+  const agent = await deployment.start("capture");
+  await deployment.start("replica");
+  await app.run(insert(20));
+  expect(await deployment.difference()).toBeUndefined();
+  await server.kill();
+  for (let round = 0; round < 10; round += 1) await app.run(insert(200));
+  await waitFor("the pin is let go", () => agent.output.stderr.includes("wal.max"));
+  await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  let largest = 0;
+  for (let round = 0; round < 100; round += 1) {
+    await app.run(insert(100));
+    largest = Math.max(largest, walBytes(deployment));
+    await sleep(20);
+  }
+  // 40 MiB were written.
+  expect(largest).toBeLessThan(16 * 1024 * 1024);
+  await server.start();
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBeGreaterThan(0);
+  expect(await app.value("SELECT count(*) FROM t")).toBe(12_020);
+});

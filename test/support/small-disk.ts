@@ -1,0 +1,36 @@
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import path from "node:path";
+
+/**
+ * A file system of a few MiB, to be full. A tmpfs when this process may mount one (root, or sudo without a password);
+ * else it throws: a test of a full disk is never skipped silently.
+ */
+export class SmallDisk implements Disposable {
+  readonly path: string;
+
+  constructor(parent: string, mebibytes: number) {
+    this.path = path.join(parent, "small-disk");
+    fs.mkdirSync(this.path);
+    asRoot("mount", "-t", "tmpfs", "-o", `size=${mebibytes}m,mode=0777`, "tmpfs", this.path);
+  }
+
+  /** Makes room without disturbing who works there. */
+  grow(mebibytes: number): void {
+    asRoot("mount", "-o", `remount,size=${mebibytes}m`, this.path);
+  }
+
+  get freeBytes(): number {
+    const { bavail, bsize } = fs.statfsSync(this.path);
+    return bavail * bsize;
+  }
+
+  [Symbol.dispose](): void {
+    asRoot("umount", "--lazy", this.path);
+  }
+}
+
+function asRoot(...command: [string, ...string[]]): void {
+  const [file, ...args] = process.getuid?.() === 0 ? command : (["sudo", "--non-interactive", ...command] as const);
+  execFileSync(file, args, { stdio: "pipe" });
+}

@@ -1,0 +1,173 @@
+import fs from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import { expect } from "vitest";
+
+import type { LogEvent } from "../../src/event/kinds.ts";
+import { restore } from "../../src/restore/restore.ts";
+import type { RestoreTarget } from "../../src/restore/restore-target.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { DEFAULT_BANK } from "./apps/bank.ts";
+import { createBank, startReader, startWriter } from "./apps/bank-programs.ts";
+import { reportOf, type Program } from "./apps/program.ts";
+import type { ReaderReport } from "./apps/reader.ts";
+import { bankDigest, Recorder } from "./apps/recorder.ts";
+import type { WriterOptions, WriterReport } from "./apps/writer.ts";
+import type { Deployment } from "./deployment.ts";
+import type { Random } from "./random.ts";
+import type { RunningTidemark } from "./tidemark-cli.ts";
+
+const READY_TIMEOUT_MS = 45_000;
+/** A commit is in the log within this time while capture runs, on a loaded machine. */
+const CAPTURED_WITHIN_MS = 3000;
+
+type AgentName = "run" | "capture" | "replica";
+
+/** When no capture was running, or not for long enough: ms since 1970. */
+interface Absence {
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/**
+ * Three writers, two readers of the standby, and agents that are killed and started again. At the end everything must
+ * be equal, and any moment restorable.
+ */
+export class Torture {
+  readonly #deployment: Deployment;
+  readonly #random: Random;
+  readonly #agents = new Map<AgentName, RunningTidemark>();
+  readonly #absences: Absence[] = [];
+  readonly #writers: Program[] = [];
+  readonly #readers: Program[] = [];
+  readonly #journals: string[] = [];
+
+  constructor(deployment: Deployment, random: Random) {
+    this.#deployment = deployment;
+    this.#random = random;
+  }
+
+  /** Starts agents and programs. */
+  async begin(agents: readonly AgentName[]): Promise<void> {
+    const { database, standbyDatabase } = this.#deployment;
+    await createBank(database, DEFAULT_BANK);
+    const kinds: Partial<WriterOptions>[] = [{ autocheckpoint: 20 }, { truncateEvery: 200 }, {}];
+    for (const [writer, kind] of kinds.entries()) {
+      const journal = path.join(this.#deployment.directory, `writer-${writer}.journal`);
+      this.#journals.push(journal);
+      const options = { database, journal, writer, bank: DEFAULT_BANK, rate: 40, burst: 4, ...kind };
+      this.#writers.push(await startWriter(options));
+    }
+    for (const everyMs of [15, 40]) {
+      const options = { database: standbyDatabase, bank: DEFAULT_BANK, everyMs, reopenEvery: 10 };
+      this.#readers.push(await startReader(options));
+    }
+    for (const agent of agents) await this.#start(agent);
+  }
+
+  /** kill -9 in the middle of the work, then the same agent again. */
+  async kill(name: AgentName): Promise<void> {
+    await sleep(this.#random.integer(500, 2000));
+    const fromMs = Date.now();
+    await this.#agents.get(name)?.kill9();
+    await sleep(this.#random.pick([0, 0, 700]));
+    await this.#start(name);
+    if (name !== "replica") this.#absences.push({ fromMs, toMs: Date.now() });
+  }
+
+  /** A stop as an administrator does it. */
+  async stop(name: AgentName): Promise<void> {
+    const fromMs = Date.now();
+    const ended = await this.#agents.get(name)?.stop();
+    expect(ended?.code, ended?.stderr).toBe(0);
+    this.#absences.push({ fromMs, toMs: fromMs + 5000 });
+  }
+
+  async #start(name: AgentName): Promise<void> {
+    const agent = this.#deployment.launch(name);
+    this.#agents.set(name, agent);
+    await agent.waitReady(READY_TIMEOUT_MS);
+  }
+
+  async start(name: AgentName): Promise<void> {
+    await this.#start(name);
+  }
+
+  /** Ends the programs and requires that everything is as it must be. */
+  async finish(): Promise<void> {
+    await sleep(1000);
+    const writers = await Promise.all(this.#writers.map(async (writer) => reportOf<WriterReport>(writer)));
+    expect(await this.#deployment.difference()).toBeUndefined();
+    const readers = await Promise.all(this.#readers.map(async (reader) => reportOf<ReaderReport>(reader)));
+    process.stdout.write(`writers ${JSON.stringify(writers)}\nreaders ${JSON.stringify(readers)}\n`);
+    for (const report of readers) {
+      expect(report.violations).toEqual([]);
+      expect(report.busyErrors).toBe(0);
+      expect(report.states).toBeGreaterThan(50);
+    }
+    for (const report of writers) {
+      expect(report.busyErrors).toBe(0);
+      expect(report.commits).toBeGreaterThan(300);
+    }
+    const recorder = new Recorder(DEFAULT_BANK, this.#journals);
+    const { seq, digest } = bankDigest(this.#deployment.standbyDatabase);
+    expect(seq).toBe(recorder.lastSeq);
+    expect(digest).toBe(recorder.digestAt(seq));
+    await this.#restoreEverywhere(recorder);
+  }
+
+  /** 25 offsets and 25 times, each exactly what the recorder wrote down. */
+  async #restoreEverywhere(recorder: Recorder): Promise<void> {
+    const events = await this.#deployment.events();
+    const first = events.find(({ body }) => body.kind === "sqlite.commit");
+    const last = events.at(-1);
+    if (!first || !last) throw new Error("the log holds no commit");
+    let seqBefore = 0;
+    const offsets = Array.from({ length: 25 }, () => this.#random.integer(first.offset, last.offset));
+    for (const wanted of offsets.toSorted((a, b) => a - b)) {
+      const event = events[wanted - 1];
+      if (!event) throw new Error(`the log holds no event ${wanted}`);
+      const seq = await this.#restoreTo({ kind: "offset", offset: event.offset }, { event, recorder });
+      expect(seq).toBeGreaterThanOrEqual(seqBefore);
+      seqBefore = seq;
+    }
+    for (let times = 0; times < 25; times += 1) {
+      const timeMs = this.#random.integer(first.timeMs, last.timeMs);
+      const event = events.findLast((one) => one.timeMs <= timeMs) ?? first;
+      const text = new Date(timeMs).toISOString();
+      const seq = await this.#restoreTo({ kind: "time", timeMs, text }, { event, recorder });
+      expect(recorder.entry(seq).beforeMs).toBeLessThanOrEqual(timeMs);
+      const sureMs = timeMs - CAPTURED_WITHIN_MS;
+      const away = this.#absences.some(({ fromMs, toMs }) => fromMs < timeMs && toMs > sureMs);
+      if (!away) expect(seq).toBeGreaterThanOrEqual(recorder.lastEndedBefore(sureMs));
+    }
+  }
+
+  /** Restores and compares; returns the number of the last transaction in it. */
+  async #restoreTo(target: RestoreTarget, expected: { event: LogEvent; recorder: Recorder }): Promise<number> {
+    const directory = path.join(this.#deployment.directory, "restored");
+    await using log = await this.#deployment.openLog();
+    const { signal } = new AbortController();
+    const options = {
+      log,
+      target,
+      directory,
+      check: "full",
+      force: false,
+      dryRun: false,
+      clock: systemClock,
+      signal,
+    } as const;
+    const report = await restore(options);
+    expect(report).toMatchObject({ ok: true, offset: expected.event.offset });
+    const { seq, digest } = bankDigest(path.join(directory, path.basename(this.#deployment.database)));
+    expect(digest, `restored to ${JSON.stringify(target)}`).toBe(expected.recorder.digestAt(seq));
+    fs.rmSync(directory, { recursive: true });
+    return seq;
+  }
+
+  async end(): Promise<void> {
+    for (const program of [...this.#writers, ...this.#readers]) await program[Symbol.asyncDispose]();
+  }
+}
