@@ -28,7 +28,11 @@ export class ByteWindow {
       return admit();
     }
     const leave = (): void => this.#leave(waiter, options.aborted());
-    const waiter: Waiter = { bytes, admit, stop: () => options.signal.removeEventListener("abort", leave) };
+    const waiter: Waiter = {
+      bytes,
+      admit,
+      stop: () => options.signal.removeEventListener("abort", leave),
+    };
     this.#waiting.push(waiter);
     options.signal.addEventListener("abort", leave, { once: true });
   }

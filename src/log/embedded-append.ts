@@ -12,7 +12,11 @@ export interface AppendOutcome {
 }
 
 /** Inserts the records of all requests, stopping at the first that does not fit. Runs inside a transaction. */
-export function appendRows(database: Database.Database, requests: readonly AppendRequest[], location: string): AppendOutcome {
+export function appendRows(
+  database: Database.Database,
+  requests: readonly AppendRequest[],
+  location: string,
+): AppendOutcome {
   const insert = database.prepare("INSERT INTO record (offset, time, epoch, data) VALUES (?, ?, ?, ?)");
   let head = storeBounds(database).last;
   const heads: number[] = [];
@@ -41,8 +45,14 @@ function recordsOf(request: AppendRequest): Uint8Array[] {
 }
 
 /** undefined when the log holds exactly these records already: an earlier try had succeeded without our learning of it. */
-function differenceFromStored(database: Database.Database, request: AppendRequest, location: string): TidemarkError | undefined {
-  const find = database.prepare<[number], { epoch: number; data: Buffer }>("SELECT epoch, data FROM record WHERE offset = ?");
+function differenceFromStored(
+  database: Database.Database,
+  request: AppendRequest,
+  location: string,
+): TidemarkError | undefined {
+  const find = database.prepare<[number], { epoch: number; data: Buffer }>(
+    "SELECT epoch, data FROM record WHERE offset = ?",
+  );
   for (const [index, data] of recordsOf(request).entries()) {
     const at = request.expectedHead + 1 + index;
     const stored = find.get(at);

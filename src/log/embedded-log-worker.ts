@@ -5,7 +5,13 @@ import { parentPort, workerData } from "node:worker_threads";
 import { sleep } from "../runtime/clock.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
-import { type AppendRequest, type FromWorker, toPlain, type ToWorker, type WorkerOptions } from "./embedded-protocol.ts";
+import {
+  type AppendRequest,
+  type FromWorker,
+  toPlain,
+  type ToWorker,
+  type WorkerOptions,
+} from "./embedded-protocol.ts";
 import {
   bellFile,
   embeddedLocation,
@@ -65,7 +71,12 @@ function openStore(): Store {
     closeSync(bell);
     lock.close();
   };
-  return { database, bell, identity: fileIdentity(logFile(options.directory)), [Symbol.dispose]: dispose };
+  return {
+    database,
+    bell,
+    identity: fileIdentity(logFile(options.directory)),
+    [Symbol.dispose]: dispose,
+  };
 }
 
 /** A lock that dies with this process, whatever kills it: an open exclusive transaction on a file of its own. */
@@ -184,6 +195,11 @@ async function trim(store: Store, request: { id: number; through: number }): Pro
     while (trimSlice(store.database, request.through) > 0) await new Promise(setImmediate);
     post({ type: "done", id: request.id, head: 0 });
   } catch (error) {
-    post({ type: "failed", id: request.id, round, error: toPlain(toTidemarkError(toStoreError(error, location))) });
+    post({
+      type: "failed",
+      id: request.id,
+      round,
+      error: toPlain(toTidemarkError(toStoreError(error, location))),
+    });
   }
 }

@@ -5,7 +5,16 @@ import { type Offset, offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } from "./change-log.ts";
 import { readStored, wakeReaders } from "./embedded-read.ts";
-import { embeddedLocation, fileIdentity, logFile, openStoreForRead, storeBounds, storedRecord, toStoreError, trimSlice } from "./embedded-store.ts";
+import {
+  embeddedLocation,
+  fileIdentity,
+  logFile,
+  openStoreForRead,
+  storeBounds,
+  storedRecord,
+  toStoreError,
+  trimSlice,
+} from "./embedded-store.ts";
 import { EmbeddedWriter } from "./embedded-writer.ts";
 import { readOnlyError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
@@ -74,7 +83,11 @@ class EmbeddedLog implements ChangeLog {
   }
 
   read(after: Offset, options: ReadOptions): AsyncIterable<readonly StoredRecord[]> {
-    return readStored({ database: this.#database, directory: this.#directory, identity: this.#identity }, after, options);
+    return readStored(
+      { database: this.#database, directory: this.#directory, identity: this.#identity },
+      after,
+      options,
+    );
   }
 
   async locate(timeMs: number): Promise<Offset> {
@@ -87,7 +100,10 @@ class EmbeddedLog implements ChangeLog {
   async trim(through: Offset): Promise<void> {
     if (this.#writer) return this.#writer.trim(through);
     // Trimming is not appending: the agent that keeps the repository does it beside the writer.
-    const database = new Database(logFile(this.#directory), { fileMustExist: true, timeout: 10_000 });
+    const database = new Database(logFile(this.#directory), {
+      fileMustExist: true,
+      timeout: 10_000,
+    });
     try {
       while (trimSlice(database, through) > 0) await new Promise(setImmediate);
     } catch (error) {
@@ -98,7 +114,8 @@ class EmbeddedLog implements ChangeLog {
   }
 
   async durability(): Promise<LogDurability> {
-    const text = "embedded log: an acknowledged record is synced to this machine's disk; it does not survive the loss of that disk";
+    const text =
+      "embedded log: an acknowledged record is synced to this machine's disk; it does not survive the loss of that disk";
     return { survivesPowerLoss: true, text };
   }
 

@@ -31,7 +31,12 @@ export type FromWorker =
    * From an append that failed until the sender answers with a request of this `round`, every append fails with it:
    * one that was sent before the sender knew must not land although the one before it did not.
    */
-  | { readonly type: "failed"; readonly id: number; readonly round: number; readonly error: PlainError }
+  | {
+      readonly type: "failed";
+      readonly id: number;
+      readonly round: number;
+      readonly error: PlainError;
+    }
   /** Waiting for something that can come back, such as room on the disk. */
   | { readonly type: "problem"; readonly error: PlainError };
 
@@ -46,5 +51,10 @@ export interface PlainError {
   readonly hint: string;
 }
 
-export const toPlain = (error: TidemarkError): PlainError => ({ code: error.code, message: error.message, hint: error.hint });
-export const fromPlain = (plain: PlainError): TidemarkError => new TidemarkError(plain.code, plain.message, { hint: plain.hint });
+export const toPlain = (error: TidemarkError): PlainError => ({
+  code: error.code,
+  message: error.message,
+  hint: error.hint,
+});
+export const fromPlain = (plain: PlainError): TidemarkError =>
+  new TidemarkError(plain.code, plain.message, { hint: plain.hint });

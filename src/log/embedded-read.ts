@@ -25,7 +25,11 @@ export interface EmbeddedSource {
   readonly identity: string | undefined;
 }
 
-export async function* readStored(source: EmbeddedSource, after: Offset, options: ReadOptions): AsyncGenerator<readonly StoredRecord[]> {
+export async function* readStored(
+  source: EmbeddedSource,
+  after: Offset,
+  options: ReadOptions,
+): AsyncGenerator<readonly StoredRecord[]> {
   const { signal, follow } = options;
   const { last } = storeBounds(source.database);
   if (after > last) throw regressedError(embeddedLocation(source.directory), after, last);
@@ -74,7 +78,8 @@ function assertStillThere(source: EmbeddedSource, position: Offset): void {
   }
   const { last } = storeBounds(source.database);
   if (last < position) throw regressedError(location, position, last);
-  if (last > position && nextBatch(source, position, position + 1).length === 0) throw purgedError(location, position + 1, last);
+  if (last > position && nextBatch(source, position, position + 1).length === 0)
+    throw purgedError(location, position + 1, last);
 }
 
 interface Bell extends Disposable {

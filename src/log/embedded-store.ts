@@ -61,7 +61,11 @@ export function openStoreForRead(directory: string, set: string): Database.Datab
   }
   let database: Database.Database | undefined;
   try {
-    database = new Database(logFile(directory), { readonly: true, fileMustExist: true, timeout: 10_000 });
+    database = new Database(logFile(directory), {
+      readonly: true,
+      fileMustExist: true,
+      timeout: 10_000,
+    });
     if (isBlank(database, directory)) throw unreachableError(location, "the log is just being created");
     assertOurs(database, { directory, set });
     return database;
@@ -73,9 +77,12 @@ export function openStoreForRead(directory: string, set: string): Database.Datab
 
 function isBlank(database: Database.Database, directory: string): boolean {
   try {
-    return database.prepare("SELECT count(*) AS n FROM sqlite_schema").pluck().get() === 0 && applicationId(database) === 0;
+    return (
+      database.prepare("SELECT count(*) AS n FROM sqlite_schema").pluck().get() === 0 && applicationId(database) === 0
+    );
   } catch (error) {
-    if (errnoOf(error) === "SQLITE_NOTADB") throw foreignError(embeddedLocation(directory), "log.db is not an SQLite file");
+    if (errnoOf(error) === "SQLITE_NOTADB")
+      throw foreignError(embeddedLocation(directory), "log.db is not an SQLite file");
     throw error;
   }
 }
@@ -97,28 +104,46 @@ function create(database: Database.Database, set: string): void {
 
 function assertOurs(database: Database.Database, options: { directory: string; set: string }): void {
   const location = embeddedLocation(options.directory);
-  if (applicationId(database) !== APPLICATION_ID) throw foreignError(location, "log.db is a database of another program");
+  if (applicationId(database) !== APPLICATION_ID)
+    throw foreignError(location, "log.db is a database of another program");
   const format = metaValue(database, "format");
   if (format !== FORMAT) {
-    throw new TidemarkError("RECORD_VERSION", `${location}: log.db has format ${String(format)}, this Tidemark reads ${FORMAT}`, {
-      hint: "Upgrade Tidemark on this host.",
-    });
+    throw new TidemarkError(
+      "RECORD_VERSION",
+      `${location}: log.db has format ${String(format)}, this Tidemark reads ${FORMAT}`,
+      {
+        hint: "Upgrade Tidemark on this host.",
+      },
+    );
   }
   const set = metaValue(database, "set");
-  if (set !== options.set) throw foreignError(location, `it is the log of the set "${String(set)}", not of "${options.set}"`);
+  if (set !== options.set)
+    throw foreignError(location, `it is the log of the set "${String(set)}", not of "${options.set}"`);
 }
 
 function metaValue(database: Database.Database, key: string): unknown {
   return database.prepare("SELECT value FROM meta WHERE key = ?").pluck().get(key);
 }
 
-export function storeBounds(database: Database.Database): { first: number; last: number; bytes: number } {
-  const row = database.prepare<[], { first: number | null; last: number | null }>(
-    "SELECT (SELECT min(offset) FROM record) AS first, (SELECT max(offset) FROM record) AS last",
-  ).get();
-  const pages = Number(database.pragma("page_count", { simple: true })) - Number(database.pragma("freelist_count", { simple: true }));
+export function storeBounds(database: Database.Database): {
+  first: number;
+  last: number;
+  bytes: number;
+} {
+  const row = database
+    .prepare<[], { first: number | null; last: number | null }>(
+      "SELECT (SELECT min(offset) FROM record) AS first, (SELECT max(offset) FROM record) AS last",
+    )
+    .get();
+  const pages =
+    Number(database.pragma("page_count", { simple: true })) -
+    Number(database.pragma("freelist_count", { simple: true }));
   const last = row?.last ?? 0;
-  return { first: row?.first ?? last + 1, last, bytes: pages * Number(database.pragma("page_size", { simple: true })) };
+  return {
+    first: row?.first ?? last + 1,
+    last,
+    bytes: pages * Number(database.pragma("page_size", { simple: true })),
+  };
 }
 
 export function storedRecord(database: Database.Database, at: number): Uint8Array | undefined {
@@ -129,14 +154,16 @@ export function storedRecord(database: Database.Database, at: number): Uint8Arra
 
 /** Removes one slice of records up to `through`; the newest record always stays. Returns how many went. */
 export function trimSlice(database: Database.Database, through: number): number {
-  return database.transaction(() => {
-    const { first, last } = storeBounds(database);
-    if (first === 1 && last > 1) {
-      database.prepare("INSERT OR IGNORE INTO meta SELECT 'genesis', data FROM record WHERE offset = 1").run();
-    }
-    const upTo = Math.min(through, last - 1, first + TRIM_SLICE - 1);
-    return database.prepare("DELETE FROM record WHERE offset <= ?").run(upTo).changes;
-  }).immediate();
+  return database
+    .transaction(() => {
+      const { first, last } = storeBounds(database);
+      if (first === 1 && last > 1) {
+        database.prepare("INSERT OR IGNORE INTO meta SELECT 'genesis', data FROM record WHERE offset = 1").run();
+      }
+      const upTo = Math.min(through, last - 1, first + TRIM_SLICE - 1);
+      return database.prepare("DELETE FROM record WHERE offset <= ?").run(upTo).changes;
+    })
+    .immediate();
 }
 
 /** Names what SQLite said. Room and reachability can come back by themselves; the rest cannot. */
@@ -150,7 +177,13 @@ export function toStoreError(error: unknown, location: string): unknown {
       cause: error,
     });
   }
-  if (errno === "EACCES" || errno === "EPERM" || errno === "EROFS" || errno.startsWith("SQLITE_READONLY") || errno.startsWith("SQLITE_CANTOPEN")) {
+  if (
+    errno === "EACCES" ||
+    errno === "EPERM" ||
+    errno === "EROFS" ||
+    errno.startsWith("SQLITE_READONLY") ||
+    errno.startsWith("SQLITE_CANTOPEN")
+  ) {
     return new TidemarkError("LOG_DENIED", `${location}: ${message}`, {
       hint: "Give this user read and write permission on the log's directory and the files in it.",
       cause: error,

@@ -85,10 +85,16 @@ export class EmbeddedWriter implements AsyncDisposable {
     const id = this.#nextId++;
     const abandon = (): void => this.#worker.postMessage({ type: "abandon", id } satisfies ToWorker);
     const settled = new Promise<Offset>((resolve, reject) => {
-      this.#pending.set(id, { resolve, reject, bytes: options.bytes, append: message.type === "append" });
+      this.#pending.set(id, {
+        resolve,
+        reject,
+        bytes: options.bytes,
+        append: message.type === "append",
+      });
       if (this.#closed) return this.#settle(id, this.#closed);
       const transfer = message.type === "append" ? [message.bytes] : [];
-      const numbered: ToWorker = message.type === "append" ? { ...message, id, round: this.#round } : { ...message, id };
+      const numbered: ToWorker =
+        message.type === "append" ? { ...message, id, round: this.#round } : { ...message, id };
       this.#worker.postMessage(numbered, transfer);
       options.signal?.addEventListener("abort", abandon, { once: true });
     });
@@ -145,7 +151,18 @@ function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offs
   });
   const headers = records.map(decodeRecordHeader);
   const times = headers.map((header) => header.timeMs);
-  return { type: "append", expectedHead: options.expectedHead, bytes, ends, times, epochs: headers.map((header) => header.epoch) };
+  return {
+    type: "append",
+    expectedHead: options.expectedHead,
+    bytes,
+    ends,
+    times,
+    epochs: headers.map((header) => header.epoch),
+  };
 }
 
-type Unnumbered = ToWorker extends infer M ? (M extends { type: "append" | "trim" } ? Omit<M, "id" | "round"> : never) : never;
+type Unnumbered = ToWorker extends infer M
+  ? M extends { type: "append" | "trim" }
+    ? Omit<M, "id" | "round">
+    : never
+  : never;

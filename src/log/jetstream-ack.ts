@@ -20,17 +20,27 @@ interface RawAck {
   readonly stream?: string;
   readonly seq?: number;
   readonly duplicate?: boolean;
-  readonly error?: { readonly code?: number; readonly err_code?: number; readonly description?: string };
+  readonly error?: {
+    readonly code?: number;
+    readonly err_code?: number;
+    readonly description?: string;
+  };
 }
 
 export function parseAck(message: Msg, sent: { location: string; bytes: number }): Ack {
   if (message.headers?.code === NO_RESPONDERS) {
-    return { kind: "refused", error: unreachableError(sent.location, "no stream answers (JetStream is starting, or the stream is gone)") };
+    return {
+      kind: "refused",
+      error: unreachableError(sent.location, "no stream answers (JetStream is starting, or the stream is gone)"),
+    };
   }
   const raw = parse(message);
   if (raw?.error) return refusal(raw.error, sent);
   if (typeof raw?.seq === "number") return { kind: "stored", sequence: raw.seq, duplicate: raw.duplicate === true };
-  return { kind: "refused", error: unreachableError(sent.location, "the server's acknowledgement cannot be understood") };
+  return {
+    kind: "refused",
+    error: unreachableError(sent.location, "the server's acknowledgement cannot be understood"),
+  };
 }
 
 function parse(message: Msg): RawAck | undefined {
@@ -44,12 +54,23 @@ function parse(message: Msg): RawAck | undefined {
 function refusal(error: NonNullable<RawAck["error"]>, sent: { location: string; bytes: number }): Ack {
   const { err_code: code = 0, description = "no reason given" } = error;
   if (WRONG_LAST_MESSAGE.includes(code)) return { kind: "elsewhere" };
-  if (code === WRONG_STREAM) return { kind: "refused", error: foreignError(sent.location, "another stream takes its subject") };
-  if (TOO_LARGE.includes(code)) return { kind: "refused", error: tooLargeError(sent.location, { bytes: sent.bytes, evidence: description }) };
+  if (code === WRONG_STREAM)
+    return {
+      kind: "refused",
+      error: foreignError(sent.location, "another stream takes its subject"),
+    };
+  if (TOO_LARGE.includes(code))
+    return {
+      kind: "refused",
+      error: tooLargeError(sent.location, { bytes: sent.bytes, evidence: description }),
+    };
   if (NO_ROOM.includes(code) || /maximum (bytes|messages)|no space|insufficient/i.test(description)) {
     return { kind: "refused", error: fullError(sent.location, description) };
   }
-  return { kind: "refused", error: unreachableError(sent.location, `the server does not store: ${description} (${code})`) };
+  return {
+    kind: "refused",
+    error: unreachableError(sent.location, `the server does not store: ${description} (${code})`),
+  };
 }
 
 function fullError(location: string, description: string): TidemarkError {

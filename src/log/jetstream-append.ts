@@ -1,14 +1,14 @@
 import { createInbox, headers, type Msg, type Subscription } from "@nats-io/transport-node";
 import { decodeRecordHeader, recordHash } from "../event/codec.ts";
-import { type Epoch, type Offset, offset } from "../event/positions.ts";
+import { type Offset, offset } from "../event/positions.ts";
 import { sleep, systemClock } from "../runtime/clock.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { parseAck } from "./jetstream-ack.ts";
-import { toLogError } from "./jetstream-connection.ts";
-import { lookAgain, messageAt, type OpenStream } from "./jetstream-stream.ts";
-import { abandonedError, fencedError, foreignWriterError, purgedError, tooLargeError, unreachableError } from "./log-errors.ts";
+import { type Call, type Entry, markLanded } from "./jetstream-entry.ts";
+import type { OpenStream } from "./jetstream-stream.ts";
+import { abandonedError, tooLargeError, unreachableError } from "./log-errors.ts";
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
 const WINDOW_MESSAGES = 256;
@@ -17,24 +17,6 @@ const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5_000;
 /** Headers, subject and the like beside the record, within the server's max_payload. */
 const HEADER_ROOM = 512;
-
-/** One record on its way. */
-interface Entry {
-  readonly offset: Offset;
-  readonly epoch: Epoch;
-  readonly data: Uint8Array;
-  /** The same for the same bytes at the same offset, whoever sends them again. */
-  readonly messageId: string;
-  readonly call: Call;
-  acknowledged: boolean;
-}
-
-/** One call of append. */
-interface Call {
-  readonly bytes: number;
-  readonly last: Offset;
-  readonly settle: (outcome: Offset | Error) => void;
-}
 
 export interface AppenderOptions {
   readonly onProblem?: (error: TidemarkError) => void;
@@ -71,7 +53,9 @@ export class JetStreamAppender implements Disposable {
     this.#options = options;
     this.#inbox = createInbox();
     const { nats } = stream.connection;
-    this.#acks = nats.subscribe(`${this.#inbox}.*.*`, { callback: (error, message) => (error ? undefined : this.#receive(message)) });
+    this.#acks = nats.subscribe(`${this.#inbox}.*.*`, {
+      callback: (error, message) => (error ? undefined : this.#receive(message)),
+    });
     this.#listening = stream.connection.onChange(() => this.#connectionChanged());
   }
 
@@ -80,7 +64,8 @@ export class JetStreamAppender implements Disposable {
     const { location } = this.#stream;
     const largest = records.reduce((max, record) => Math.max(max, record.length), 0);
     const limit = (this.#stream.connection.nats.info?.max_payload ?? Infinity) - HEADER_ROOM;
-    if (largest > limit) return Promise.reject(tooLargeError(location, { bytes: largest, evidence: `the server takes ${limit}` }));
+    if (largest > limit)
+      return Promise.reject(tooLargeError(location, { bytes: largest, evidence: `the server takes ${limit}` }));
     return new Promise((resolve, reject) => {
       this.#window.take(bytes, { signal, aborted: () => abandonedError(location) }, (refused) => {
         if (refused) return reject(refused);
@@ -120,7 +105,8 @@ export class JetStreamAppender implements Disposable {
 
   #pump(): void {
     if (this.#recovery || this.#queue.length === 0) return;
-    if (!this.#stream.connection.up) return void this.#recover(unreachableError(this.#stream.location, "the connection is lost"));
+    if (!this.#stream.connection.up)
+      return void this.#recover(unreachableError(this.#stream.location, "the connection is lost"));
     for (let entry = this.#queue[this.#sent]; entry && this.#sent < this.#limit; entry = this.#queue[this.#sent]) {
       if (this.#sent === 0) this.#progressAt = systemClock.monotonic();
       this.#publish(entry);
@@ -142,11 +128,17 @@ export class JetStreamAppender implements Disposable {
     const before = this.#queue[this.#sent - 1];
     if (before) header.set("Nats-Expected-Last-Msg-Id", before.messageId);
     const reply = `${this.#inbox}.${this.#round}.${entry.offset}`;
-    this.#stream.connection.nats.publish(this.#stream.subject, entry.data, { reply, headers: header });
+    this.#stream.connection.nats.publish(this.#stream.subject, entry.data, {
+      reply,
+      headers: header,
+    });
   }
 
   #receive(message: Msg): void {
-    const [round, at] = message.subject.slice(this.#inbox.length + 1).split(".").map(Number);
+    const [round, at] = message.subject
+      .slice(this.#inbox.length + 1)
+      .split(".")
+      .map(Number);
     const first = this.#queue[0]?.offset;
     if (this.#recovery || round !== this.#round || first === undefined || at === undefined) return;
     const entry = this.#queue[at - first];
@@ -154,7 +146,8 @@ export class JetStreamAppender implements Disposable {
     const ack = parseAck(message, { location: this.#stream.location, bytes: entry.data.length });
     if (ack.kind === "refused") return void this.#recover(ack.error);
     // A duplicate may repeat the answer to a record that was purged or replaced since: look.
-    if (ack.kind === "elsewhere" || ack.duplicate || ack.sequence !== entry.offset) return void this.#recover(undefined);
+    if (ack.kind === "elsewhere" || ack.duplicate || ack.sequence !== entry.offset)
+      return void this.#recover(undefined);
     entry.acknowledged = true;
     this.#progressAt = systemClock.monotonic();
     this.#settleAcknowledged();
@@ -203,7 +196,7 @@ export class JetStreamAppender implements Disposable {
     this.#sent = 0;
     // Start again with one record: a slow server must not get the whole window again and again.
     this.#limit = 1;
-    for (let error = problem; this.#queue.length > 0 && !recovery.signal.aborted; ) {
+    for (let error = problem; this.#queue.length > 0 && !recovery.signal.aborted;) {
       if (error && !error.retryable) return this.#fail(error);
       if (error) this.#options.onProblem?.(error);
       await sleep(this.#delayMs, recovery.signal);
@@ -219,26 +212,12 @@ export class JetStreamAppender implements Disposable {
 
   /** Settles what landed. Returns why it could not be found out, or what stands there instead. */
   async #settleByLooking(): Promise<TidemarkError | undefined> {
-    const { connection, location } = this.#stream;
+    const { connection } = this.#stream;
     const gone = connection.failure ?? connection.denial(this.#stream.subject);
     if (gone) return gone;
-    const first = this.#queue[0];
-    if (!first) return undefined;
-    try {
-      const info = await lookAgain(this.#stream, offset(first.offset - 1));
-      const landed = this.#queue.filter((entry) => entry.offset <= info.state.last_seq);
-      for (const entry of landed) {
-        const stored = await messageAt(connection, this.#stream.name, entry.offset);
-        const difference = differenceFrom(stored, { entry, location, last: info.state.last_seq });
-        this.#settleAcknowledged();
-        if (difference) return difference;
-        entry.acknowledged = true;
-      }
-      this.#settleAcknowledged();
-      return undefined;
-    } catch (error) {
-      return toLogError(error, location);
-    }
+    const error = await markLanded(this.#stream, this.#queue);
+    this.#settleAcknowledged();
+    return error;
   }
 
   #fail(error: Error): void {
@@ -267,25 +246,5 @@ export class JetStreamAppender implements Disposable {
   #endRecovery(): void {
     this.#recovery?.abort();
     this.#recovery = undefined;
-  }
-}
-
-function differenceFrom(
-  stored: Uint8Array | undefined,
-  expected: { entry: Entry; location: string; last: number },
-): TidemarkError | undefined {
-  const { entry, location, last } = expected;
-  if (!stored) return purgedError(location, entry.offset, last);
-  if (Buffer.compare(stored, entry.data) === 0) return undefined;
-  const epoch = epochIn(stored);
-  if (epoch !== undefined && epoch > entry.epoch) return fencedError(location, { offset: entry.offset, epoch, ours: entry.epoch });
-  return foreignWriterError(location, `offset ${entry.offset} holds a record that this writer did not write`);
-}
-
-function epochIn(data: Uint8Array): Epoch | undefined {
-  try {
-    return decodeRecordHeader(data).epoch;
-  } catch {
-    return undefined;
   }
 }

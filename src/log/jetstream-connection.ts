@@ -42,7 +42,10 @@ export class JetStreamConnection implements AsyncDisposable {
     const options = await connectionOptions(config);
     try {
       const nats = await connect(options);
-      const manager = await jetstreamManager(nats, { checkAPI: false, timeout: CONNECT_TIMEOUT_MS });
+      const manager = await jetstreamManager(nats, {
+        checkAPI: false,
+        timeout: CONNECT_TIMEOUT_MS,
+      });
       return new JetStreamConnection(nats, { manager, location });
     } catch (error) {
       throw toLogError(error, location);
@@ -76,9 +79,10 @@ export class JetStreamConnection implements AsyncDisposable {
     const look = (): void => {
       if (this.up || this.#failure || signal.aborted) changed.resolve();
     };
-    using _listening = this.onChange(look);
+    const listening = this.onChange(look);
     signal.addEventListener("abort", look);
     await changed.promise;
+    listening[Symbol.dispose]();
     signal.removeEventListener("abort", look);
   }
 
@@ -101,7 +105,9 @@ export class JetStreamConnection implements AsyncDisposable {
 
   #lost(error: Error | undefined): void {
     this.#up = false;
-    this.#failure ??= error ? toLogError(error, this.location) : unreachableError(this.location, "the connection was closed");
+    this.#failure ??= error
+      ? toLogError(error, this.location)
+      : unreachableError(this.location, "the connection was closed");
     this.#notify();
   }
 
@@ -124,7 +130,15 @@ async function connectionOptions(config: NatsLogConfig): Promise<NodeConnectionO
     ...(authenticator ? { authenticator } : {}),
     ...(config.user === undefined ? {} : { user: config.user, pass: config.password ?? "" }),
     ...(config.token === undefined ? {} : { token: config.token }),
-    ...(config.tls ? { tls: { ...(ca ? { caFile: ca } : {}), ...(cert ? { certFile: cert } : {}), ...(key ? { keyFile: key } : {}) } } : {}),
+    ...(config.tls
+      ? {
+          tls: {
+            ...(ca ? { caFile: ca } : {}),
+            ...(cert ? { certFile: cert } : {}),
+            ...(key ? { keyFile: key } : {}),
+          },
+        }
+      : {}),
   };
 }
 
@@ -138,10 +152,14 @@ async function readSecret(path: string, key: string): Promise<Uint8Array> {
   try {
     return await readFile(path);
   } catch (cause) {
-    throw new TidemarkError("CONFIG", `${key}: cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-      hint: `Set ${key} to a file that this user can read.`,
-      cause,
-    });
+    throw new TidemarkError(
+      "CONFIG",
+      `${key}: cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
+      {
+        hint: `Set ${key} to a file that this user can read.`,
+        cause,
+      },
+    );
   }
 }
 
@@ -162,7 +180,11 @@ export function toLogError(error: unknown, location: string): TidemarkError {
     });
   }
   if (chain.some((cause) => cause instanceof errors.NoRespondersError)) {
-    return unreachableError(location, "JetStream does not answer (is it enabled on the server, with `jetstream {}` or -js?)", error);
+    return unreachableError(
+      location,
+      "JetStream does not answer (is it enabled on the server, with `jetstream {}` or -js?)",
+      error,
+    );
   }
   return unreachableError(location, message, error);
 }

@@ -6,7 +6,17 @@ import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } f
 import { JetStreamAppender } from "./jetstream-append.ts";
 import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
 import { readStream } from "./jetstream-read.ts";
-import { boundsOf, keepGenesis, keptGenesis, lookAgain, messageAt, openStream, type OpenStream, streamInfo, streamName } from "./jetstream-stream.ts";
+import {
+  boundsOf,
+  keepGenesis,
+  keptGenesis,
+  lookAgain,
+  messageAt,
+  openStream,
+  type OpenStream,
+  streamInfo,
+  streamName,
+} from "./jetstream-stream.ts";
 import { readOnlyError, recreatedError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 import { BEFORE_FIRST } from "../event/positions.ts";
@@ -70,7 +80,10 @@ class JetStreamLog implements ChangeLog {
   }
 
   read(after: Offset, options: ReadOptions): AsyncIterable<readonly StoredRecord[]> {
-    return readStream(this.#stream, after, { ...options, idleHeartbeatMs: this.#options.idleHeartbeatMs });
+    return readStream(this.#stream, after, {
+      ...options,
+      idleHeartbeatMs: this.#options.idleHeartbeatMs,
+    });
   }
 
   async locate(timeMs: number): Promise<Offset> {

@@ -29,7 +29,11 @@ export interface ReadStreamOptions extends ReadOptions {
  * is the same: look at the stream (is it still the same, does it still hold what comes next?) and begin a new consumer
  * right after the last record that was yielded.
  */
-export async function* readStream(stream: OpenStream, after: Offset, options: ReadStreamOptions): AsyncGenerator<readonly StoredRecord[]> {
+export async function* readStream(
+  stream: OpenStream,
+  after: Offset,
+  options: ReadStreamOptions,
+): AsyncGenerator<readonly StoredRecord[]> {
   const { signal, follow } = options;
   const progress = { position: after, through: follow ? Number.MAX_SAFE_INTEGER : undefined };
   let delayMs = FIRST_DELAY_MS;
@@ -80,7 +84,9 @@ class PullConsumer implements AsyncDisposable {
     this.#name = consumer.name;
     this.last = consumer.last;
     const { connection } = stream;
-    this.#messages = connection.nats.subscribe(this.#inbox, { callback: (error, message) => this.#receive(error, message) });
+    this.#messages = connection.nats.subscribe(this.#inbox, {
+      callback: (error, message) => this.#receive(error, message),
+    });
     this.#listening = connection.onChange(() => {
       if (!connection.up) this.#lose("the connection is lost");
       if (connection.denial(this.#pullSubject)) this.#lose("reading is not permitted");
@@ -148,7 +154,9 @@ class PullConsumer implements AsyncDisposable {
       expires: PULL_EXPIRES_MS * NANOS,
       idle_heartbeat: this.#heartbeatMs * NANOS,
     };
-    this.#stream.connection.nats.publish(this.#pullSubject, JSON.stringify(request), { reply: this.#inbox });
+    this.#stream.connection.nats.publish(this.#pullSubject, JSON.stringify(request), {
+      reply: this.#inbox,
+    });
   }
 
   #checked(arrived: readonly StoredRecord[], progress: Progress): readonly StoredRecord[] {
@@ -180,7 +188,8 @@ class PullConsumer implements AsyncDisposable {
 
   #endPull(status: number, description: string): void {
     this.#pulling = false;
-    const isUsual = status === STATUS.expired || (status === STATUS.limit && /exceeds maxbytes|batch completed/i.test(description));
+    const isUsual =
+      status === STATUS.expired || (status === STATUS.limit && /exceeds maxbytes|batch completed/i.test(description));
     if (!isUsual) this.#lose(`the server ended the read: ${status} ${description}`);
   }
 

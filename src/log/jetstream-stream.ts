@@ -1,4 +1,11 @@
-import { DiscardPolicy, JetStreamApiError, RetentionPolicy, StorageType, type StreamConfig, type StreamInfo } from "@nats-io/jetstream";
+import {
+  DiscardPolicy,
+  JetStreamApiError,
+  RetentionPolicy,
+  StorageType,
+  type StreamConfig,
+  type StreamInfo,
+} from "@nats-io/jetstream";
 import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecord, decodeRecordHeader } from "../event/codec.ts";
 import { type Offset, offset } from "../event/positions.ts";
@@ -10,7 +17,8 @@ import { foreignError, recreatedError, regressedError } from "./log-errors.ts";
 
 /** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
 const DUPLICATE_WINDOW_MS = 120_000;
-const SECOND_LOOK_MS = 1_500;
+const LOOKS = 3;
+const NEXT_LOOK_MS = 700;
 /** JetStream API error codes. */
 const STREAM_NOT_FOUND = 10059;
 /** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
@@ -54,7 +62,11 @@ export async function streamInfo(connection: JetStreamConnection, name: string):
   }
 }
 
-export async function messageAt(connection: JetStreamConnection, name: string, at: Offset): Promise<Uint8Array | undefined> {
+export async function messageAt(
+  connection: JetStreamConnection,
+  name: string,
+  at: Offset,
+): Promise<Uint8Array | undefined> {
   try {
     const found = await connection.manager.streams.getMessage(name, { seq: at });
     return found?.data;
@@ -73,19 +85,21 @@ export function boundsOf(info: StreamInfo): LogBounds {
   return { first: offset(messages > 0 ? first_seq : last_seq + 1), last: offset(last_seq), bytes };
 }
 
-/** Looks at the stream again: is it still the one that was opened, and does it still hold `known`? */
+/**
+ * Looks at the stream again: is it still the one that was opened, and does it still hold `known`? A cluster that has just
+ * elected a leader may deny both for a moment, so bad news is believed only when it is heard several times.
+ */
 export async function lookAgain(stream: OpenStream, known: Offset): Promise<StreamInfo> {
-  const info = (await streamInfo(stream.connection, stream.name)) ?? (await lookLater(stream));
-  if (!info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
-  if (info.created !== stream.created) throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
-  if (info.state.last_seq < known) throw regressedError(stream.location, known, info.state.last_seq);
-  return info;
-}
-
-/** A cluster that is just electing may say once that there is no such stream. */
-async function lookLater(stream: OpenStream): Promise<StreamInfo | undefined> {
-  await sleep(SECOND_LOOK_MS);
-  return streamInfo(stream.connection, stream.name);
+  for (let look = 1; ; look += 1) {
+    const info = await streamInfo(stream.connection, stream.name);
+    if (info && info.created !== stream.created) {
+      throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+    }
+    if (info && info.state.last_seq >= known) return info;
+    if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
+    if (look === LOOKS && info) throw regressedError(stream.location, known, info.state.last_seq);
+    await sleep(NEXT_LOOK_MS);
+  }
 }
 
 async function createStream(
@@ -99,7 +113,9 @@ async function createStream(
     });
   }
   try {
-    return await connection.manager.streams.add(newStreamConfig(options.config, { name, subject: streamSubject(options.set) }));
+    return await connection.manager.streams.add(
+      newStreamConfig(options.config, { name, subject: streamSubject(options.set) }),
+    );
   } catch (error) {
     // Another writer may have made it in this very moment; who of the two may write is decided by the first append.
     const made = await streamInfo(connection, name);
@@ -108,7 +124,10 @@ async function createStream(
   }
 }
 
-function newStreamConfig(config: NatsLogConfig, stream: { name: string; subject: string }): Partial<StreamConfig> & { name: string } {
+function newStreamConfig(
+  config: NatsLogConfig,
+  stream: { name: string; subject: string },
+): Partial<StreamConfig> & { name: string } {
   return {
     name: stream.name,
     description: "Tidemark log: written and trimmed by Tidemark only",
@@ -138,7 +157,9 @@ function createError(error: unknown, location: string): TidemarkError {
 /** A stream that drops records by itself, or takes other subjects, is not one of ours. */
 function assertOurShape(location: string, config: StreamConfig, subject: string): void {
   const differences = [
-    config.subjects?.length === 1 && config.subjects[0] === subject ? undefined : `its subjects are ${String(config.subjects)}`,
+    config.subjects?.length === 1 && config.subjects[0] === subject
+      ? undefined
+      : `its subjects are ${String(config.subjects)}`,
     config.retention === RetentionPolicy.Limits ? undefined : `its retention is ${config.retention}`,
     config.discard === DiscardPolicy.New ? undefined : `it discards ${config.discard} messages when full`,
     (config.max_age ?? 0) === 0 ? undefined : "it drops messages by age",
@@ -146,20 +167,27 @@ function assertOurShape(location: string, config: StreamConfig, subject: string)
     (config.max_msgs_per_subject ?? -1) <= 0 ? undefined : "it is limited by messages of a subject",
     config.storage === StorageType.File ? undefined : "it is kept in memory",
   ].filter((difference) => difference !== undefined);
-  if (differences.length > 0) throw foreignError(location, `this is not a stream of Tidemark's: ${differences.join(", ")}`);
+  if (differences.length > 0)
+    throw foreignError(location, `this is not a stream of Tidemark's: ${differences.join(", ")}`);
 }
 
-async function assertOurRecords(connection: JetStreamConnection, options: { info: StreamInfo; set: string }): Promise<void> {
+async function assertOurRecords(
+  connection: JetStreamConnection,
+  options: { info: StreamInfo; set: string },
+): Promise<void> {
   const bounds = boundsOf(options.info);
   const { location } = connection;
   if (bounds.first > bounds.last) return;
   for (const at of new Set([bounds.first, bounds.last])) {
     const data = await messageAt(connection, options.info.config.name, at);
-    if (data && offsetIn(data) !== at) throw foreignError(location, `message ${at} of the stream is not a record of Tidemark's`);
+    if (data && offsetIn(data) !== at)
+      throw foreignError(location, `message ${at} of the stream is not a record of Tidemark's`);
   }
-  const genesis = (await messageAt(connection, options.info.config.name, offset(1))) ?? keptGenesis(options.info.config);
+  const genesis =
+    (await messageAt(connection, options.info.config.name, offset(1))) ?? keptGenesis(options.info.config);
   const body = genesis && decodeRecord(genesis).body;
-  if (body?.kind === "genesis" && body.set !== options.set) throw foreignError(location, `it is the log of the set "${body.set}"`);
+  if (body?.kind === "genesis" && body.set !== options.set)
+    throw foreignError(location, `it is the log of the set "${body.set}"`);
 }
 
 function offsetIn(data: Uint8Array): number | undefined {
@@ -173,9 +201,15 @@ function offsetIn(data: Uint8Array): number | undefined {
 }
 
 /** The limits are the user's to change; the stream follows the configuration. */
-async function applyLimits(connection: JetStreamConnection, options: { info: StreamInfo; config: NatsLogConfig }): Promise<void> {
+async function applyLimits(
+  connection: JetStreamConnection,
+  options: { info: StreamInfo; config: NatsLogConfig },
+): Promise<void> {
   const { config: current } = options.info;
-  const wanted = { num_replicas: options.config.replicas, max_bytes: options.config.maxBytes ?? -1 };
+  const wanted = {
+    num_replicas: options.config.replicas,
+    max_bytes: options.config.maxBytes ?? -1,
+  };
   if (wanted.num_replicas === current.num_replicas && wanted.max_bytes === current.max_bytes) return;
   try {
     await connection.manager.streams.update(current.name, wanted);

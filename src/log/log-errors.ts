@@ -5,23 +5,35 @@ import { TidemarkError } from "../runtime/errors.ts";
 const RESEED = "Run `tidemark replica --reseed` on each standby.";
 
 export function gapError(location: string, expected: number, found: number): TidemarkError {
-  return new TidemarkError("LOG_GAP", `${location}: expected offset ${expected}, got ${found}; the records between were removed`, {
-    hint: `What was removed cannot be read any more. ${RESEED}`,
-  });
+  return new TidemarkError(
+    "LOG_GAP",
+    `${location}: expected offset ${expected}, got ${found}; the records between were removed`,
+    {
+      hint: `What was removed cannot be read any more. ${RESEED}`,
+    },
+  );
 }
 
 export function purgedError(location: string, wanted: number, last: number): TidemarkError {
-  return new TidemarkError("LOG_GAP", `${location}: offset ${wanted} was removed, the log holds nothing up to its head ${last}`, {
-    hint: `What was removed cannot be read any more. ${RESEED}`,
-  });
+  return new TidemarkError(
+    "LOG_GAP",
+    `${location}: offset ${wanted} was removed, the log holds nothing up to its head ${last}`,
+    {
+      hint: `What was removed cannot be read any more. ${RESEED}`,
+    },
+  );
 }
 
 export function regressedError(location: string, known: number, head: number): TidemarkError {
-  return new TidemarkError("LOG_REGRESSED", `${location}: its head is ${head}, but offset ${known} was seen there before; it went backwards`, {
-    hint:
-      "If an older copy of the log was put in place, bring the newer one back. If the newer one is lost, stop the agents, " +
-      `move the log aside, remove the capture agent's state directory and start capture again for a new log. ${RESEED}`,
-  });
+  return new TidemarkError(
+    "LOG_REGRESSED",
+    `${location}: its head is ${head}, but offset ${known} was seen there before; it went backwards`,
+    {
+      hint:
+        "If an older copy of the log was put in place, bring the newer one back. If the newer one is lost, stop the agents, " +
+        `move the log aside, remove the capture agent's state directory and start capture again for a new log. ${RESEED}`,
+    },
+  );
 }
 
 export function recreatedError(location: string, evidence: string): TidemarkError {
@@ -56,7 +68,9 @@ export function fencedError(location: string, at: { offset: number; epoch: numbe
   return new TidemarkError(
     "FENCED",
     `${location}: offset ${at.offset} belongs to epoch ${at.epoch}, this writer's epoch is ${at.ours}; another writer took over`,
-    { hint: "Another host writes this set now. Stop the application here, and follow the new primary with `tidemark replica`." },
+    {
+      hint: "Another host writes this set now. Stop the application here, and follow the new primary with `tidemark replica`.",
+    },
   );
 }
 
@@ -67,9 +81,13 @@ export function foreignWriterError(location: string, evidence: string): Tidemark
 }
 
 export function tooLargeError(location: string, record: { bytes: number; evidence: string }): TidemarkError {
-  return new TidemarkError("RECORD_TOO_LARGE", `${location}: a record of ${record.bytes} bytes is refused: ${record.evidence}`, {
-    hint: "Set `max_payload` of the NATS server to 1 MiB (its default) or more, and no `max_msg_size` on the stream.",
-  });
+  return new TidemarkError(
+    "RECORD_TOO_LARGE",
+    `${location}: a record of ${record.bytes} bytes is refused: ${record.evidence}`,
+    {
+      hint: "Set `max_payload` of the NATS server to 1 MiB (its default) or more, and no `max_msg_size` on the stream.",
+    },
+  );
 }
 
 export function readOnlyError(location: string): TidemarkError {

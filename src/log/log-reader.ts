@@ -6,6 +6,9 @@ import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-l
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 
+/** Pages compress well: a batch of records may be many times its size when decoded, so it is handed on in pieces. */
+const DECODED_BYTES = 8 * 1024 * 1024;
+
 export interface ReadEventsOptions extends ReadOptions {
   readonly after: Offset;
   /** SHA-256 of the record at `after`, when known: proves that the log is the one that was read before. */
@@ -25,13 +28,25 @@ export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): A
   const chain = new HashChain(log, options);
   if (through <= options.after) return;
   for await (const stored of log.read(options.after, options)) {
-    const events: LogEvent[] = [];
+    let events: LogEvent[] = [];
+    let pageBytes = 0;
     for (const record of stored) {
-      if (record.offset <= through) events.push(await chain.next(record));
+      if (record.offset > through) break;
+      const event = await chain.next(record);
+      events.push(event);
+      pageBytes += pageBytesOf(event.body);
+      if (pageBytes < DECODED_BYTES) continue;
+      yield events;
+      events = [];
+      pageBytes = 0;
     }
     if (events.length > 0) yield events;
     if (chain.position >= through) return;
   }
+}
+
+function pageBytesOf(body: LogEvent["body"]): number {
+  return "pages" in body && "pageSize" in body ? body.pages.length * body.pageSize : 0;
 }
 
 /** Follows the chain of record hashes. */
@@ -52,7 +67,8 @@ class HashChain {
     const expected = offset(this.position + 1);
     if (record.offset !== expected) throw gapError(this.#log.location, expected, record.offset);
     const header = decodeRecordHeader(record.data);
-    if (header.offset !== expected) throw this.#corrupt(expected, `the record there says that it is offset ${header.offset}`);
+    if (header.offset !== expected)
+      throw this.#corrupt(expected, `the record there says that it is offset ${header.offset}`);
     if (this.#hash && !equalBytes(header.previousHash, this.#hash)) throw await this.#broken(expected);
     const event = decodeRecord(record.data);
     this.#hash = recordHash(record.data);
@@ -63,8 +79,10 @@ class HashChain {
   /** The record before is not the one that was read: either it was damaged, or this is another log by now. */
   async #broken(at: Offset): Promise<TidemarkError> {
     const before = at === 1 ? undefined : await this.#log.get(offset(at - 1));
-    const replaced = at === this.#firstOffset || (before && this.#hash && !equalBytes(recordHash(before), this.#hash));
-    if (replaced) return recreatedError(this.#log.location, `offset ${at} does not follow the record that was read at ${at - 1}`);
+    const replaced =
+      (at > 1 && at === this.#firstOffset) || (before && this.#hash && !equalBytes(recordHash(before), this.#hash));
+    if (replaced)
+      return recreatedError(this.#log.location, `offset ${at} does not follow the record that was read at ${at - 1}`);
     return this.#corrupt(at, `it does not follow the record at ${at - 1}: one of the two is damaged`);
   }
 
@@ -107,7 +125,8 @@ export async function readGenesis(log: ChangeLog): Promise<Extract<EventBody, { 
     });
   }
   const { body } = decodeRecord(data);
-  if (body.kind !== "genesis") throw foreignError(log.location, `its first record is of kind ${body.kind}, not genesis`);
+  if (body.kind !== "genesis")
+    throw foreignError(log.location, `its first record is of kind ${body.kind}, not genesis`);
   return body;
 }
 
@@ -144,9 +163,13 @@ export async function recordAt(log: ChangeLog, at: Offset): Promise<Uint8Array> 
   const data = await log.get(at);
   if (data) return data;
   const { first, last } = await log.bounds();
-  throw new TidemarkError("OFFSET_NOT_FOUND", `${log.location}: offset ${at} is not there; it holds ${first} to ${last}`, {
-    hint: "`tidemark log` lists what the log holds.",
-  });
+  throw new TidemarkError(
+    "OFFSET_NOT_FOUND",
+    `${log.location}: offset ${at} is not there; it holds ${first} to ${last}`,
+    {
+      hint: "`tidemark log` lists what the log holds.",
+    },
+  );
 }
 
 export function equalBytes(one: Uint8Array, other: Uint8Array): boolean {

@@ -120,7 +120,10 @@ export class LogWriter {
    * After the first failure every later append rejects with the same error. When a body cannot be encoded this throws
    * (RECORD_TOO_LARGE) and nothing happened.
    */
-  append(bodies: readonly EventBody[]): { readonly offsets: readonly Offset[]; readonly acknowledged: Promise<Offset> } {
+  append(bodies: readonly EventBody[]): {
+    readonly offsets: readonly Offset[];
+    readonly acknowledged: Promise<Offset>;
+  } {
     invariant(bodies.length > 0, "append of nothing");
     const before = this.#predicted;
     const { records, positions, bytes } = this.#encode(bodies);
@@ -153,7 +156,11 @@ export class LogWriter {
     return this.#acknowledged.offset;
   }
 
-  #encode(bodies: readonly EventBody[]): { records: Uint8Array[]; positions: ChainPosition[]; bytes: number } {
+  #encode(bodies: readonly EventBody[]): {
+    records: Uint8Array[];
+    positions: ChainPosition[];
+    bytes: number;
+  } {
     const records: Uint8Array[] = [];
     const positions: ChainPosition[] = [];
     let at = this.#predicted;
@@ -161,7 +168,13 @@ export class LogWriter {
       // Restores to a time bisect the log: time must not run backwards even when the clock does.
       const timeMs = Math.max(at.timeMs, Math.floor(this.#options.clock.now()));
       const next = offset(at.offset + 1);
-      const data = encodeRecord({ offset: next, epoch: this.epoch, timeMs, previousHash: at.hash, body });
+      const data = encodeRecord({
+        offset: next,
+        epoch: this.epoch,
+        timeMs,
+        previousHash: at.hash,
+        body,
+      });
       at = { offset: next, timeMs, hash: recordHash(data) };
       records.push(data);
       positions.push(at);

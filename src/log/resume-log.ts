@@ -44,7 +44,8 @@ export interface ResumedLog {
 export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   const { log, known } = options;
   const bounds = await log.bounds();
-  if (known && bounds.last === 0) throw recreatedError(log.location, `it is empty, but offset ${known.offset} was written before`);
+  if (known && bounds.last === 0)
+    throw recreatedError(log.location, `it is empty, but offset ${known.offset} was written before`);
   const newest = await log.get(bounds.last);
   if (!newest) throw purgedError(log.location, bounds.last, bounds.last);
   const genesis = await readGenesis(log);
@@ -57,17 +58,30 @@ export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   const owner = (await isOurs(options, current)) ? "us" : "nobody";
   if (owner !== "us") assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
   const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
-  return { logId: genesis.logId, checksumSeed: genesis.checksumSeed, epoch: current.epoch, owner, head };
+  return {
+    logId: genesis.logId,
+    checksumSeed: genesis.checksumSeed,
+    epoch: current.epoch,
+    owner,
+    head,
+  };
 }
 
-async function assertKnown(log: ChangeLog, found: { known: KnownHead; logId: string; bounds: LogBounds }): Promise<void> {
+async function assertKnown(
+  log: ChangeLog,
+  found: { known: KnownHead; logId: string; bounds: LogBounds },
+): Promise<void> {
   const { known, logId, bounds } = found;
-  if (known.logId !== logId) throw recreatedError(log.location, `its identity is ${logId}, this host wrote ${known.logId}`);
+  if (known.logId !== logId)
+    throw recreatedError(log.location, `its identity is ${logId}, this host wrote ${known.logId}`);
   if (bounds.last < known.offset) throw regressedError(log.location, known.offset, bounds.last);
   const record = known.offset === 0 ? undefined : await log.get(known.offset);
   // A record that was trimmed since cannot be compared; the identity and the head must do.
   if (record && !equalBytes(recordHash(record), known.hash)) {
-    throw recreatedError(log.location, `offset ${known.offset} holds another record than the one this host wrote there`);
+    throw recreatedError(
+      log.location,
+      `offset ${known.offset} holds another record than the one this host wrote there`,
+    );
   }
 }
 
@@ -78,7 +92,10 @@ async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<bo
   return record !== undefined && decodeRecordHeader(record).epoch === current.epoch;
 }
 
-function assertSilent(options: ResumeOptions, newest: { start: EpochStart | undefined; timeMs: number; last: Offset }): void {
+function assertSilent(
+  options: ResumeOptions,
+  newest: { start: EpochStart | undefined; timeMs: number; last: Offset },
+): void {
   const ageMs = options.clock.now() - newest.timeMs;
   // Genesis alone: its writer died before it began.
   if (options.takeover || newest.last === 1 || ageMs >= options.foreignWriterGraceMs) return;

@@ -40,4 +40,6 @@ async function makePlace(): Promise<LogPlace> {
   };
 }
 
-describe("embedded log", () => changeLogContract(makePlace));
+describe("embedded log", () => {
+  changeLogContract(makePlace);
+});

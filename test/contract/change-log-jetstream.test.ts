@@ -14,7 +14,14 @@ async function makePlace(): Promise<LogPlace> {
     await server.start();
   };
   return {
-    open: (mode, set = "app") => openJetStreamLog({ config: natsConfig(server.address), set, mode, idleHeartbeatMs: 500, ackTimeoutMs: 1_000 }),
+    open: (mode, set = "app") =>
+      openJetStreamLog({
+        config: natsConfig(server.address),
+        set,
+        mode,
+        idleHeartbeatMs: 500,
+        ackTimeoutMs: 1_000,
+      }),
     save: () => offline(() => void (saved = server.saveStore())),
     restore: () => offline(() => server.restoreStore(saved)),
     async remove() {
@@ -28,4 +35,6 @@ async function makePlace(): Promise<LogPlace> {
   };
 }
 
-describe("JetStream log", () => changeLogContract(makePlace));
+describe("JetStream log", () => {
+  changeLogContract(makePlace);
+});

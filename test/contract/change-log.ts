@@ -74,7 +74,9 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     expect(await Promise.all(heads)).toEqual(records.map((_, index) => index + 1));
     const stored = await readAll(at.log);
     expect(stored.map((record) => record.offset)).toEqual(records.map((_, index) => index + 1));
-    expect(stored.every((record, index) => Buffer.compare(record.data, records[index] ?? Buffer.alloc(0)) === 0)).toBe(true);
+    expect(stored.every((record, index) => Buffer.compare(record.data, records[index] ?? Buffer.alloc(0)) === 0)).toBe(
+      true,
+    );
   });
 
   test("an append of many records is one call", async () => {
@@ -103,7 +105,8 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
 
   test("when one append fails, those sent behind it fail with it", async () => {
     await using at = await filled(3);
-    const wrong = chain(4, { from: 3, name: "wrong" });
+    // Many, so that some are sent before the first one's failure is known and some after.
+    const wrong = chain(600, { from: 3, name: "wrong" });
     const sent = wrong.map((record, index) => at.log.append([record], offset(2 + index), signal));
     const codes = await Promise.all(sent.map(codeOf));
     expect(codes).toEqual(wrong.map(() => "LOG_FOREIGN_WRITER"));
@@ -119,7 +122,9 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
 
   test("reading begins after an offset and ends at the head", async () => {
     await using at = await filled(50);
-    expect((await readAll(at.log, 20)).map((record) => record.offset)).toEqual(Array.from({ length: 30 }, (_, index) => index + 21));
+    expect((await readAll(at.log, 20)).map((record) => record.offset)).toEqual(
+      Array.from({ length: 30 }, (_, index) => index + 21),
+    );
     expect(await readAll(at.log, 50)).toEqual([]);
     expect(await codeOf(readAll(at.log, 51))).toBe("LOG_REGRESSED");
   });
@@ -175,7 +180,11 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
 
   test("a log that does not acknowledge holds a bounded number of bytes, and loses nothing when it comes back", async () => {
     await using at = await filled(1);
-    const records = chain(100, { from: 2, payload: 400_000, previousHash: recordHash(chain(1)[0] ?? Buffer.alloc(0)) });
+    const records = chain(100, {
+      from: 2,
+      payload: 400_000,
+      previousHash: recordHash(chain(1)[0] ?? Buffer.alloc(0)),
+    });
     at.place.stall();
     let acknowledged = 0;
     const sent = records.map(async (record, index) => {
@@ -186,7 +195,9 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     expect(acknowledged).toBeLessThan(100);
     at.place.unstall();
     await Promise.all(sent);
-    expect((await readAll(at.log)).map((record) => record.offset)).toEqual(Array.from({ length: 101 }, (_, index) => index + 1));
+    expect((await readAll(at.log)).map((record) => record.offset)).toEqual(
+      Array.from({ length: 101 }, (_, index) => index + 1),
+    );
   });
 
   test("locate finds the last record at or before a time", async () => {
@@ -212,7 +223,9 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     expect(await codeOf(readAll(at.log, 699))).toBe("LOG_GAP");
     expect(await readAll(at.log, 700)).toHaveLength(500);
     expect(await at.log.get(offset(700))).toBeUndefined();
-    expect(recordHash((await at.log.get(offset(1))) ?? Buffer.alloc(0))).toEqual(recordHash(chain(1)[0] ?? Buffer.alloc(1)));
+    expect(recordHash((await at.log.get(offset(1))) ?? Buffer.alloc(0))).toEqual(
+      recordHash(chain(1)[0] ?? Buffer.alloc(1)),
+    );
     expect(await at.log.locate(1_000)).toBe(700);
     await at.log.trim(offset(5_000));
     expect(await at.log.bounds()).toMatchObject({ first: 1_200, last: 1_200 });
@@ -273,13 +286,17 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     await using at = await filled(1);
     at.place.stall();
     const stop = new AbortController();
-    const waiting = chain(60, { from: 2, payload: 400_000 }).map((record, index) => at.log.append([record], offset(1 + index), stop.signal));
+    const waiting = chain(60, { from: 2, payload: 400_000 }).map((record, index) =>
+      at.log.append([record], offset(1 + index), stop.signal),
+    );
     const codes = Promise.all(waiting.map(codeOf));
     stop.abort();
     expect((await codes).filter((code) => code !== "none").every((code) => code === "LOG_UNREACHABLE")).toBe(true);
     expect((await codes).at(-1)).toBe("LOG_UNREACHABLE");
     at.place.unstall();
     const { last } = await at.log.bounds();
-    expect((await readAll(at.log)).map((record) => record.offset)).toEqual(Array.from({ length: last }, (_, index) => index + 1));
+    expect((await readAll(at.log)).map((record) => record.offset)).toEqual(
+      Array.from({ length: last }, (_, index) => index + 1),
+    );
   });
 }

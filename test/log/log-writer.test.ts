@@ -27,8 +27,24 @@ function newPlace(): Place {
   const open = (): Promise<ChangeLog> => openEmbeddedLog({ directory, set: "app", mode: "write" });
   const identity = { writer: "writer-a", host: "host-a" };
   const writer = (log: ChangeLog, more: Partial<LogWriterOptions> = {}): Promise<LogWriter> =>
-    LogWriter.open({ log, set: "app", identity, known: undefined, clock, signal, foreignWriterGraceMs: 30_000, takeover: false, ...more });
-  return { directory, clock, open, writer, [Symbol.asyncDispose]: async () => rmSync(directory, { recursive: true }) };
+    LogWriter.open({
+      log,
+      set: "app",
+      identity,
+      known: undefined,
+      clock,
+      signal,
+      foreignWriterGraceMs: 30_000,
+      takeover: false,
+      ...more,
+    });
+  return {
+    directory,
+    clock,
+    open,
+    writer,
+    [Symbol.asyncDispose]: async () => rmSync(directory, { recursive: true }),
+  };
 }
 
 async function events(log: ChangeLog, after = 0): Promise<LogEvent[]> {
@@ -45,12 +61,29 @@ test("a new log begins with its genesis and the first epoch", async () => {
   await using log = await place.open();
   const writer = await place.writer(log);
   const [genesis, start, ...rest] = await events(log);
-  expect(genesis?.body).toMatchObject({ kind: "genesis", set: "app", logId: writer.logId, checksumSeed: writer.checksumSeed });
-  expect(start?.body).toMatchObject({ kind: "epoch", epoch: 1, writer: "writer-a", host: "host-a", reason: "start" });
+  expect(genesis?.body).toMatchObject({
+    kind: "genesis",
+    set: "app",
+    logId: writer.logId,
+    checksumSeed: writer.checksumSeed,
+  });
+  expect(start?.body).toMatchObject({
+    kind: "epoch",
+    epoch: 1,
+    writer: "writer-a",
+    host: "host-a",
+    reason: "start",
+  });
   expect(rest).toEqual([]);
   expect([writer.head, writer.epoch, writer.acknowledged.offset]).toEqual([2, 1, 2]);
   const identity = await readLogIdentity(log, signal);
-  expect(identity).toEqual({ logId: writer.logId, set: "app", checksumSeed: writer.checksumSeed, epoch: 1, writer: "writer-a" });
+  expect(identity).toEqual({
+    logId: writer.logId,
+    set: "app",
+    checksumSeed: writer.checksumSeed,
+    epoch: 1,
+    writer: "writer-a",
+  });
 });
 
 test("an empty log has no identity", async () => {
@@ -97,7 +130,9 @@ test("time never runs backwards, whatever the clock does, also across a restart"
   }
   await using log = await place.open();
   await (await place.writer(log)).append([mark("after")]).acknowledged;
-  expect((await events(log)).slice(2).map(({ timeMs }) => timeMs)).toEqual([1_000_500, 1_000_500, 1_000_500, 1_000_600, 1_000_600]);
+  expect((await events(log)).slice(2).map(({ timeMs }) => timeMs)).toEqual([
+    1_000_500, 1_000_500, 1_000_500, 1_000_600, 1_000_600,
+  ]);
 });
 
 test("another writer that may be alive is not displaced, unless told to, or when it has been silent", async () => {
@@ -115,7 +150,9 @@ test("another writer that may be alive is not displaced, unless told to, or when
   place.clock.ms += 30_000;
   const third = await place.writer(log);
   expect(third.epoch).toBe(3);
-  const epochs = (await events(log)).flatMap(({ body }) => (body.kind === "epoch" ? [[body.epoch, body.writer, body.reason]] : []));
+  const epochs = (await events(log)).flatMap(({ body }) =>
+    body.kind === "epoch" ? [[body.epoch, body.writer, body.reason]] : [],
+  );
   expect(epochs).toEqual([
     [1, "writer-a", "start"],
     [2, "writer-b", "takeover"],
@@ -155,9 +192,21 @@ test("a body that cannot be encoded changes nothing", async () => {
   await using place = newPlace();
   await using log = await place.open();
   const writer = await place.writer(log);
-  const pages = Array.from({ length: 20 }, (_, index) => ({ pageNumber: index + 1, data: crypto.getRandomValues(new Uint8Array(65_536)) }));
-  const tooLarge = { kind: "sqlite.part", database: "app.db", transaction: 1, sequence: 0, pageSize: 65_536, pages } as const;
-  expect(() => writer.append([mark("before"), tooLarge])).toThrow(expect.objectContaining({ code: "RECORD_TOO_LARGE" }));
+  const pages = Array.from({ length: 20 }, (_, index) => ({
+    pageNumber: index + 1,
+    data: crypto.getRandomValues(new Uint8Array(65_536)),
+  }));
+  const tooLarge = {
+    kind: "sqlite.part",
+    database: "app.db",
+    transaction: 1,
+    sequence: 0,
+    pageSize: 65_536,
+    pages,
+  } as const;
+  expect(() => writer.append([mark("before"), tooLarge])).toThrow(
+    expect.objectContaining({ code: "RECORD_TOO_LARGE" }),
+  );
   expect(writer.append([mark("after")]).offsets).toEqual([3]);
   expect(await writer.flush()).toBe(3);
 });
@@ -167,7 +216,11 @@ test("the log that the state directory remembers: re-created, gone backwards, an
   await using log = await place.open();
   const writer = await place.writer(log);
   await writer.append([mark("one"), mark("two")]).acknowledged;
-  const known = { logId: writer.logId, offset: offset(3), hash: await hashAt(log, offset(3), signal) };
+  const known = {
+    logId: writer.logId,
+    offset: offset(3),
+    hash: await hashAt(log, offset(3), signal),
+  };
   expect((await place.writer(log, { known })).head).toBe(4);
   expect(await codeOf(place.writer(log, { known: { ...known, logId: "another" } }))).toBe("LOG_RECREATED");
   expect(await codeOf(place.writer(log, { known: { ...known, offset: offset(5) } }))).toBe("LOG_REGRESSED");
@@ -187,7 +240,11 @@ test("after a trim the log keeps its identity and its writer", async () => {
   const known = { logId: writer.logId, offset: last, hash: writer.acknowledged.hash };
   expect((await place.writer(log, { known })).epoch).toBe(1);
   expect(await codeOf(place.writer(log, { identity: other }))).toBe("LOG_FOREIGN_WRITER");
-  expect(await readLogIdentity(log, signal)).toMatchObject({ logId: writer.logId, checksumSeed: writer.checksumSeed, epoch: 1 });
+  expect(await readLogIdentity(log, signal)).toMatchObject({
+    logId: writer.logId,
+    checksumSeed: writer.checksumSeed,
+    epoch: 1,
+  });
 });
 
 test("a writer that died between genesis and its epoch is no obstacle", async () => {
@@ -209,7 +266,13 @@ test("a record that does not follow the one before is found", async () => {
   await using place = newPlace();
   await using log = await place.open();
   await place.writer(log);
-  const stray = encodeRecord({ offset: offset(3), epoch: epoch(1), timeMs: 2_000_000, previousHash: new Uint8Array(32).fill(7), body: mark("stray") });
+  const stray = encodeRecord({
+    offset: offset(3),
+    epoch: epoch(1),
+    timeMs: 2_000_000,
+    previousHash: new Uint8Array(32).fill(7),
+    body: mark("stray"),
+  });
   await log.append([stray], offset(2), signal);
   expect(decodeRecord(stray).offset).toBe(3);
   expect(await codeOf(events(log))).toBe("LOG_CORRUPT");
@@ -222,7 +285,13 @@ test("a reader that knows the hash before its first record notices another log",
   const writer = await place.writer(log);
   await writer.append([mark("one"), mark("two")]).acknowledged;
   const read = async (previousHash: Uint8Array): Promise<void> => {
-    for await (const batch of readEvents(log, { after: offset(3), previousHash, signal, follow: false })) expect(batch).toHaveLength(1);
+    for await (const batch of readEvents(log, {
+      after: offset(3),
+      previousHash,
+      signal,
+      follow: false,
+    }))
+      expect(batch).toHaveLength(1);
   };
   await read(await hashAt(log, offset(3), signal));
   expect(await codeOf(read(new Uint8Array(32).fill(1)))).toBe("LOG_RECREATED");
@@ -236,7 +305,13 @@ test("reading ends where it is told to", async () => {
   await writer.flush();
   const read = async (through: number, follow: boolean): Promise<number[]> => {
     const found: number[] = [];
-    for await (const batch of readEvents(log, { after: offset(1), through: offset(through), signal, follow })) found.push(...batch.map((e) => e.offset));
+    for await (const batch of readEvents(log, {
+      after: offset(1),
+      through: offset(through),
+      signal,
+      follow,
+    }))
+      found.push(...batch.map((e) => e.offset));
     return found;
   };
   expect(await read(4, false)).toEqual([2, 3, 4]);

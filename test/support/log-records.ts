@@ -24,7 +24,13 @@ export function chain(count: number, options: ChainOptions = {}): Uint8Array[] {
   return Array.from({ length: count }, (_, index) => {
     const at = offset(from + index);
     const timeMs = startMs + index * 10;
-    const data = encodeRecord({ offset: at, epoch: epoch(number), timeMs, previousHash, body: bodyAt(at, options) });
+    const data = encodeRecord({
+      offset: at,
+      epoch: epoch(number),
+      timeMs,
+      previousHash,
+      body: bodyAt(at, options),
+    });
     previousHash = recordHash(data);
     return data;
   });
@@ -34,8 +40,18 @@ function bodyAt(at: Offset, options: ChainOptions): EventBody {
   const { set = "app", name = "mark", payload } = options;
   if (at === 1) return { kind: "genesis", set, logId: `log-${name}`, checksumSeed: 1n, createdBy: "test" };
   if (payload === undefined) return { kind: "mark", name: `${name}-${at}` };
-  const pages = Array.from({ length: Math.ceil(payload / 4096) }, (_, index) => ({ pageNumber: index + 1, data: randomBytes(4096) }));
-  return { kind: "sqlite.part", database: "app.db", transaction: at, sequence: 0, pageSize: 4096, pages };
+  const pages = Array.from({ length: Math.ceil(payload / 4096) }, (_, index) => ({
+    pageNumber: index + 1,
+    data: randomBytes(4096),
+  }));
+  return {
+    kind: "sqlite.part",
+    database: "app.db",
+    transaction: at,
+    sequence: 0,
+    pageSize: 4096,
+    pages,
+  };
 }
 
 export async function readAll(log: ChangeLog, after = 0): Promise<StoredRecord[]> {
@@ -49,7 +65,7 @@ export async function readAll(log: ChangeLog, after = 0): Promise<StoredRecord[]
 export async function until(condition: () => boolean | Promise<boolean>, ms = 20_000): Promise<void> {
   const deadline = performance.now() + ms;
   while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${condition}`);
+    if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${condition.toString()}`);
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

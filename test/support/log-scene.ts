@@ -44,7 +44,12 @@ export class LogScene implements AsyncDisposable {
 
   async #remember(options: JetStreamLogOptions): Promise<ChangeLog> {
     const onProblem = (error: TidemarkError): void => void this.problems.push(error);
-    const log = await openJetStreamLog({ ackTimeoutMs: 500, idleHeartbeatMs: 500, onProblem, ...options });
+    const log = await openJetStreamLog({
+      ackTimeoutMs: 500,
+      idleHeartbeatMs: 500,
+      onProblem,
+      ...options,
+    });
     this.#open.push(log);
     return log;
   }
@@ -54,7 +59,13 @@ const forever = new AbortController().signal;
 
 export function openWriter(log: ChangeLog, more: Partial<LogWriterOptions> = {}): Promise<LogWriter> {
   const identity = { writer: "writer-a", host: "host-a" };
-  const rest = { known: undefined, clock: systemClock, signal: forever, foreignWriterGraceMs: 60_000, takeover: false };
+  const rest = {
+    known: undefined,
+    clock: systemClock,
+    signal: forever,
+    foreignWriterGraceMs: 60_000,
+    takeover: false,
+  };
   return LogWriter.open({ log, set: "app", identity, ...rest, ...more });
 }
 
@@ -65,7 +76,14 @@ export function bulk(transaction: number, bytes: number): EventBody {
   const pages = Array.from({ length: Math.ceil(bytes / 4096) }, (_, index) => {
     return { pageNumber: index + 1, data: crypto.getRandomValues(new Uint8Array(4096)) };
   });
-  return { kind: "sqlite.part", database: "app.db", transaction, sequence: 0, pageSize: 4096, pages };
+  return {
+    kind: "sqlite.part",
+    database: "app.db",
+    transaction,
+    sequence: 0,
+    pageSize: 4096,
+    pages,
+  };
 }
 
 /** Everything the log holds, with contiguity and hash chain checked on the way. */

@@ -10,6 +10,8 @@ import { sleep } from "../../src/runtime/clock.ts";
 export interface NatsServerOptions {
   /** Lines for the server's configuration file: users, permissions, limits. */
   readonly config?: string;
+  /** false: a server without JetStream. */
+  readonly jetstream?: boolean;
 }
 
 /** A real nats-server with JetStream on a free port of 127.0.0.1 and a store of its own. */
@@ -20,8 +22,7 @@ export class NatsServer implements AsyncDisposable {
 
   private constructor(port: number, options: NatsServerOptions) {
     this.port = port;
-    const config = `listen: 127.0.0.1:${port}\njetstream { store_dir: "${this.storeDirectory}" }\n${options.config ?? ""}\n`;
-    writeFileSync(join(this.directory, "server.conf"), config);
+    this.configure(options);
   }
 
   static async start(options: NatsServerOptions = {}): Promise<NatsServer> {
@@ -41,10 +42,19 @@ export class NatsServer implements AsyncDisposable {
     return join(this.directory, "store");
   }
 
+  /** Takes effect at the next start. */
+  configure(options: NatsServerOptions): void {
+    const jetstream = options.jetstream === false ? "" : `jetstream { store_dir: "${this.storeDirectory}" }`;
+    const config = `listen: 127.0.0.1:${this.port}\n${jetstream}\n${options.config ?? ""}\n`;
+    writeFileSync(join(this.directory, "server.conf"), config);
+  }
+
   /** Starts it again on the same port and store. Resolves when clients are served. */
   async start(): Promise<void> {
     const log = join(this.directory, "server.log");
-    this.#process = spawn("nats-server", ["-c", join(this.directory, "server.conf"), "-l", log], { stdio: "ignore" });
+    this.#process = spawn("nats-server", ["-c", join(this.directory, "server.conf"), "-l", log], {
+      stdio: "ignore",
+    });
     const deadline = performance.now() + 20_000;
     while (!(await greets(this.port))) {
       if (performance.now() > deadline || this.#process.exitCode !== null) {
@@ -94,7 +104,14 @@ export class NatsServer implements AsyncDisposable {
 
 /** Configuration of a log on `address`, without credentials. */
 export function natsConfig(address: string, more: Partial<NatsLogConfig> = {}): NatsLogConfig {
-  const none = { credentials: undefined, user: undefined, password: undefined, token: undefined, nkey: undefined, tls: undefined };
+  const none = {
+    credentials: undefined,
+    user: undefined,
+    password: undefined,
+    token: undefined,
+    nkey: undefined,
+    tls: undefined,
+  };
   return { kind: "nats", servers: [address], ...none, replicas: 1, maxBytes: undefined, ...more };
 }
 

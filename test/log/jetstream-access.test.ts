@@ -1,0 +1,207 @@
+import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
+import { connect, nkeys } from "@nats-io/transport-node";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import type { NatsLogConfig } from "../../src/config/config.ts";
+import { BEFORE_FIRST } from "../../src/event/positions.ts";
+import type { ChangeLog } from "../../src/log/change-log.ts";
+import { type JetStreamLogOptions, openJetStreamLog } from "../../src/log/jetstream-log.ts";
+import { codeOf, until } from "../support/log-records.ts";
+import { bulk, mark, openWriter } from "../support/log-scene.ts";
+import { freePort, natsConfig, NatsServer } from "../support/nats-server.ts";
+
+function open(
+  server: NatsServer,
+  more: Partial<NatsLogConfig> = {},
+  options: Partial<JetStreamLogOptions> = {},
+): Promise<ChangeLog> {
+  return openJetStreamLog({
+    config: natsConfig(server.address, more),
+    set: "app",
+    mode: "write",
+    ...options,
+  });
+}
+
+/** "none" when it opens. */
+async function openCode(
+  server: NatsServer,
+  more: Partial<NatsLogConfig> = {},
+  options: Partial<JetStreamLogOptions> = {},
+): Promise<string> {
+  return codeOf(open(server, more, options).then((log) => log[Symbol.asyncDispose]()));
+}
+
+async function addStream(server: NatsServer, config: Partial<StreamConfig> & { name: string }): Promise<void> {
+  const nats = await connect({ servers: [server.address] });
+  await (await jetstreamManager(nats)).streams.add(config);
+  await nats.close();
+}
+
+test("no server", async () => {
+  const nowhere = natsConfig(`127.0.0.1:${await freePort()}`);
+  await expect(openJetStreamLog({ config: nowhere, set: "app", mode: "write" })).rejects.toMatchObject({
+    code: "LOG_UNREACHABLE",
+    message: expect.stringContaining(nowhere.servers[0] ?? "?"),
+  });
+});
+
+test("one of several servers is enough", async () => {
+  await using server = await NatsServer.start();
+  expect(await openCode(server, { servers: [`127.0.0.1:${await freePort()}`, server.address] })).toBe("none");
+});
+
+test("a server without JetStream", async () => {
+  await using server = await NatsServer.start({ jetstream: false });
+  await expect(open(server)).rejects.toMatchObject({
+    code: "LOG_UNREACHABLE",
+    message: expect.stringContaining("JetStream"),
+  });
+});
+
+test("user and password", async () => {
+  await using server = await NatsServer.start({
+    config: 'authorization { user: "tide", password: "mark" }',
+  });
+  expect(await openCode(server, { user: "tide", password: "mark" })).toBe("none");
+  expect(await openCode(server, { user: "tide", password: "wrong" })).toBe("LOG_DENIED");
+  expect(await openCode(server)).toBe("LOG_DENIED");
+});
+
+test("token", async () => {
+  await using server = await NatsServer.start({ config: 'authorization { token: "secret" }' });
+  expect(await openCode(server, { token: "secret" })).toBe("none");
+  expect(await openCode(server, { token: "wrong" })).toBe("LOG_DENIED");
+});
+
+test("nkey from a seed file, and a file that is not there", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "tidemark-nkey-"));
+  const pair = nkeys.createUser();
+  const nkey = join(directory, "user.nk");
+  writeFileSync(nkey, `${new TextDecoder().decode(pair.getSeed())}\n`);
+  await using server = await NatsServer.start({
+    config: `authorization { users: [{ nkey: ${pair.getPublicKey()} }] }`,
+  });
+  expect(await openCode(server, { nkey })).toBe("none");
+  expect(await openCode(server, { nkey: join(directory, "none.nk") })).toBe("CONFIG");
+  expect(await openCode(server, { credentials: join(directory, "none.creds") })).toBe("CONFIG");
+  rmSync(directory, { recursive: true });
+});
+
+test("a password that is changed while the writer runs ends in an error, not in silence", async () => {
+  await using server = await NatsServer.start({
+    config: 'authorization { user: "tide", password: "mark" }',
+  });
+  await using log = await open(server, { user: "tide", password: "mark" });
+  const writer = await openWriter(log);
+  await server.kill();
+  server.configure({ config: 'authorization { user: "tide", password: "changed" }' });
+  const waiting = codeOf(writer.append([mark("late")]).acknowledged);
+  await server.start();
+  expect(await waiting).toBe("LOG_DENIED");
+});
+
+test("rights: no JetStream API, and no publishing to the log", async () => {
+  const users = (publish: string): string =>
+    `authorization { users: [{ user: u, password: p, permissions: { publish: [${publish}], subscribe: [">"] } }] }`;
+  const login = { user: "u", password: "p" };
+  await using server = await NatsServer.start({ config: users('"tidemark.>"') });
+  expect(await openCode(server, login)).toBe("LOG_DENIED");
+  await server.kill();
+  server.configure({ config: users('"$JS.API.>"') });
+  await server.start();
+  await using log = await open(server, login);
+  expect(await codeOf(openWriter(log))).toBe("LOG_DENIED");
+});
+
+test("streams that are not ours are refused and left as they were", async () => {
+  const foreign: readonly (Partial<StreamConfig> & { name: string })[] = [
+    { name: "TIDEMARK_app", subjects: ["orders.>"] },
+    {
+      name: "TIDEMARK_app",
+      subjects: ["tidemark.app"],
+      max_age: 3_600_000_000_000,
+      discard: "new",
+    },
+    { name: "TIDEMARK_app", subjects: ["tidemark.app"] },
+    { name: "OTHER", subjects: ["tidemark.>"] },
+  ];
+  for (const config of foreign) {
+    await using server = await NatsServer.start();
+    await addStream(server, config);
+    expect(await openCode(server)).toBe("LOG_FOREIGN");
+  }
+});
+
+test("a stream that holds other messages is refused", async () => {
+  await using server = await NatsServer.start();
+  await (await open(server))[Symbol.asyncDispose]();
+  const nats = await connect({ servers: [server.address] });
+  await nats.request("tidemark.app", "not a record");
+  await nats.close();
+  expect(await openCode(server)).toBe("LOG_FOREIGN");
+  expect(await openCode(server, {}, { mode: "read" })).toBe("LOG_FOREIGN");
+});
+
+test("the configured limit is applied to a stream that exists; more replicas than servers are refused", async () => {
+  await using server = await NatsServer.start();
+  await (await open(server, { maxBytes: 1_000_000 }))[Symbol.asyncDispose]();
+  await (await open(server, { maxBytes: 2_000_000 }))[Symbol.asyncDispose]();
+  const nats = await connect({ servers: [server.address] });
+  const { config } = await (await jetstreamManager(nats)).streams.info("TIDEMARK_app");
+  await nats.close();
+  expect(config).toMatchObject({
+    max_bytes: 2_000_000,
+    discard: "new",
+    deny_delete: true,
+    storage: "file",
+    subjects: ["tidemark.app"],
+  });
+  await using other = await NatsServer.start();
+  await expect(open(other, { replicas: 3 })).rejects.toMatchObject({
+    code: "LOG_DENIED",
+    hint: expect.stringContaining("nats.replicas"),
+  });
+});
+
+test("a server that takes only small messages", async () => {
+  await using server = await NatsServer.start({ config: "max_payload: 65536" });
+  await using log = await open(server);
+  const writer = await openWriter(log);
+  expect(await codeOf(writer.append([bulk(1, 200_000)]).acknowledged)).toBe("RECORD_TOO_LARGE");
+});
+
+test("durability of one replica is told as it is", async () => {
+  await using server = await NatsServer.start();
+  await using log = await open(server);
+  expect(await log.durability()).toMatchObject({
+    survivesPowerLoss: false,
+    text: expect.stringMatching(/not an fsync.*2 minutes/),
+  });
+  expect(log.location).toBe(`nats://${server.address} stream TIDEMARK_app`);
+});
+
+test("an idle reader asks the server for next to nothing", async () => {
+  await using server = await NatsServer.start();
+  await using log = await open(server);
+  await openWriter(log);
+  const nats = await connect({ servers: [server.address] });
+  let requests = 0;
+  const watching = nats.subscribe("$JS.API.>", { callback: () => void (requests += 1) });
+  const stop = new AbortController();
+  let seen = 0;
+  const following = (async () => {
+    for await (const batch of log.read(BEFORE_FIRST, { signal: stop.signal, follow: true })) seen += batch.length;
+  })();
+  await until(() => seen === 2);
+  const before = requests;
+  expect(before).toBeGreaterThan(0);
+  await new Promise((resolve) => setTimeout(resolve, 3_000));
+  expect(requests - before).toBe(0);
+  stop.abort();
+  await following;
+  watching.unsubscribe();
+  await nats.close();
+});
