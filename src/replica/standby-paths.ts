@@ -29,7 +29,7 @@ export function prepareStandby(directory: string): StandbyPaths {
  * Path of a database on the standby; its directory is made. Names come out of the log, so they are not to be trusted.
  * @throws RECORD_INVALID when the name would leave the standby, or meet Tidemark's or SQLite's own files
  */
-export function databasePath(paths: StandbyPaths, name: string): string {
+export function databasePath(paths: Pick<StandbyPaths, "root">, name: string): string {
   const problem = nameProblem(name);
   if (problem) throw refused(name, problem);
   const file = path.join(paths.root, name);

@@ -4,7 +4,7 @@ import type { Offset } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { LogWriter } from "../../src/log/log-writer.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import { PageIndex } from "../../src/sqlite/page-index.ts";
 import { ImagedDatabase } from "./database-images.ts";
 
@@ -20,14 +20,14 @@ export class PageDiffLog implements AsyncDisposable {
     this.writer = writer;
   }
 
-  static async open(directory: string, set = "app"): Promise<PageDiffLog> {
+  static async open(directory: string, set = "app", clock: Clock = systemClock): Promise<PageDiffLog> {
     const log = await openEmbeddedLog({ directory, set, mode: "write" });
     const writer = await LogWriter.open({
       log,
       set,
       identity: { writer: "00000000-0000-4000-8000-000000000001", host: "test" },
       known: undefined,
-      clock: systemClock,
+      clock,
       signal: new AbortController().signal,
       foreignWriterGraceMs: 0,
       takeover: true,

@@ -1,0 +1,125 @@
+import fs from "node:fs";
+
+import type { LogEvent, PageImage, SqliteCommit, SqlitePart } from "../event/kinds.ts";
+import type { Offset } from "../event/positions.ts";
+import { lockBytePage } from "../format/database-header.ts";
+import { writeFully } from "../replica/sqlite/write-fully.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { PageIndex } from "../sqlite/page-index.ts";
+import type { PlannedDatabase } from "./plan.ts";
+
+/**
+ * Writes one database from its events into a new file, and proves the rolling checksum of each. Pages go straight into
+ * the file, parts of large transactions too: the plan knows which of them were closed, and nobody sees the file before
+ * all of them are in it.
+ */
+export class DatabaseBuilder {
+  readonly plan: PlannedDatabase;
+  readonly file: string;
+  readonly #fd: number;
+  readonly #index: PageIndex;
+  #open: { readonly transaction: number; readonly before: bigint; parts: number } | undefined;
+
+  constructor(plan: PlannedDatabase, file: string, seed: bigint) {
+    this.plan = plan;
+    this.file = file;
+    this.#fd = fs.openSync(file, "wx");
+    this.#index = new PageIndex(plan.pageSize, seed);
+  }
+
+  /** @throws CHECKSUM_MISMATCH, RECORD_INVALID */
+  take(event: LogEvent, body: SqlitePart | SqliteCommit): void {
+    if (event.offset <= this.plan.afterOffset || event.offset > this.plan.offset) return;
+    if (body.kind === "sqlite.commit") this.#commit(event.offset, body);
+    else if (this.plan.transactions.has(body.transaction)) this.#part(event.offset, body);
+  }
+
+  /** The file's size becomes exact and its content durable. @throws CHECKSUM_MISMATCH */
+  async finish(): Promise<void> {
+    const { name, offset, pageSize, sizePages, checksum } = this.plan;
+    if (this.#index.checksum !== checksum || this.#index.sizePages !== sizePages || this.#open) {
+      throw checksumMismatch(name, offset, { when: "after", found: this.#index.checksum, expected: checksum });
+    }
+    fs.ftruncateSync(this.#fd, sizePages * pageSize);
+    await new Promise<void>((resolve, reject) => {
+      fs.fsync(this.#fd, (error) => (error ? reject(error) : resolve()));
+    });
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd);
+  }
+
+  #part(at: Offset, part: SqlitePart): void {
+    if (part.sequence === 0) this.#open = { transaction: part.transaction, before: this.#index.checksum, parts: 0 };
+    const open = this.#open;
+    if (open?.transaction !== part.transaction || open.parts !== part.sequence) {
+      throw notWhole(part, at, `part ${part.sequence} came where part ${open?.parts ?? 0} belongs`);
+    }
+    open.parts += 1;
+    this.#write(part, at);
+  }
+
+  #commit(at: Offset, body: SqliteCommit): void {
+    const open = this.#open?.transaction === body.transaction ? this.#open : undefined;
+    if ((open?.parts ?? 0) !== body.parts)
+      throw notWhole(body, at, `it has ${body.parts} parts, ${open?.parts ?? 0} came`);
+    this.#open = undefined;
+    const before = open?.before ?? this.#index.checksum;
+    const name = body.database;
+    if (before !== body.before)
+      throw checksumMismatch(name, at, { when: "before", found: before, expected: body.before });
+    this.#write(body, at);
+    const shrinks = body.sizePages < this.#index.sizePages;
+    this.#index.resize(body.sizePages);
+    if (shrinks) fs.ftruncateSync(this.#fd, body.sizePages * body.pageSize);
+    const found = this.#index.checksum;
+    if (found !== body.after) throw checksumMismatch(name, at, { when: "after", found, expected: body.after });
+  }
+
+  #write(body: SqlitePart | SqliteCommit, at: Offset): void {
+    const { pageSize, peakPages } = this.plan;
+    if (body.pageSize !== pageSize)
+      throw notWhole(body, at, `its page size is ${body.pageSize}, the copy's ${pageSize}`);
+    const lockPage = lockBytePage(pageSize);
+    for (const page of body.pages) {
+      requireImage(page, body, at);
+      // Pages beyond any committed size are dropped at the commit anyway.
+      if (page.pageNumber === lockPage || page.pageNumber > peakPages) continue;
+      this.#index.set(page.pageNumber, page.data);
+      writeFully(this.#fd, page.data, (page.pageNumber - 1) * pageSize);
+    }
+  }
+}
+
+function requireImage(page: PageImage, body: SqlitePart | SqliteCommit, at: Offset): void {
+  if (Number.isSafeInteger(page.pageNumber) && page.pageNumber > 0 && page.data.length === body.pageSize) return;
+  throw notWhole(body, at, `page ${page.pageNumber} has ${page.data.length} bytes`);
+}
+
+function notWhole(body: SqlitePart | SqliteCommit, at: Offset, evidence: string): TidemarkError {
+  return new TidemarkError(
+    "RECORD_INVALID",
+    `offset ${at}: transaction ${body.transaction} of ${body.database} is not whole: ${evidence}`,
+    { hint: `The writer of the log is at fault; report it. Points before offset ${at} can be restored.` },
+  );
+}
+
+export function checksumMismatch(
+  name: string,
+  at: Offset,
+  found: { readonly when: string; readonly found: bigint; readonly expected: bigint },
+): TidemarkError {
+  return new TidemarkError(
+    "CHECKSUM_MISMATCH",
+    `${name} at offset ${at}: the checksum ${found.when} the event is ${hex(found.found)}, the log says ${hex(found.expected)}`,
+    {
+      hint: "Nothing was handed over. Run it again with another disk for the target; if it comes back, restore a point before this offset and report it.",
+    },
+  );
+}
+
+/** 16 hex digits. */
+export function hex(checksum: bigint): string {
+  return checksum.toString(16).padStart(16, "0");
+}

@@ -1,0 +1,41 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { syncDirectory } from "../replica/sqlite/new-database.ts";
+import { KEPT_NAME, type TargetDirectory } from "./target-directory.ts";
+
+/**
+ * Decides about what the target held before: removed when the restore brought all of it anew, kept beside otherwise,
+ * because nobody asked to lose files that are not in the log. Returns where it is kept.
+ */
+export function keepUnlessReplaced(old: string, target: TargetDirectory): string | undefined {
+  if (isReplaced(old, target.path)) {
+    fs.rmSync(old, { recursive: true, force: true });
+    return undefined;
+  }
+  return keep(old, target);
+}
+
+export function keep(old: string, target: TargetDirectory): string {
+  const place = freeName(target.work === "inside" ? path.join(target.path, KEPT_NAME) : `${target.path}.${KEPT_NAME}`);
+  fs.renameSync(old, place);
+  syncDirectory(path.dirname(place));
+  return place;
+}
+
+/** `name`, or `name-2`, `name-3` … when that is taken. */
+export function freeName(name: string): string {
+  let candidate = name;
+  for (let n = 2; fs.existsSync(candidate); n += 1) candidate = `${name}-${n}`;
+  return candidate;
+}
+
+/** Whether each file has a successor of its name, a database's companions that of the database. */
+function isReplaced(old: string, now: string): boolean {
+  return fs.readdirSync(old, { withFileTypes: true }).every((entry) => {
+    const before = path.join(old, entry.name);
+    if (entry.isDirectory()) return isReplaced(before, path.join(now, entry.name));
+    const successor = path.join(now, entry.name.replace(/-(wal|shm|journal)$/, ""));
+    return entry.isFile() && fs.statSync(successor, { throwIfNoEntry: false })?.isFile() === true;
+  });
+}

@@ -1,0 +1,92 @@
+import type { Offset } from "../event/positions.ts";
+import type { CheckResult } from "./check-database.ts";
+import { hex } from "./database-builder.ts";
+import type { PlannedDatabase, PlannedGap, RestorePlan } from "./plan.ts";
+import type { RestorePoint } from "./resolve-target.ts";
+import { rfc3339 } from "./rfc3339.ts";
+import type { TargetDirectory } from "./target-directory.ts";
+
+export interface ReportedDatabase {
+  readonly name: string;
+  readonly pages: number;
+  readonly pageSize: number;
+  readonly bytes: number;
+  /** Its last commit at or before the restored point. */
+  readonly offset: Offset;
+  readonly at: string;
+  /** Rolling checksum of the log, 16 hex digits; equal to that of the file read back. */
+  readonly checksum: string;
+}
+
+export interface RestoredDatabase extends ReportedDatabase {
+  /** Of the file as handed over, hex. */
+  readonly sha256: string;
+  /** `ok`, or why SQLite could not check it (it needs code of the application's). */
+  readonly integrity: string;
+  /** `ok`, `N violations` (facts of the application's data, bit for bit as on the primary), or why it was not checked. */
+  readonly foreignKeys: string;
+}
+
+/** Commits in this stretch were not seen one by one, and the restored point lies in it. */
+export interface ReportedGap {
+  readonly database: string;
+  readonly since: string;
+  readonly until: string;
+  /** Nearest points that are exact. */
+  readonly exactBefore: Offset;
+  readonly exactFrom: Offset;
+}
+
+interface ReportBase {
+  readonly ok: true;
+  /** Last event that is in the result, and its time. */
+  readonly offset: Offset;
+  readonly at: string;
+  /** Absolute path. */
+  readonly target: string;
+  readonly files: { readonly count: 0; readonly bytes: 0 };
+  readonly gaps: readonly ReportedGap[];
+}
+
+/** Last line of `restore --json`. */
+export interface RestoreReport extends ReportBase {
+  readonly databases: readonly RestoredDatabase[];
+  /** With --force: where content of the target is kept that the restore did not replace. */
+  readonly kept?: string;
+  readonly durationMs: number;
+}
+
+/** What `restore --dry-run` prints. */
+export interface RestorePreview extends ReportBase {
+  readonly dryRun: true;
+  readonly databases: readonly ReportedDatabase[];
+  /** Events from this offset to `offset` are read. */
+  readonly fromOffset: number;
+  readonly bytesNeeded: number;
+  readonly bytesFree: number;
+}
+
+export interface Finished {
+  readonly sha256: string;
+  readonly check: CheckResult;
+}
+
+export function reportedDatabase(database: PlannedDatabase): ReportedDatabase {
+  const { name, sizePages: pages, pageSize, offset, timeMs, checksum } = database;
+  return { name, pages, pageSize, bytes: pages * pageSize, offset, at: rfc3339(timeMs), checksum: hex(checksum) };
+}
+
+export function restoredDatabase(database: PlannedDatabase, { sha256, check }: Finished): RestoredDatabase {
+  const { integrity, foreignKeys } = check;
+  return { ...reportedDatabase(database), sha256, integrity, foreignKeys };
+}
+
+export function reportBase(plan: RestorePlan, point: RestorePoint, target: TargetDirectory): ReportBase {
+  const files = { count: 0, bytes: 0 } as const;
+  const { offset, timeMs } = point;
+  return { ok: true, offset, at: rfc3339(timeMs), target: target.path, files, gaps: plan.gaps.map(reportedGap) };
+}
+
+function reportedGap({ database, sinceMs, untilMs, exactBefore, exactFrom }: PlannedGap): ReportedGap {
+  return { database, since: rfc3339(sinceMs), until: rfc3339(untilMs), exactBefore, exactFrom };
+}

@@ -1,0 +1,155 @@
+import { randomBytes } from "node:crypto";
+import fs from "node:fs";
+import path from "node:path";
+
+import type Database from "better-sqlite3";
+
+import { syncDirectory } from "../replica/sqlite/new-database.ts";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { sweepDeadWork, workParent } from "./dead-work.ts";
+import { contentOf, inspectTarget, requireFree, WORK_INFIX, type TargetDirectory } from "./target-directory.ts";
+import { requireUnused } from "./target-in-use.ts";
+import { freeName, keepUnlessReplaced } from "./replaced-content.ts";
+import { holdLock } from "./work-lock.ts";
+
+/** What the restore writes, and what the target held until then, below the work directory. */
+const NEW = "new";
+const OLD = "old";
+
+/**
+ * A temporary directory on the target's file system in which the result is made and verified; `handOver` then makes it
+ * the target. Whatever happens before leaves the target as it was. Disposing removes the directory.
+ */
+export class RestoreWorkspace implements Disposable {
+  readonly target: TargetDirectory;
+  readonly directory: string;
+  /** Databases are written here, in the shape of the target. */
+  readonly content: string;
+  readonly #old: string;
+  readonly #lock: Database.Database;
+  /** Outermost directory that had to be made for the target to have a parent. */
+  readonly #madeParent: string | undefined;
+  #settled = false;
+
+  private constructor(target: TargetDirectory, directory: string, madeParent: string | undefined) {
+    this.target = target;
+    this.directory = directory;
+    this.content = path.join(directory, NEW);
+    this.#old = path.join(directory, OLD);
+    this.#madeParent = madeParent;
+    this.#lock = holdLock(directory);
+    fs.mkdirSync(this.content);
+  }
+
+  /** @throws TARGET_NOT_EMPTY, AGENT_RUNNING (another restore into the same target), DATABASE_BUSY, USAGE */
+  static open(directory: string, force: boolean): RestoreWorkspace {
+    sweepDeadWork(inspectTarget(directory));
+    const target = inspectTarget(directory);
+    requireFree(target, force);
+    if (target.state === "occupied") requireUnused(target.path);
+    const parent = workParent(target);
+    const madeParent = fs.mkdirSync(parent, { recursive: true });
+    const prefix = target.work === "inside" ? "." : `.${path.basename(target.path)}.`;
+    const name = `${prefix}${WORK_INFIX}${process.pid}-${randomBytes(4).toString("hex")}`;
+    fs.mkdirSync(path.join(parent, name), { mode: 0o700 });
+    return new RestoreWorkspace(target, path.join(parent, name), madeParent);
+  }
+
+  /**
+   * Puts the result in the target's place. Of what was there, everything is removed if the result replaces all of it;
+   * otherwise it is kept, and its path returned.
+   */
+  handOver(): string | undefined {
+    const current = inspectTarget(this.target.path);
+    // Somebody may have put files there meanwhile.
+    if (this.target.state !== "occupied") requireFree(current, false);
+    else requireUnused(this.target.path);
+    syncTree(this.content);
+    const kept = this.target.work === "beside" ? this.#replaceWhole() : this.#replaceEntries();
+    this.#settled = true;
+    return kept;
+  }
+
+  /** For a result that SQLite finds damaged: out of the way of programs, in the hands of the user. */
+  keepUnverified(): string {
+    const inside = this.target.work === "inside";
+    const place = freeName(inside ? path.join(this.target.path, "unverified") : `${this.target.path}.unverified`);
+    syncTree(this.content);
+    fs.renameSync(this.content, place);
+    syncDirectory(path.dirname(place));
+    this.#settled = true;
+    return place;
+  }
+
+  [Symbol.dispose](): void {
+    this.#lock.close();
+    const holdsOld = fs.existsSync(this.#old) && fs.readdirSync(this.#old).length > 0;
+    if (!holdsOld) fs.rmSync(this.directory, { recursive: true, force: true });
+    if (!this.#settled) this.#removeMadeParents();
+  }
+
+  #replaceWhole(): string | undefined {
+    const { path: target, state } = this.target;
+    if (state !== "absent") likeBefore(this.content, target);
+    if (state === "occupied") fs.renameSync(target, this.#old);
+    try {
+      fs.renameSync(this.content, target);
+    } catch (error) {
+      if (state === "occupied") fs.renameSync(this.#old, target);
+      throw errnoOf(error) === "ENOTEMPTY" || errnoOf(error) === "EEXIST" ? filledMeanwhile(target) : error;
+    }
+    syncDirectory(path.dirname(target));
+    return state === "occupied" ? keepUnlessReplaced(this.#old, this.target) : undefined;
+  }
+
+  #replaceEntries(): string | undefined {
+    const { path: target, state } = this.target;
+    const moved: [from: string, to: string][] = [];
+    const move = (from: string, to: string): void => {
+      fs.renameSync(from, to);
+      moved.push([from, to]);
+    };
+    fs.mkdirSync(this.#old);
+    try {
+      for (const name of contentOf(target)) move(path.join(target, name), path.join(this.#old, name));
+      for (const name of fs.readdirSync(this.content)) move(path.join(this.content, name), path.join(target, name));
+    } catch (error) {
+      for (const [from, to] of moved.toReversed()) fs.renameSync(to, from);
+      throw error;
+    }
+    syncDirectory(target);
+    return state === "occupied" ? keepUnlessReplaced(this.#old, this.target) : undefined;
+  }
+
+  #removeMadeParents(): void {
+    if (this.#madeParent === undefined) return;
+    try {
+      for (let at = path.dirname(this.target.path); at.startsWith(this.#madeParent); at = path.dirname(at))
+        fs.rmdirSync(at);
+    } catch {
+      // Somebody else uses it by now.
+    }
+  }
+}
+
+/** A directory that was there keeps its owner and permissions. */
+function likeBefore(directory: string, before: string): void {
+  const { mode, uid, gid } = fs.statSync(before);
+  fs.chmodSync(directory, mode & 0o7777);
+  const own = fs.statSync(directory);
+  if (own.uid !== uid || own.gid !== gid) fs.chownSync(directory, uid, gid);
+}
+
+/** Names of files must be as durable as their content before anybody relies on them. */
+function syncTree(directory: string): void {
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
+    if (entry.isDirectory()) syncTree(path.join(directory, entry.name));
+  }
+  syncDirectory(directory);
+}
+
+function filledMeanwhile(target: string): TidemarkError {
+  return new TidemarkError("TARGET_NOT_EMPTY", `${target} was filled by somebody else while the restore ran`, {
+    hint: "Name an empty or new directory, or replace what is there with --force once no program uses it.",
+  });
+}
