@@ -9,7 +9,7 @@ import { anyFields, anyRecord, codeOf, forge } from "./record-samples.ts";
 // fast-check prints seed and path of a failure; `fc.assert(…, { seed, path })` repeats it.
 const MIB = 1024 * 1024;
 /** Slower than this and an input has found a way to make the decoder work for nothing. */
-const MAX_MS = 2_000;
+const MAX_MS = 5_000;
 
 /**
  * The promise: an error with a code, or an event that encodes and decodes to itself; soon, and without a large allocation.

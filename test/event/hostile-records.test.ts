@@ -140,7 +140,7 @@ describe("an invalid record is refused and the message says what is wrong", () =
     const before = process.memoryUsage().rss;
     const started = performance.now();
     expect(messageOf(() => decodeRecord(record))).toContain(problem);
-    expect(performance.now() - started).toBeLessThan(2_000);
+    expect(performance.now() - started).toBeLessThan(5_000);
     expect(process.memoryUsage().rss - before).toBeLessThan(48 * MIB);
     expect(codeOf(() => decodeRecord(record))).toBe("RECORD_INVALID");
   });
@@ -156,6 +156,23 @@ test("memory is asked for by what is there, not by what a small record declares"
 test("a record longer than any can be is refused before its checksum is computed", () => {
   const record = forge({ map: { name: "x" }, tail: new Uint8Array(600_000) });
   expect(messageOf(() => decodeRecordHeader(record))).toContain("at most 524288");
+});
+
+test.each([-1, 1, 4_096])("a stored length that is off by %i is refused even under a right checksum", (difference) => {
+  for (const record of [forge({}), forge({ kind: 99, flags: 5 })]) {
+    const view = new DataView(record.buffer);
+    view.setUint32(68, view.getUint32(68) + difference);
+    writeRecordChecksum(record);
+    expect(messageOf(() => decodeRecord(record))).toContain("stored length at byte 68");
+  }
+});
+
+test("a float that is minus zero is zero, which is what it would be written as", () => {
+  const map = Buffer.from(
+    packMap({ epoch: 1, database: "d", transaction: 0.5, sequence: 0, pageSize: 512, pages: [] }),
+  );
+  map.set([0x80, 0, 0, 0, 0, 0, 0, 0], map.indexOf(0xcb) + 1);
+  expect(decodeRecord(forge({ kind: 3, map })).body).toMatchObject({ transaction: 0 });
 });
 
 test("names of a prototype's properties are fields like any other", () => {
