@@ -4,6 +4,7 @@ import { formatSize } from "../config/units.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset, type Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
 import { positionOf } from "./position-of.ts";
@@ -56,12 +57,19 @@ async function rangeOf(
     positionOf(log, { text, edge, clock: cli.clock, signal: cli.signal });
   const from = options.from === undefined ? first : await at(options.from, "from");
   const through = options.to === undefined ? undefined : await at(options.to, "to");
+  if (!options.follow && /^\d+$/.test(options.from ?? "") && from > last) throw beyondHead(log, from, last);
   const after = Math.max(from, first) - 1;
   if (!options.follow && (after >= last || (through !== undefined && through <= after))) return undefined;
   return {
     after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)),
     ...(through === undefined ? {} : { through }),
   };
+}
+
+function beyondHead(log: ChangeLog, from: Offset, last: Offset): TidemarkError {
+  return new TidemarkError("OFFSET_NOT_FOUND", `${log.location}: offset ${from} is not there; the newest is ${last}`, {
+    hint: "Name an earlier one, or wait for it with --follow.",
+  });
 }
 
 function nameOf({ body }: LogEvent): string {

@@ -5,6 +5,7 @@ import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
 import { progressLine } from "./progress-line.ts";
+import { restoreText } from "./restore-text.ts";
 import { laterOptions, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
 interface RestoreOptions extends SetOptions {
@@ -67,6 +68,7 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
   });
   progress.clear();
   if (options.json) return cli.print(JSON.stringify(report));
+  for (const line of restoreText(report)) await cli.print(line);
 }
 
 function targetDirectory(cli: Cli, given: string): string {

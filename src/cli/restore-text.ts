@@ -1,0 +1,45 @@
+import { formatDuration, formatSize } from "../config/units.ts";
+import type { RestorePreview, RestoreReport } from "../restore/restore.ts";
+import { textTable } from "./text-table.ts";
+
+/** What a restore did, or would do, for people. */
+export function restoreText(report: RestoreReport | RestorePreview): string[] {
+  return "dryRun" in report ? previewText(report) : doneText(report);
+}
+
+function doneText(report: RestoreReport): string[] {
+  const rows = report.databases.map(({ name, bytes, checksum, integrity, foreignKeys }) => [
+    `  ${name}`,
+    formatSize(bytes),
+    `checksum ${checksum} as in the log`,
+    `integrity ${integrity}`,
+    `foreign keys ${foreignKeys}`,
+  ]);
+  return [
+    `restored ${report.target} to offset ${report.offset}, ${report.at}, in ${formatDuration(report.durationMs)}`,
+    ...textTable(rows),
+    ...gapText(report),
+    ...(report.kept === undefined ? [] : [`what the target held besides is kept in ${report.kept}`]),
+  ];
+}
+
+function previewText(report: RestorePreview): string[] {
+  const rows = report.databases.map(({ name, bytes, offset, at }) => [
+    `  ${name}`,
+    formatSize(bytes),
+    `as of offset ${offset}, ${at}`,
+  ]);
+  return [
+    `would restore ${report.target} to offset ${report.offset}, ${report.at} (dry run: nothing was written)`,
+    ...textTable(rows),
+    `reads events ${report.fromOffset} to ${report.offset}; needs ${formatSize(report.bytesNeeded)}, ${formatSize(report.bytesFree)} are free`,
+    ...gapText(report),
+  ];
+}
+
+function gapText({ gaps }: RestoreReport | RestorePreview): string[] {
+  return gaps.map(
+    ({ database, since, until, exactBefore, exactFrom }) =>
+      `note: commits of ${database} between ${since} and ${until} were not seen one by one; exact points nearby: ${exactBefore} and ${exactFrom}`,
+  );
+}
