@@ -11,13 +11,15 @@ import {
 } from "@nats-io/transport-node";
 import { readFile } from "node:fs/promises";
 import type { NatsLogConfig } from "../config/config.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { unreachableError } from "./log-errors.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const RECONNECT_MS = 500;
 /** JetStream API error: JetStream is not enabled for the account. */
 const NOT_ENABLED_FOR_ACCOUNT = 10039;
+/** Codes of Node's TLS errors: UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED, ERR_TLS_CERT_ALTNAME_INVALID, ERR_SSL_… */
+const TLS_ERROR = /CERT|SELF_SIGNED|UNABLE_TO_|ERR_TLS|ERR_SSL|ERR_OSSL/;
 
 /** A connection that tells whether it is up, and why it is gone for good. */
 export class JetStreamConnection implements AsyncDisposable {
@@ -118,7 +120,7 @@ export class JetStreamConnection implements AsyncDisposable {
 
 async function connectionOptions(config: NatsLogConfig): Promise<NodeConnectionOptions> {
   const authenticator = await authenticatorOf(config);
-  const { ca, cert, key } = config.tls ?? {};
+  const tls = await tlsOf(config);
   return {
     name: "tidemark",
     servers: [...config.servers],
@@ -130,16 +132,20 @@ async function connectionOptions(config: NatsLogConfig): Promise<NodeConnectionO
     ...(authenticator ? { authenticator } : {}),
     ...(config.user === undefined ? {} : { user: config.user, pass: config.password ?? "" }),
     ...(config.token === undefined ? {} : { token: config.token }),
-    ...(config.tls
-      ? {
-          tls: {
-            ...(ca ? { caFile: ca } : {}),
-            ...(cert ? { certFile: cert } : {}),
-            ...(key ? { keyFile: key } : {}),
-          },
-        }
-      : {}),
+    ...(tls ? { tls } : {}),
   };
+}
+
+/** Read here, so that a missing file is named as what it is and not as a server out of reach. */
+async function tlsOf(config: NatsLogConfig): Promise<Record<string, string> | undefined> {
+  if (!config.tls) return undefined;
+  const { ca, cert, key } = config.tls;
+  const named = Object.entries({ ca, cert, key }).flatMap(([name, path]) => (path ? [[name, path] as const] : []));
+  const read = named.map(async ([name, path]) => [
+    name,
+    new TextDecoder().decode(await readSecret(path, `nats.tls.${name}`)),
+  ]);
+  return Object.fromEntries(await Promise.all(read)) as Record<string, string>;
 }
 
 async function authenticatorOf(config: NatsLogConfig): Promise<Authenticator | undefined> {
@@ -176,6 +182,13 @@ export function toLogError(error: unknown, location: string): TidemarkError {
   if (denied) {
     return new TidemarkError("LOG_DENIED", `${location}: ${denied.message}`, {
       hint: "Check the user, token, nkey or credentials file under `nats:`, and that this account may use JetStream and the stream's subjects.",
+      cause: error,
+    });
+  }
+  const certificate = chain.find((cause) => TLS_ERROR.test(errnoOf(cause) ?? ""));
+  if (certificate) {
+    return new TidemarkError("LOG_DENIED", `${location}: TLS: ${certificate.message}`, {
+      hint: "Name the certificate authority of the server in `nats.tls.ca`, and this client's certificate in `nats.tls.cert` and `.key` if it asks for one.",
       cause: error,
     });
   }

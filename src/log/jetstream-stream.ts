@@ -21,6 +21,7 @@ const LOOKS = 3;
 const NEXT_LOOK_MS = 700;
 /** JetStream API error codes. */
 const STREAM_NOT_FOUND = 10059;
+const NO_RESOURCES = [10023, 10028, 10047];
 /** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
 const GENESIS_MARK = "genesis:";
 
@@ -145,7 +146,8 @@ function newStreamConfig(
 }
 
 function createError(error: unknown, location: string): TidemarkError {
-  if (!(error instanceof JetStreamApiError)) return toLogError(error, location);
+  const isPassing = error instanceof JetStreamApiError && error.status === 503 && !NO_RESOURCES.includes(error.code);
+  if (!(error instanceof JetStreamApiError) || isPassing) return toLogError(error, location);
   const message = `${location}: the server does not create the stream: ${error.message}`;
   if (/overlap/.test(error.message)) return foreignError(location, `another stream has its subject (${error.message})`);
   return new TidemarkError("LOG_DENIED", message, {

@@ -4,13 +4,15 @@ import { once } from "node:events";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { open as openFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { offset } from "../../src/event/positions.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { chain, codeOf, readAll, until } from "../support/log-records.ts";
-import { allEvents, mark, openWriter } from "../support/log-scene.ts";
+import type { TidemarkError } from "../../src/runtime/errors.ts";
+import { allEvents, bulk, mark, openWriter } from "../support/log-scene.ts";
+import { SmallDisk } from "../support/small-disk.ts";
 
 const forever = new AbortController().signal;
 
@@ -270,4 +272,22 @@ test("a flipped bit in any record but the newest is found and named", async () =
   }
   other.close();
   expect(await allEvents(log)).toHaveLength(30);
+});
+
+test("a full disk: appends wait and say so, and go on when there is room", async () => {
+  using directory = newDirectory();
+  using disk = new SmallDisk(dirname(directory.path), 4);
+  const problems: string[] = [];
+  const onProblem = ({ code }: TidemarkError): void => void problems.push(code);
+  const path = join(disk.path, "log");
+  {
+    await using log = await openEmbeddedLog({ directory: path, set: "app", mode: "write", onProblem });
+    const writer = await openWriter(log);
+    for (let index = 0; index < 20; index += 1) writer.append([bulk(index, 400_000)]);
+    await until(() => problems.includes("LOG_FULL"));
+    expect(writer.acknowledged.offset).toBeLessThan(22);
+    disk.grow(64);
+    expect(await writer.flush()).toBe(22);
+    expect(await allEvents(log)).toHaveLength(22);
+  }
 });

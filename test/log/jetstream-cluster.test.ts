@@ -14,7 +14,10 @@ test("three replicas: the leader is killed again and again, the log is exact and
   const timing = { ackTimeoutMs: 1_000, idleHeartbeatMs: 500 };
   await using log = await openJetStreamLog({ config, set: "app", mode: "write", ...timing });
   await using other = await openJetStreamLog({ config, set: "app", mode: "read", ...timing });
-  expect(await log.durability()).toMatchObject({ survivesPowerLoss: true, text: expect.stringContaining("3 replicas") });
+  expect(await log.durability()).toMatchObject({
+    survivesPowerLoss: true,
+    text: expect.stringContaining("3 replicas"),
+  });
   const writer = await openWriter(log);
   const stop = new AbortController();
   const seen: number[] = [];
