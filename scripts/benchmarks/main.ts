@@ -1,0 +1,64 @@
+/** Runs the scenarios one after the other and prints their tables; a full run writes docs/benchmarks.md. */
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { parseArgs } from "node:util";
+
+import { idle } from "./idle.ts";
+import { latency } from "./latency.ts";
+import { repair, sustained } from "./sustained.ts";
+import { markdown, type Table } from "./table.ts";
+import { throughput, truncating } from "./throughput.ts";
+
+const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
+
+Scenarios: latency, throughput, sustained, truncating, repair, idle. A full run writes docs/benchmarks.md.
+`;
+
+const { values } = parseArgs({
+  options: { quick: { type: "boolean", default: false }, only: { type: "string" }, help: { type: "boolean", default: false } },
+});
+
+const quick = values.quick;
+const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
+  latency: () => latency(quick ? { seconds: 3, rates: [200] } : { seconds: 8, rates: [1, 50, 200] }),
+  throughput: () => throughput({ seconds: quick ? 1 : 4 }),
+  sustained: () => sustained({ mebibytes: quick ? 64 : 512 }),
+  truncating: () => truncating({ seconds: quick ? 1 : 5 }),
+  repair: () => repair({ mebibytes: quick ? 64 : 1024 }),
+  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 20, counts: [1, 100, 1000] }),
+};
+
+async function main(): Promise<void> {
+  if (values.help) return void process.stdout.write(HELP);
+  const chosen = values.only?.split(",") ?? Object.keys(SCENARIOS);
+  const tables: Table[] = [];
+  for (const name of chosen) {
+    const scenario = SCENARIOS[name];
+    if (!scenario) throw new Error(`no scenario "${name}"\n${HELP}`);
+    const table = await scenario();
+    tables.push(table);
+    process.stdout.write(`${markdown(table)}\n`);
+  }
+  if (!quick && values.only === undefined) write(tables);
+}
+
+function write(tables: readonly Table[]): void {
+  const [cpu] = os.cpus();
+  const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
+  const nats = execFileSync("nats-server", ["--version"], { encoding: "utf8" }).trim();
+  const head = [
+    "# Benchmarks",
+    "",
+    `Measured with \`./scripts/bench\` at commit ${commit} on ${new Date().toISOString().slice(0, 10)}: ${os.cpus().length} cores of ` +
+      `${cpu?.model ?? "an unknown processor"}, ${(os.totalmem() / 2 ** 30).toFixed(0)} GiB, Linux ${os.release()}, Node ${process.version}, ${nats}. ` +
+      "Everything runs on this one machine, the application included; ratios say more than figures.",
+    "",
+  ].join("\n");
+  const file = path.join(import.meta.dirname, "..", "..", "docs", "benchmarks.md");
+  fs.writeFileSync(file, `${head}\n${tables.map(markdown).join("\n")}`);
+  process.stdout.write(`wrote ${path.relative(process.cwd(), file)}\n`);
+}
+
+await main();
