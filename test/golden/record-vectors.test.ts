@@ -7,7 +7,13 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { z } from "zod";
 import { bytesOfVector, type GoldenVector, toJson } from "../../scripts/golden-vector.ts";
 import { KIND_FORMATS } from "../../src/event/body-fields.ts";
-import { decodeRecord, decodeRecordHeader, NO_PREVIOUS_HASH, recordHash } from "../../src/event/codec.ts";
+import {
+  decodeRecord,
+  decodeRecordHeader,
+  NO_PREVIOUS_HASH,
+  RECORD_FORMAT_VERSION,
+  recordHash,
+} from "../../src/event/codec.ts";
 import { hasCode } from "../../src/runtime/errors.ts";
 
 const proto = path.resolve(import.meta.dirname, "../../proto");
@@ -72,6 +78,16 @@ test("there is a vector of every kind, and every .bin has its .json", () => {
   expect(kinds).toEqual(new Set([...Object.keys(KIND_FORMATS), "skipped", "none"]));
   const binaries = readdirSync(golden).filter((name) => name.endsWith(".bin"));
   expect(binaries.map((name) => name.replace(/\.bin$/, "")).toSorted()).toEqual(names.toSorted());
+});
+
+test("every kind that is written has a vector of the current version, and the next version has one that is refused", () => {
+  const current = names
+    .filter((name) => name.startsWith(`v${RECORD_FORMAT_VERSION}-`))
+    .map((name) => load(name).vector);
+  const written = current.filter((vector) => !vector.made).map((vector) => vector.record?.body["kind"]);
+  expect(new Set(written)).toEqual(new Set(Object.keys(KIND_FORMATS)));
+  const next = names.filter((name) => name.startsWith(`v${RECORD_FORMAT_VERSION + 1}-`));
+  expect(next.map((name) => load(name).vector.error)).toEqual(["RECORD_VERSION"]);
 });
 
 test("the vectors with offsets 1 to 7 are a chain", () => {
