@@ -1,0 +1,160 @@
+import fs from "node:fs";
+
+import Database from "better-sqlite3";
+import { expect, test } from "vitest";
+
+import { CliScene } from "../support/cli-scene.ts";
+import { freePort, NatsServer } from "../support/nats-server.ts";
+import { lastJson } from "../support/tidemark-cli.ts";
+
+interface Finding {
+  readonly severity: "ok" | "warn" | "fail";
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string;
+}
+
+interface Answer {
+  readonly exit: number;
+  readonly ok: unknown;
+  readonly findings: readonly Finding[];
+}
+
+async function check(scene: CliScene, args: readonly string[]): Promise<Answer> {
+  const { code, stdout } = await scene.run(["check", ...args, "--json"]);
+  const answer = lastJson(stdout);
+  return { exit: code, ok: answer["ok"], findings: answer["findings"] as Finding[] };
+}
+
+const codes = (answer: Answer, severity: Finding["severity"]): string[] =>
+  answer.findings.filter((finding) => finding.severity === severity).map(({ code }) => code);
+
+test("a sound set-up: nothing fails, nothing is made, the same disk is warned of", async () => {
+  await using scene = new CliScene();
+  scene.database();
+  const answer = await check(scene, ["--db", "app.db", "--standby", "standby"]);
+  expect({ exit: answer.exit, ok: answer.ok, fail: codes(answer, "fail"), warn: codes(answer, "warn") }).toEqual({
+    exit: 0,
+    ok: true,
+    fail: [],
+    warn: ["STANDBY_SAME_DISK"],
+  });
+  expect(codes(answer, "ok")).toEqual([
+    "CONFIG",
+    "SQLITE",
+    "DATABASE",
+    "DATABASE_LOCK",
+    "APP_SQLITE",
+    "STANDBY",
+    "LOG_DIRECTORY",
+    "LOG",
+  ]);
+  expect(fs.readdirSync(scene.directory).toSorted()).toEqual(
+    ["app.db", "home"].filter((name) => fs.existsSync(scene.path(name))),
+  );
+});
+
+test("for people: a line a finding", async () => {
+  await using scene = new CliScene();
+  scene.database();
+  const { code, stdout } = await scene.run(["check", "--db", "app.db", "--standby", "standby"]);
+  expect(code).toBe(0);
+  for (const line of stdout.trim().split("\n")) expect(line).toMatch(/^(ok {2}|warn|FAIL) {2}/);
+});
+
+test("an application with an old SQLite library is warned of", async () => {
+  await using scene = new CliScene();
+  const file = scene.database();
+  const header = fs.readFileSync(file);
+  header.writeUInt32BE(3_040_001, 96);
+  fs.writeFileSync(file, header);
+  const answer = await check(scene, ["--db", "app.db", "--standby", "standby"]);
+  expect(answer.findings.find(({ code }) => code === "APP_SQLITE_OLD")?.message).toContain("SQLite 3.40.1");
+  expect(answer.exit).toBe(0);
+});
+
+test("every database that is wrong is told, and the rest is still looked at", async () => {
+  await using scene = new CliScene();
+  scene.database("rollback.db", "delete");
+  scene.write("letter.db", "no database at all\n".repeat(20));
+  scene.database("good.db");
+  const answer = await check(scene, [
+    "--db",
+    "rollback.db",
+    "--db",
+    "letter.db",
+    "--db",
+    "gone.db",
+    "--db",
+    "good.db",
+    "--standby",
+    "standby",
+  ]);
+  expect(answer).toMatchObject({ exit: 2, ok: false });
+  expect(codes(answer, "fail")).toEqual(["DATABASE_NOT_WAL", "DATABASE_NOT_SQLITE", "DATABASE_MISSING"]);
+  expect(codes(answer, "ok")).toContain("DATABASE");
+});
+
+test("an application that keeps everybody out", async () => {
+  await using scene = new CliScene();
+  const app = new Database(scene.database());
+  app.pragma("locking_mode=EXCLUSIVE");
+  app.exec("BEGIN IMMEDIATE; COMMIT");
+  const answer = await check(scene, ["--db", "app.db", "--standby", "standby"]);
+  app.close();
+  expect(codes(answer, "fail")).toEqual(["DATABASE_EXCLUSIVE"]);
+});
+
+test("a wrong configuration is a finding", async () => {
+  await using scene = new CliScene();
+  scene.write("tidemark.yml", "databases: [app.db]\nfiels: []\n");
+  const answer = await check(scene, []);
+  expect(answer).toMatchObject({ exit: 2, ok: false });
+  expect(answer.findings).toMatchObject([{ severity: "fail", code: "CONFIG" }]);
+  await using empty = new CliScene();
+  expect(await check(empty, [])).toMatchObject({ exit: 2, findings: [{ message: "there is nothing to check" }] });
+});
+
+test("a log that is not reachable makes it 3", async () => {
+  await using scene = new CliScene();
+  scene.database();
+  const answer = await check(scene, [
+    "--db",
+    "app.db",
+    "--log",
+    `nats://127.0.0.1:${await freePort()}`,
+    "--state",
+    "state",
+  ]);
+  expect(answer.exit).toBe(3);
+  expect(codes(answer, "fail")).toEqual(["LOG_UNREACHABLE"]);
+});
+
+test("a NATS log: no stream yet, then what its acknowledgements are worth", async () => {
+  await using server = await NatsServer.start();
+  await using scene = new CliScene();
+  scene.database();
+  const args = ["--db", "app.db", "--log", `nats://${server.address}`, "--state", "state"];
+  const fresh = await check(scene, args);
+  expect(fresh).toMatchObject({ exit: 0, ok: true });
+  const capture = scene.start(["capture", ...args]);
+  await capture.waitReady();
+  const answer = await check(scene, args);
+  expect(answer.exit).toBe(0);
+  expect(answer.findings.find(({ code }) => code === "LOG_DURABILITY")?.message).toContain("sync_interval");
+});
+
+test("places that cannot be written, and a limit below one copy", async () => {
+  await using scene = new CliScene();
+  scene.database();
+  scene.write("occupied", "a file");
+  const standby = await check(scene, ["--db", "app.db", "--standby", "occupied/standby"]);
+  expect(standby.exit).toBe(2);
+  expect(standby.findings.find(({ severity }) => severity === "fail")?.message).toContain("occupied is no directory");
+  scene.write(
+    "tidemark.yml",
+    `databases: [app.db]\nlog: nats://127.0.0.1:${await freePort()}\nnats: { maxBytes: 1KiB }\nstate: state\n`,
+  );
+  const log = await check(scene, []);
+  expect(codes(log, "fail")).toEqual(["CONFIG", "LOG_UNREACHABLE"]);
+});

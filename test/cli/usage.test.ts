@@ -1,0 +1,72 @@
+import { expect, test } from "vitest";
+
+import { CliScene } from "../support/cli-scene.ts";
+
+const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "log", "status", "check"];
+
+test("the help lists the commands there are, and no others", async () => {
+  await using scene = new CliScene();
+  const { code, stdout } = await scene.run(["--help"]);
+  expect(code).toBe(0);
+  const listed = stdout.split("Commands:")[1]?.split("Exit codes:")[0] ?? "";
+  const names = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name);
+  expect(names).toEqual([...COMMANDS, "help"]);
+});
+
+test.each(COMMANDS)("%s --help tells its flags, with examples", async (command) => {
+  await using scene = new CliScene();
+  const { code, stdout } = await scene.run([command, "--help"]);
+  expect(code).toBe(0);
+  for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--json"])
+    expect(stdout).toContain(flag);
+  expect(stdout).toMatch(new RegExp(`Examples:\n  tidemark ${command}`));
+  expect(stdout).not.toMatch(/--files|--repository|--table|--path\b/);
+});
+
+test("--version is the package's", async () => {
+  await using scene = new CliScene();
+  const { code, stdout } = await scene.run(["--version"]);
+  expect({ code, stdout }).toEqual({ code: 0, stdout: expect.stringMatching(/^\d+\.\d+\.\d+\n$/) as string });
+});
+
+test("no command: the help, and exit code 2", async () => {
+  await using scene = new CliScene();
+  const { code, stderr } = await scene.run([]);
+  expect(code).toBe(2);
+  expect(stderr).toContain("Commands:");
+  expect(stderr).toContain("USAGE: no command given.");
+});
+
+test.each([
+  [["restor"], "unknown command 'restor'", "Did you mean restore?"],
+  [["promote"], "unknown command 'promote'", "--help"],
+  [["run", "--stanby", "x"], "unknown option '--stanby'", "Did you mean --standby?"],
+  [["mark"], "missing required argument 'name'", "tidemark mark --help"],
+  [["restore"], "required option '--target <dir>' not specified", "tidemark restore --help"],
+  [["restore", "--target", "x", "--check", "never"], "Allowed choices are full, quick", "--help"],
+  [["status", "extra"], "too many arguments", "--help"],
+  [["sync", "--timeout", "10"], '"10" is no duration', "with a unit"],
+  [["mark", "two words"], '"two words" is no name for a mark', "letters"],
+])("%j is a usage error", async (args, message, hint) => {
+  await using scene = new CliScene();
+  const refused = await scene.refused(args);
+  expect(refused).toMatchObject({ exit: 2, code: "USAGE" });
+  expect(refused.message).toContain(message);
+  expect(refused.hint).toContain(hint);
+  const human = await scene.run(args);
+  expect(human.code).toBe(2);
+  expect(human.stderr).toContain(`USAGE: ${refused.message}`);
+  expect(human.stderr).toContain(refused.hint);
+});
+
+test.each([
+  [["run", "--files", "uploads"], "--files"],
+  [["run", "--repository", "s3://x/y"], "--repository"],
+  [["restore", "--target", "x", "--table", "t"], "--table"],
+  [["restore", "--target", "x", "--path", "*.jpg"], "--path"],
+])("%j is for a later version, and refused by name", async (args, flag) => {
+  await using scene = new CliScene();
+  const { exit, code, message } = await scene.refused(args);
+  expect({ exit, code }).toEqual({ exit: 2, code: "CONFIG" });
+  expect(message).toContain(`${flag} is not available in this version`);
+});
