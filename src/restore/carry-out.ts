@@ -2,7 +2,7 @@ import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { readEvents } from "../log/log-reader.ts";
 import { databasePath } from "../replica/standby-paths.ts";
-import { checkDatabase, type CheckMode } from "./check-database.ts";
+import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
 import type { PlannedDatabase, RestorePlan } from "./plan.ts";
 import { readBack } from "./read-back.ts";
@@ -92,9 +92,10 @@ async function checkAll(
   { check, signal, onProgress }: CarryOutOptions,
 ): Promise<Map<PlannedDatabase, Finished["check"]>> {
   const checks = new Map<PlannedDatabase, Finished["check"]>();
+  using checker = new DatabaseChecker(signal);
   for (const [database, file] of files) {
     onProgress({ phase: "check", done: checks.size, total: files.size });
-    checks.set(database, await checkDatabase(file, check, signal));
+    checks.set(database, await checker.check({ file, mode: check }));
   }
   onProgress({ phase: "check", done: files.size, total: files.size });
   return checks;

@@ -1,18 +1,16 @@
 import Database from "better-sqlite3";
 
 import { errnoOf } from "../runtime/errors.ts";
-import type { CheckMode, CheckResult } from "./check-database.ts";
+import type { CheckMode, CheckRequest, CheckResult } from "./check-database.ts";
 
 /** Lines of a damaged database's report that are kept. */
 const MAX_LINES = 10;
 
-/**
- * The program behind `checkDatabase`: a process of its own, because SQLite cannot be interrupted within a check and the
- * command must stop at once when asked to. Arguments: the file, `full` or `quick`.
- */
-const [file = "", mode = "full"] = process.argv.slice(2);
-const result = check(file, mode as CheckMode);
-process.send?.(result);
+/** The program behind DatabaseChecker: a file in, a result out, until its parent goes away or ends it. */
+process.on("message", (message) => {
+  const { file, mode } = message as CheckRequest;
+  process.send?.(check(file, mode));
+});
 
 function check(path: string, checkMode: CheckMode): CheckResult {
   let database: Database.Database | undefined;
@@ -71,9 +69,9 @@ function checkForeignKeys(database: Database.Database): string {
   }
 }
 
-/** A plain SQL error is about the schema and what it needs, not about damaged pages. */
+/** SQLITE_ERROR, or SQLITE_ERROR_MISSING_COLLSEQ: about the schema and what it needs, not about damaged pages. */
 function isForeignCode(error: unknown): boolean {
-  return errnoOf(error) === "SQLITE_ERROR";
+  return errnoOf(error)?.startsWith("SQLITE_ERROR") === true;
 }
 
 function textOf(error: unknown): string {

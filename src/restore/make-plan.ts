@@ -37,7 +37,7 @@ async function readToTarget(log: ChangeLog, planner: RestorePlanner, options: Ma
   const { point, signal, onProgress } = options;
   const after = beforeFirst(point.bounds);
   for await (const record of scanRecords(log, { after, through: point.offset, signal })) {
-    const event = decodeUnlessPart(record);
+    const event = decodeUnlessPart(log, record);
     if (event) planner.take(event);
     const done = record.header.offset - after;
     if (done % 1024 === 0) onProgress(done, point.offset - after);
@@ -50,7 +50,7 @@ async function readAhead(log: ChangeLog, planner: RestorePlanner, { point, signa
   try {
     for await (const record of scanRecords(log, { after: point.offset, through: point.bounds.last, signal })) {
       if (planner.decided || bytes > LOOK_AHEAD_BYTES) return;
-      const event = decodeUnlessPart(record);
+      const event = decodeUnlessPart(log, record);
       if (!event) continue;
       planner.take(event);
       bytes += event.bytes;

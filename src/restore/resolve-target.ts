@@ -1,12 +1,14 @@
 import { nearestName } from "../config/nearest-name.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import type { ChangeLog, LogBounds } from "../log/change-log.ts";
-import { headerAt } from "../log/log-reader.ts";
+import { decodeRecordHeader } from "../event/codec.ts";
+import { recordAt } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { listMarks } from "./marks.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
+import { placed } from "./scan-log.ts";
 
 /** A target found in the log: everything up to and including `offset`. */
 export interface RestorePoint {
@@ -31,7 +33,7 @@ export async function resolveTarget(
 ): Promise<RestorePoint> {
   const bounds = await log.bounds();
   const at = await locate(log, target, { ...options, bounds });
-  const { timeMs } = await headerAt(log, at);
+  const timeMs = await timeAt(log, at);
   return { offset: at, timeMs, momentMs: target.kind === "time" ? target.timeMs : timeMs, bounds };
 }
 
@@ -62,11 +64,11 @@ async function locateTime(
   target: { timeMs: number; text: string },
   { bounds, clock }: { bounds: LogBounds; clock: Clock },
 ): Promise<Offset> {
-  const newest = await headerAt(log, bounds.last);
-  if (target.timeMs > newest.timeMs && target.timeMs > clock.now()) {
+  const newestMs = await timeAt(log, bounds.last);
+  if (target.timeMs > newestMs && target.timeMs > clock.now()) {
     throw new TidemarkError(
       "TIME_OUT_OF_RANGE",
-      `${target.text} is in the future; the newest event, offset ${bounds.last}, is of ${rfc3339(newest.timeMs)}`,
+      `${target.text} is in the future; the newest event, offset ${bounds.last}, is of ${rfc3339(newestMs)}`,
       {
         hint: "Name a time that has passed, or `--to latest`.",
       },
@@ -74,14 +76,19 @@ async function locateTime(
   }
   const at = await log.locate(target.timeMs);
   if (at >= bounds.first) return at > bounds.last ? bounds.last : at;
-  const oldest = await headerAt(log, bounds.first);
+  const oldestMs = await timeAt(log, bounds.first);
   throw new TidemarkError(
     "TIME_OUT_OF_RANGE",
-    `${target.text} is before the log begins: its first event, offset ${bounds.first}, is of ${rfc3339(oldest.timeMs)}`,
+    `${target.text} is before the log begins: its first event, offset ${bounds.first}, is of ${rfc3339(oldestMs)}`,
     {
-      hint: `Name a time from ${rfc3339(oldest.timeMs)} on.`,
+      hint: `Name a time from ${rfc3339(oldestMs)} on.`,
     },
   );
+}
+
+async function timeAt(log: ChangeLog, at: Offset): Promise<number> {
+  const record = await recordAt(log, at);
+  return placed(log, at, () => decodeRecordHeader(record).timeMs);
 }
 
 async function locateMark(log: ChangeLog, name: string, signal: AbortSignal): Promise<Offset> {

@@ -1,5 +1,5 @@
 import type { ChangeLog } from "../log/change-log.ts";
-import { readLogIdentity } from "../log/log-reader.ts";
+import { readGenesis } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { carryOut, type RestoreProgress } from "./carry-out.ts";
@@ -95,7 +95,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
 async function planRestore(options: RestoreOptions): Promise<PlannedRestore> {
   const { log, signal, onProgress } = options;
   requireGoingOn(signal);
-  const { checksumSeed: seed } = await readLogIdentity(log, signal);
+  const seed = await readSeed(log);
   const point = await resolveTarget(log, options.target, options);
   const plan = await makePlan(log, {
     target: options.target,
@@ -105,6 +105,14 @@ async function planRestore(options: RestoreOptions): Promise<PlannedRestore> {
     onProgress: (done, total) => onProgress?.({ phase: "plan", done, total }),
   });
   return { plan, point, seed };
+}
+
+/** @throws LOG_EMPTY */
+async function readSeed(log: ChangeLog): Promise<bigint> {
+  if ((await log.bounds()).last > 0) return (await readGenesis(log)).checksumSeed;
+  throw new TidemarkError("LOG_EMPTY", `${log.location}: nothing was captured yet, so there is nothing to restore`, {
+    hint: "Start `tidemark capture` (or `run`) for this set first.",
+  });
 }
 
 async function build(

@@ -24,7 +24,7 @@ export async function* scanRecords(log: ChangeLog, options: ScanOptions): AsyncG
   for await (const batch of log.read(after, { signal, follow: false })) {
     for (const { data } of batch) {
       position = offset(position + 1);
-      yield { header: decodeRecordHeader(data), data };
+      yield { header: placed(log, position, () => decodeRecordHeader(data)), data };
       if (position >= through) return;
     }
   }
@@ -33,8 +33,22 @@ export async function* scanRecords(log: ChangeLog, options: ScanOptions): AsyncG
 }
 
 /** Everything but page images of unfinished transactions, decoded. Undefined for those. */
-export function decodeUnlessPart({ header, data }: ScannedRecord): LogEvent | undefined {
-  return kindOfCode(header.kind) === "sqlite.part" ? undefined : decodeRecord(data);
+export function decodeUnlessPart(log: ChangeLog, { header, data }: ScannedRecord): LogEvent | undefined {
+  if (kindOfCode(header.kind) === "sqlite.part") return undefined;
+  return placed(log, header.offset, () => decodeRecord(data));
+}
+
+/** A decoder does not always know where it is. */
+export function placed<T>(log: ChangeLog, at: Offset, decode: () => T): T {
+  try {
+    return decode();
+  } catch (error) {
+    if (!(error instanceof TidemarkError)) throw error;
+    throw new TidemarkError(error.code, `${log.location}: offset ${at}: ${error.message}`, {
+      hint: error.hint,
+      cause: error,
+    });
+  }
 }
 
 /** @throws INTERRUPTED */

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import type { Offset } from "../../src/event/positions.ts";
