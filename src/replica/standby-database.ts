@@ -3,9 +3,8 @@ import path from "node:path";
 
 import type { LogEvent, PageImage, SqliteCommit, SqlitePart } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
-import { DATABASE_HEADER_BYTES, decodeDatabaseHeader, lockBytePage } from "../format/database-header.ts";
+import { lockBytePage } from "../format/database-header.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { incomplete, OpenTransaction } from "./open-transaction.ts";
@@ -15,7 +14,8 @@ import { buildDatabase } from "./sqlite/new-database.ts";
 import { PageReader } from "./sqlite/page-reader.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
-import { readUpTo } from "./sqlite/write-fully.ts";
+import { storedPageSize } from "./sqlite/stored-page-size.ts";
+import { foreign, mismatch } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 
@@ -269,38 +269,4 @@ export class StandbyDatabase {
     this.#pending?.close();
     this.#pending = undefined;
   }
-}
-
-/** Before SQLite has the file open in this process: closing the descriptor would drop its locks. */
-function storedPageSize(file: string): number | undefined {
-  const fd = fs.openSync(file, "r");
-  try {
-    const bytes = new Uint8Array(DATABASE_HEADER_BYTES);
-    return decodeDatabaseHeader(bytes.subarray(0, readUpTo(fd, bytes, 0)))?.pageSize;
-  } finally {
-    fs.closeSync(fd);
-  }
-}
-
-function mismatch(
-  event: LogEvent,
-  body: SqliteCommit,
-  found: { when: "before" | "after"; found: bigint },
-): TidemarkError {
-  const expected = found.when === "before" ? body.before : body.after;
-  return new TidemarkError(
-    "CHECKSUM_MISMATCH",
-    `${body.database} at offset ${event.offset}: the checksum ${found.when} the event is ${hex(found.found)}, the log says ${hex(expected)}`,
-    { hint: "The standby keeps its last proved state. Build it anew with `tidemark replica --reseed`; report it if it comes back." },
-  );
-}
-
-export function hex(checksum: bigint): string {
-  return checksum.toString(16).padStart(16, "0");
-}
-
-function foreign(file: string): TidemarkError {
-  return new TidemarkError("STANDBY_FOREIGN", `${file} exists and was not made by this standby`, {
-    hint: "Give the standby an empty directory, or replace the file with `tidemark replica --reseed`.",
-  });
 }

@@ -107,7 +107,7 @@ export class StandbySet {
       for (const database of changed) database.save();
     };
     await state.record(position, save, async () => {
-      await Promise.all(changed.map((database) => database.writer?.sync()));
+      await Promise.all(changed.map(async (database) => database.writer?.sync()));
       crashPoint?.("fsync");
     });
     crashPoint?.("position");

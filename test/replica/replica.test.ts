@@ -2,7 +2,7 @@ import fs from "node:fs";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-import { applied, query, ReplicaFixture } from "../support/replica-fixture.ts";
+import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
 
 let fixture: ReplicaFixture;
 beforeEach(async () => {
@@ -98,7 +98,7 @@ test("marks and heartbeats move the position, a stopped wait says so", async () 
   const at = await log.append([{ kind: "mark", name: "release" }]);
   await applied(agent, at);
   expect(agent.status().offset).toBe(at);
-  const never = ReplicaFixture.failure(agent.waitApplied((at + 1) as typeof at, new AbortController().signal));
+  const never = failure(agent.waitApplied((at + 1) as typeof at, new AbortController().signal));
   await fixture.stop();
   expect((await never).code).toBe("INTERRUPTED");
 });

@@ -7,10 +7,9 @@ import type { SqliteCommit } from "../../src/event/kinds.ts";
 import { offset } from "../../src/event/positions.ts";
 import { Process } from "../support/processes.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
-import { applied, query, ReplicaFixture } from "../support/replica-fixture.ts";
+import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
 import { waitFor, within } from "../support/wait.ts";
 
-const { failure } = ReplicaFixture;
 const PROGRAM = path.join(import.meta.dirname, "../support/replica-program.ts");
 let fixture: ReplicaFixture;
 beforeEach(async () => {

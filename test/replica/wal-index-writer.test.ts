@@ -47,7 +47,7 @@ test("an append over a block boundary empties the new block first", () => {
   // The WAL began anew: the second block still has its old entries.
   appendEntries(fd, 0, { pageNumbers: pages(4070, 20_001) });
   expect(block(1).slots.filter((slot) => slot !== 0).length).toBe(8);
-  expect([...block(1).pages.slice(0, 9)]).toEqual([24063, 24064, 24065, 24066, 24067, 24068, 24069, 24070, 0]);
-  expect([...readEntries(fd, 4070)]).toEqual([...pages(4070, 20_001)]);
+  expect(block(1).pages.slice(0, 9)).toEqual(Uint32Array.of(24063, 24064, 24065, 24066, 24067, 24068, 24069, 24070, 0));
+  expect(readEntries(fd, 4070)).toEqual(pages(4070, 20_001));
   expect(fs.fstatSync(fd).size % BLOCK_BYTES).toBe(0);
 });

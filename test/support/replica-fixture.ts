@@ -79,16 +79,6 @@ export class ReplicaFixture implements AsyncDisposable {
     this.#agent = undefined;
   }
 
-  /** The error that `promise` rejects with. */
-  static async failure(promise: Promise<unknown>): Promise<TidemarkError> {
-    const error = await promise.then(
-      () => undefined,
-      (reason: unknown) => reason,
-    );
-    if (error instanceof TidemarkError) return error;
-    throw new Error("expected a TidemarkError", { cause: error });
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await this.#agent?.done.catch(() => undefined);
@@ -105,4 +95,14 @@ export function applied(agent: ReplicaAgent, at: Offset): Promise<void> {
 /** What another process reads, through the sqlite3 program. */
 export function query(file: string, sql: string): string {
   return execFileSync("sqlite3", ["-readonly", file, sql], { encoding: "utf8" }).trim();
+}
+
+/** The error that `promise` rejects with. */
+export async function failure(promise: Promise<unknown>): Promise<TidemarkError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  if (error instanceof TidemarkError) return error;
+  throw new Error("expected a TidemarkError", { cause: error });
 }

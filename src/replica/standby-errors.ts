@@ -1,0 +1,25 @@
+import type { LogEvent, SqliteCommit } from "../event/kinds.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+
+export function mismatch(
+  event: LogEvent,
+  body: SqliteCommit,
+  found: { when: "before" | "after"; found: bigint },
+): TidemarkError {
+  const expected = found.when === "before" ? body.before : body.after;
+  return new TidemarkError(
+    "CHECKSUM_MISMATCH",
+    `${body.database} at offset ${event.offset}: the checksum ${found.when} the event is ${hex(found.found)}, the log says ${hex(expected)}`,
+    { hint: "The standby keeps its last proved state. Build it anew with `tidemark replica --reseed`; report it if it comes back." },
+  );
+}
+
+export function hex(checksum: bigint): string {
+  return checksum.toString(16).padStart(16, "0");
+}
+
+export function foreign(file: string): TidemarkError {
+  return new TidemarkError("STANDBY_FOREIGN", `${file} exists and was not made by this standby`, {
+    hint: "Give the standby an empty directory, or replace the file with `tidemark replica --reseed`.",
+  });
+}
