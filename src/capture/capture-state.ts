@@ -58,12 +58,12 @@ export class CaptureState implements Disposable {
     const version = this.#meta("version") ?? FORMAT_VERSION;
     const owner = this.#meta("set") ?? set;
     if (version !== FORMAT_VERSION) {
-      throw new TidemarkError("STATE_FOREIGN", `${this.directory} has state of format ${String(version)}`, {
+      throw new TidemarkError("STATE_FOREIGN", `${this.directory} has state of format ${JSON.stringify(version)}`, {
         hint: "Upgrade Tidemark, or give another directory with --state.",
       });
     }
     if (owner !== set) {
-      throw new TidemarkError("STATE_FOREIGN", `${this.directory} holds the state of set ${String(owner)}, not ${set}`, {
+      throw new TidemarkError("STATE_FOREIGN", `${this.directory} holds the state of set ${JSON.stringify(owner)}, not ${set}`, {
         hint: "Give each set a state directory of its own with --state.",
       });
     }

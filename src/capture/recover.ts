@@ -22,10 +22,9 @@ export async function recoverIndexes(options: {
   readonly log: ChangeLog;
   readonly stored: ReadonlyMap<string, StoredCapture>;
   readonly head: Offset;
-  readonly seed: bigint;
   readonly signal: AbortSignal;
 }): Promise<Map<string, ShippedState>> {
-  const { log, stored, head, seed, signal } = options;
+  const { log, stored, head, signal } = options;
   const { first } = await log.bounds();
   const recovering = new Map<string, Recovering>();
   for (const [name, state] of stored) {
@@ -38,24 +37,26 @@ export async function recoverIndexes(options: {
   const after = Math.min(...[...recovering.values()].map((one) => one.storedAt)) as Offset;
   if (after < head) {
     for await (const events of readEvents(log, { after, through: head, follow: false, signal })) {
-      for (const event of events) replay(recovering, event, seed);
+      for (const event of events) replay(recovering, event);
     }
   }
   return new Map([...recovering].map(([name, one]) => [name, one.state]));
 }
 
-function replay(recovering: Map<string, Recovering>, event: LogEvent, seed: bigint): void {
+function replay(recovering: ReadonlyMap<string, Recovering>, event: LogEvent): void {
   const { body } = event;
   if (body.kind !== "sqlite.part" && body.kind !== "sqlite.commit") return;
   const one = recovering.get(body.database);
   if (!one || event.offset <= one.storedAt) return;
   if (one.open.transaction !== body.transaction) one.open = { transaction: body.transaction, hashes: new Map() };
+  const { seed } = one.state.index;
   for (const page of body.pages) one.open.hashes.set(page.pageNumber, pageHash(seed, page.pageNumber, page.data));
-  if (body.kind === "sqlite.commit") close(one, event, body, seed);
+  if (body.kind === "sqlite.commit") close(one, event, body);
 }
 
-function close(one: Recovering, event: LogEvent, body: SqliteCommit, seed: bigint): void {
-  const index = body.cause === "copy" ? new PageIndex(body.pageSize, seed) : one.state.index;
+function close(one: Recovering, event: LogEvent, body: SqliteCommit): void {
+  const known = one.state.index;
+  const index = body.cause === "copy" ? new PageIndex(body.pageSize, known.seed) : known;
   index.resize(body.sizePages);
   for (const [pageNumber, hash] of one.open.hashes) {
     if (pageNumber <= body.sizePages) index.setHash(pageNumber, hash);
