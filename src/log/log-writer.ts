@@ -3,9 +3,10 @@ import { encodeRecord, NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
 import type { EventBody } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, epoch, type Offset, offset } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { hasCode } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
-import { type KnownHead, resumeLog, type WriterIdentity } from "./resume-log.ts";
+import { type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
 
@@ -34,6 +35,9 @@ export interface ChainPosition {
   readonly timeMs: number;
   readonly hash: Uint8Array;
 }
+
+/** A living writer that lands record after record in our place is not what is left of a dead one. */
+const RESUME_ATTEMPTS = 5;
 
 interface OpenLog {
   readonly logId: string;
@@ -68,7 +72,8 @@ export class LogWriter {
   }
 
   /**
-   * A new log gets a genesis record; in one that exists this writer goes on in its own epoch or starts the next.
+   * A new log gets a genesis record; in one that exists this writer goes on in its own epoch (with a
+   * heartbeat) or starts the next.
    *
    * @throws LOG_FOREIGN (another set), LOG_RECREATED, LOG_REGRESSED (not the log that `known` remembers),
    *   LOG_FOREIGN_WRITER (another writer's newest record is younger than the grace time), FENCED
@@ -91,14 +96,35 @@ export class LogWriter {
     return writer;
   }
 
+  /**
+   * Goes on in the log with a first record of our own, and only then is what came before it final: what a writer that was
+   * killed (perhaps we, a moment ago) had under way may still land until its place is taken. When it does, look again.
+   */
   static async #resume(options: LogWriterOptions): Promise<LogWriter> {
-    const found = await resumeLog(options);
-    const { logId, checksumSeed, head } = found;
-    if (found.owner === "us") return new LogWriter(options, { logId, checksumSeed, epoch: found.epoch, at: head });
-    const next = epoch(found.epoch + 1);
-    const writer = new LogWriter(options, { logId, checksumSeed, epoch: next, at: head });
-    const reason = options.takeover ? "takeover" : "start";
-    await writer.append([{ kind: "epoch", epoch: next, ...options.identity, reason }]).acknowledged;
+    let found = await resumeLog(options);
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await LogWriter.#takePlace(options, found);
+      } catch (error) {
+        if (!hasCode(error, "LOG_FOREIGN_WRITER") || attempt === RESUME_ATTEMPTS) throw error;
+        const again = await resumeLog(options);
+        // Somebody else began the epoch that we wanted to begin: one candidate wins, and it was not us.
+        if (again.epoch !== found.epoch) throw error;
+        found = again;
+      }
+    }
+  }
+
+  static async #takePlace(options: LogWriterOptions, found: ResumedLog): Promise<LogWriter> {
+    const { logId, checksumSeed, head, owner } = found;
+    const { identity, takeover } = options;
+    const current = epoch(owner === "us" ? found.epoch : found.epoch + 1);
+    const writer = new LogWriter(options, { logId, checksumSeed, epoch: current, at: head });
+    const first: EventBody =
+      owner === "us"
+        ? { kind: "heartbeat", ...identity }
+        : { kind: "epoch", epoch: current, ...identity, reason: takeover ? "takeover" : "start" };
+    await writer.append([first]).acknowledged;
     return writer;
   }
 

@@ -2,6 +2,7 @@ import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
 import { offset } from "../../src/event/positions.ts";
+import type { ChangeLog } from "../../src/log/change-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { sleep } from "../../src/runtime/clock.ts";
 import { chain, codeOf, until } from "../support/log-records.ts";
@@ -278,3 +279,49 @@ test("somebody else's record in the place of ours stops the writer", async () =>
   expect(await codeOf(writer.append([mark("ours")]).acknowledged)).toBe("LOG_FOREIGN_WRITER");
   await nats.close();
 });
+
+test("what a killed writer had under way lands while the next one starts: nothing is lost, doubled or refused", async () => {
+  await using scene = await LogScene.start();
+  const first = await scene.open("write");
+  const killed = await openWriter(first);
+  scene.proxy.holdUploads = true;
+  for (const name of names(30)) killed.append([mark(`late-${name}`)]);
+  await sleep(100);
+  await first[Symbol.asyncDispose]();
+  const log = await scene.openDirect("write");
+  // They land after the new writer has looked where the log ends, and before it writes.
+  const landing = async (): Promise<void> => {
+    scene.proxy.holdUploads = false;
+    await until(async () => (await log.bounds()).last > 2);
+    await sleep(300);
+  };
+  const writer = await openWriter(afterFirstBounds(log, landing));
+  expect(writer.epoch).toBe(1);
+  for (const name of names(10)) writer.append([mark(name)]);
+  await writer.flush();
+  const landed = (await log.bounds()).last - 13;
+  expect(landed).toBeGreaterThan(0);
+  expect(await markNames(log)).toEqual([...names(landed).map((name) => `late-${name}`), ...names(10)]);
+});
+
+/** The same log; `work` runs between the first look at its bounds and what follows. */
+function afterFirstBounds(log: ChangeLog, work: () => Promise<void>): ChangeLog {
+  let isFirst = true;
+  return {
+    location: log.location,
+    bounds: async () => {
+      const bounds = await log.bounds();
+      if (!isFirst || bounds.last === 0) return bounds;
+      isFirst = false;
+      await work();
+      return bounds;
+    },
+    get: (at) => log.get(at),
+    append: (records, expectedHead, signal) => log.append(records, expectedHead, signal),
+    read: (after, options) => log.read(after, options),
+    locate: (timeMs) => log.locate(timeMs),
+    trim: (through) => log.trim(through),
+    durability: () => log.durability(),
+    [Symbol.asyncDispose]: () => log[Symbol.asyncDispose](),
+  };
+}

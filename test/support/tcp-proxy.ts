@@ -12,6 +12,8 @@ export class TcpProxy implements AsyncDisposable {
   answerDelayMs = 0;
   /** Bytes a second from the client to the server; 0 = as they come. */
   uploadBytesPerSecond = 0;
+  /** What the client sends is kept, and delivered when this ends, even when the client is gone by then. */
+  holdUploads = false;
   /** Bytes that went to the server, and that it sent. */
   uploaded = 0;
   downloaded = 0;
@@ -44,6 +46,7 @@ export class TcpProxy implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.refuse = true;
+    this.holdUploads = false;
     this.cut();
     this.#server.close();
     await once(this.#server, "close");
@@ -55,6 +58,7 @@ export class TcpProxy implements AsyncDisposable {
     const pair = [client, server] as const;
     this.#pairs.add(pair);
     const end = (): void => {
+      if (this.holdUploads) return;
       this.#pairs.delete(pair);
       for (const socket of pair) socket.destroy();
     };
@@ -71,11 +75,13 @@ export class TcpProxy implements AsyncDisposable {
     } catch {
       // A cut is what this is for.
     }
-    to.destroy();
+    // Only after what was written is delivered.
+    to.end();
   }
 
   async #upload(bytes: number): Promise<boolean> {
     if (this.uploadBytesPerSecond > 0) await sleep((bytes / this.uploadBytesPerSecond) * 1000);
+    while (this.holdUploads) await sleep(5);
     this.uploaded += bytes;
     return true;
   }
