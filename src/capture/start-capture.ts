@@ -172,7 +172,7 @@ class Agent implements CaptureAgent {
     }
     const { log } = this.#options;
     const head = writer.acknowledged.offset;
-    return recoverIndexes({ log, stored, head, seed: writer.checksumSeed, signal: this.#abandon.signal });
+    return recoverIndexes({ log, stored, head, signal: this.#abandon.signal });
   }
 
   #captureOf(
@@ -197,7 +197,7 @@ class Agent implements CaptureAgent {
         await writer.room();
       },
       keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
-      save: async (shipper) => this.#save(database, shipper),
+      save: async (shipper, patienceMs) => (await this.#flushed(writer, patienceMs)) && this.#save(database, shipper),
       checkpointer,
       logger,
       clock,
@@ -224,18 +224,31 @@ class Agent implements CaptureAgent {
     this.#stop.abort();
   }
 
-  /** The index as it is now, stored when the log has acknowledged all that it contains. */
-  async #save(database: DatabaseConfig, shipper: Shipper): Promise<void> {
+  /** Whether everything sent is acknowledged, within `patienceMs` when given. */
+  async #flushed(writer: LogWriter, patienceMs: number | undefined): Promise<boolean> {
+    const flushed = writer.flush().then(() => true);
+    if (patienceMs === undefined) return flushed;
+    flushed.catch(() => undefined);
+    const cancel = new AbortController();
+    const late = sleep(patienceMs, cancel.signal).then(() => false);
+    return Promise.race([flushed, late]).finally(() => cancel.abort());
+  }
+
+  /** Stores the index as it is now, all of which the log has acknowledged. */
+  #save(database: DatabaseConfig, shipper: Shipper): true {
     const writer = this.#openedWriter();
-    await writer.flush();
     const { offset, hash } = writer.acknowledged;
     const shipped = { index: shipper.index, position: shipper.position };
     this.#state.save(database.name, database.path, { shipped, known: { logId: writer.logId, offset, hash } });
+    return true;
   }
 
   async #run(checkpointer: Checkpointer, writer: LogWriter): Promise<void> {
     const heart = this.#beat(writer);
-    Promise.all(this.#databases.map(async ({ ready }) => ready.promise)).then(() => this.#ready.resolve(), this.#ready.reject);
+    Promise.all(this.#databases.map(async ({ ready }) => ready.promise)).then(
+      () => this.#ready.resolve(),
+      this.#ready.reject,
+    );
     const runs = this.#databases.map(async (database) => {
       try {
         await database.run();
@@ -281,10 +294,7 @@ class Agent implements CaptureAgent {
 }
 
 /** A state directory that belongs to another database of the same name would ship one app over another's history. */
-function requireSameDatabase(
-  name: string,
-  paths: { stored: string; configured: string; directory: string },
-): void {
+function requireSameDatabase(name: string, paths: { stored: string; configured: string; directory: string }): void {
   if (paths.stored === paths.configured || !fs.existsSync(paths.stored)) return;
   throw new TidemarkError(
     "STATE_FOREIGN",

@@ -60,3 +60,26 @@ test("past wal.max the pin is let go: the WAL stops growing, and the difference 
   expect(await deployment.repairs()).toBeGreaterThan(0);
   expect(await app.value("SELECT count(*) FROM t")).toBe(12_020);
 });
+
+test("while the log is away the application's own TRUNCATE checkpoints do not wait for us", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address });
+  await using app = await applicationOf(deployment);
+  await deployment.start("capture");
+  await app.run(insert(20));
+  await deployment.answer("sync");
+  await server.kill();
+  let worstMs = 0;
+  // Longer than the agent goes without storing its index, which needs the log.
+  for (let round = 0; round < 6; round += 1) {
+    await app.run(insert(1));
+    await sleep(1200);
+    const started = performance.now();
+    await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+    worstMs = Math.max(worstMs, performance.now() - started);
+  }
+  expect(worstMs).toBeLessThan(2500);
+  await server.start();
+  await deployment.start("replica");
+  expect(await deployment.difference()).toBeUndefined();
+});

@@ -24,6 +24,9 @@ const ACTIVE_MS = 500;
 /** Safety net under the file watch. */
 const SAFETY_LOOK_MS = 1000;
 const SAVE_EVERY_MS = 5000;
+/** Storing the index waits for the log's acknowledgements only so long: nobody looks at the WAL meanwhile. */
+const SAVE_PATIENCE_MS = 50;
+const SAVE_AGAIN_MS = 500;
 const FIRST_BACK_OFF_MS = 100;
 const MAX_BACK_OFF_MS = 5000;
 /** A copy under way when the agent is stopped gets this long; then it is given up, and begun again at the next start. */
@@ -39,8 +42,8 @@ export interface DatabaseCaptureOptions {
   /** Resolves when the log has room. Rejects when the log refused an append. */
   readonly room: () => Promise<void>;
   readonly keepsUp: () => boolean;
-  /** Stores the index once everything sent is acknowledged. */
-  readonly save: (shipper: Shipper) => Promise<void>;
+  /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
+  readonly save: (shipper: Shipper, patienceMs: number | undefined) => Promise<boolean>;
   readonly checkpointer: Checkpointer;
   readonly logger: Logger;
   readonly clock: Clock;
@@ -65,7 +68,7 @@ export class DatabaseCapture {
   #copy: { done: number; total: number } | undefined;
   #totals = { commits: 0, copies: 0, repairs: 0, seals: 0 };
   #upToDateMs: number;
-  #savedAtMs = 0;
+  #saveDueMs = 0;
   #dirty = false;
   #stoppedAtMs = Infinity;
 
@@ -269,6 +272,8 @@ export class DatabaseCapture {
         follower.startAt(changeCounter);
         this.#totals[cause === "copy" ? "copies" : "repairs"] += 1;
         this.#dirty = true;
+        // At once: an agent killed right after a long copy must not begin it again.
+        this.#saveDueMs = 0;
         const ms = Math.round(clock.monotonic() - startedMs);
         logger.info({ database: database.name, cause, pages: this.#shipper.index.sizePages, ms }, `${cause} done`);
         return;
@@ -315,12 +320,13 @@ export class DatabaseCapture {
   }
 
   async #saveIfDue(): Promise<void> {
-    if (this.#dirty && this.#options.clock.monotonic() - this.#savedAtMs > SAVE_EVERY_MS) await this.#save();
+    if (!this.#dirty || this.#options.clock.monotonic() < this.#saveDueMs) return;
+    await this.#save(SAVE_PATIENCE_MS);
   }
 
-  async #save(): Promise<void> {
-    await this.#options.save(this.#shipper);
-    this.#savedAtMs = this.#options.clock.monotonic();
-    this.#dirty = false;
+  async #save(patienceMs?: number): Promise<void> {
+    const saved = await this.#options.save(this.#shipper, patienceMs);
+    this.#saveDueMs = this.#options.clock.monotonic() + (saved ? SAVE_EVERY_MS : SAVE_AGAIN_MS);
+    if (saved) this.#dirty = false;
   }
 }
