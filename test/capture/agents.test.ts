@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
@@ -10,8 +11,8 @@ import { waitFor } from "../support/wait.ts";
 
 const WAL_TABLE = "CREATE TABLE t (value INTEGER, body BLOB); INSERT INTO t VALUES (1, randomblob(5000))";
 
-async function walDatabase(path: string): Promise<SqlSession> {
-  const app = new SqlSession(path);
+async function walDatabase(database: string): Promise<SqlSession> {
+  const app = new SqlSession(database);
   await app.run("PRAGMA journal_mode=WAL");
   await app.run(WAL_TABLE);
   return app;
@@ -109,7 +110,6 @@ test("the database is restored in place through SQLite's own backup", async () =
   await deployment.start("run");
   for (let round = 0; round < 20; round += 1) await app.run("INSERT INTO t VALUES (2, randomblob(50000))");
   expect(await deployment.difference()).toBeUndefined();
-  const { execFileSync } = await import("node:child_process");
   execFileSync("sqlite3", [deployment.database, `.restore ${backup}`]);
   expect(await app.value("SELECT count(*) FROM t")).toBe(1);
   expect(await deployment.difference()).toBeUndefined();

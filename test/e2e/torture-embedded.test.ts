@@ -1,4 +1,4 @@
-import { test } from "vitest";
+import { expect, test } from "vitest";
 
 import { Deployment } from "../support/deployment.ts";
 import { Random } from "../support/random.ts";
@@ -18,7 +18,7 @@ test("three writers, two readers, agents killed again and again: embedded log", 
       await torture.kill("capture");
       await torture.kill("replica");
     }
-    await torture.finish();
+    expect(await torture.finish()).toBe(50);
   } finally {
     await torture.end();
   }

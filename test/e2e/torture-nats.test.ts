@@ -1,4 +1,4 @@
-import { test } from "vitest";
+import { expect, test } from "vitest";
 
 import { Deployment } from "../support/deployment.ts";
 import { NatsServer } from "../support/nats-server.ts";
@@ -20,7 +20,7 @@ test("three writers, two readers, agents and server killed again and again: NATS
         await server.start();
       }
     }
-    await torture.finish();
+    expect(await torture.finish()).toBe(50);
   } finally {
     await torture.end();
   }

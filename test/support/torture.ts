@@ -1,8 +1,7 @@
+import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-
-import { expect } from "vitest";
 
 import type { LogEvent } from "../../src/event/kinds.ts";
 import { restore } from "../../src/restore/restore.ts";
@@ -19,6 +18,9 @@ import type { Random } from "./random.ts";
 import type { RunningTidemark } from "./tidemark-cli.ts";
 
 const READY_TIMEOUT_MS = 45_000;
+/** So many restores to offsets and to times. */
+const OFFSETS = 25;
+const TIMES = 25;
 /** A commit is in the log within this time while capture runs, on a loaded machine. */
 const CAPTURED_WITHIN_MS = 3000;
 
@@ -80,7 +82,7 @@ export class Torture {
   async stop(name: AgentName): Promise<void> {
     const fromMs = Date.now();
     const ended = await this.#agents.get(name)?.stop();
-    expect(ended?.code, ended?.stderr).toBe(0);
+    assert.equal(ended?.code, 0, ended?.stderr);
     this.#absences.push({ fromMs, toMs: fromMs + 5000 });
   }
 
@@ -94,54 +96,56 @@ export class Torture {
     await this.#start(name);
   }
 
-  /** Ends the programs and requires that everything is as it must be. */
-  async finish(): Promise<void> {
+  /** Ends the programs and requires that everything is as it must be. Returns how many restores were right. */
+  async finish(): Promise<number> {
     await sleep(1000);
     const writers = await Promise.all(this.#writers.map(async (writer) => reportOf<WriterReport>(writer)));
-    expect(await this.#deployment.difference()).toBeUndefined();
+    assert.equal(await this.#deployment.difference(), undefined);
     const readers = await Promise.all(this.#readers.map(async (reader) => reportOf<ReaderReport>(reader)));
     process.stdout.write(`writers ${JSON.stringify(writers)}\nreaders ${JSON.stringify(readers)}\n`);
     for (const report of readers) {
-      expect(report.violations).toEqual([]);
-      expect(report.busyErrors).toBe(0);
-      expect(report.states).toBeGreaterThan(50);
+      assert.deepEqual(report.violations, []);
+      assert.equal(report.busyErrors, 0);
+      assert.ok(report.states > 50, `a reader saw ${report.states} states`);
     }
     for (const report of writers) {
-      expect(report.busyErrors).toBe(0);
-      expect(report.commits).toBeGreaterThan(300);
+      assert.equal(report.busyErrors, 0);
+      assert.ok(report.commits > 300, `a writer made ${report.commits} commits`);
     }
     const recorder = new Recorder(DEFAULT_BANK, this.#journals);
     const { seq, digest } = bankDigest(this.#deployment.standbyDatabase);
-    expect(seq).toBe(recorder.lastSeq);
-    expect(digest).toBe(recorder.digestAt(seq));
-    await this.#restoreEverywhere(recorder);
+    assert.equal(seq, recorder.lastSeq);
+    assert.equal(digest, recorder.digestAt(seq));
+    return this.#restoreEverywhere(recorder);
   }
 
-  /** 25 offsets and 25 times, each exactly what the recorder wrote down. */
-  async #restoreEverywhere(recorder: Recorder): Promise<void> {
+  /** Offsets and times, each exactly what the recorder wrote down. */
+  async #restoreEverywhere(recorder: Recorder): Promise<number> {
     const events = await this.#deployment.events();
     const first = events.find(({ body }) => body.kind === "sqlite.commit");
     const last = events.at(-1);
     if (!first || !last) throw new Error("the log holds no commit");
     let seqBefore = 0;
-    const offsets = Array.from({ length: 25 }, () => this.#random.integer(first.offset, last.offset));
+    const offsets = Array.from({ length: OFFSETS }, () => this.#random.integer(first.offset, last.offset));
     for (const wanted of offsets.toSorted((a, b) => a - b)) {
       const event = events[wanted - 1];
       if (!event) throw new Error(`the log holds no event ${wanted}`);
       const seq = await this.#restoreTo({ kind: "offset", offset: event.offset }, { event, recorder });
-      expect(seq).toBeGreaterThanOrEqual(seqBefore);
+      assert.ok(seq >= seqBefore, `offset ${wanted} holds ${seq}, an earlier one held ${seqBefore}`);
       seqBefore = seq;
     }
-    for (let times = 0; times < 25; times += 1) {
+    for (let times = 0; times < TIMES; times += 1) {
       const timeMs = this.#random.integer(first.timeMs, last.timeMs);
       const event = events.findLast((one) => one.timeMs <= timeMs) ?? first;
       const text = new Date(timeMs).toISOString();
       const seq = await this.#restoreTo({ kind: "time", timeMs, text }, { event, recorder });
-      expect(recorder.entry(seq).beforeMs).toBeLessThanOrEqual(timeMs);
+      assert.ok(recorder.entry(seq).beforeMs <= timeMs, `${text} holds ${seq}, which was made later`);
       const sureMs = timeMs - CAPTURED_WITHIN_MS;
       const away = this.#absences.some(({ fromMs, toMs }) => fromMs < timeMs && toMs > sureMs);
-      if (!away) expect(seq).toBeGreaterThanOrEqual(recorder.lastEndedBefore(sureMs));
+      const least = away ? 0 : recorder.lastEndedBefore(sureMs);
+      assert.ok(seq >= least, `${text} holds ${seq}, but ${least} had ended`);
     }
+    return offsets.length + TIMES;
   }
 
   /** Restores and compares; returns the number of the last transaction in it. */
@@ -160,9 +164,9 @@ export class Torture {
       signal,
     } as const;
     const report = await restore(options);
-    expect(report).toMatchObject({ ok: true, offset: expected.event.offset });
+    assert.deepEqual([report.ok, report.offset], [true, expected.event.offset]);
     const { seq, digest } = bankDigest(path.join(directory, path.basename(this.#deployment.database)));
-    expect(digest, `restored to ${JSON.stringify(target)}`).toBe(expected.recorder.digestAt(seq));
+    assert.equal(digest, expected.recorder.digestAt(seq), `restored to ${JSON.stringify(target)}`);
     fs.rmSync(directory, { recursive: true });
     return seq;
   }
