@@ -82,13 +82,29 @@ export class DatabaseBuilder {
     if (body.pageSize !== pageSize)
       throw notWhole(body, at, `its page size is ${body.pageSize}, the copy's ${pageSize}`);
     const lockPage = lockBytePage(pageSize);
-    for (const page of body.pages) {
-      requireImage(page, body, at);
-      // Pages beyond any committed size are dropped at the commit anyway.
-      if (page.pageNumber === lockPage || page.pageNumber > peakPages) continue;
-      this.#index.set(page.pageNumber, page.data);
-      writeFully(this.#fd, page.data, (page.pageNumber - 1) * pageSize);
+    for (const page of body.pages) requireImage(page, body, at);
+    // Pages beyond any committed size are dropped at the commit anyway.
+    const pages = body.pages.filter(({ pageNumber }) => pageNumber !== lockPage && pageNumber <= peakPages);
+    for (const page of pages) this.#index.set(page.pageNumber, page.data);
+    for (const { firstPage, data } of neighbours(pages)) writeFully(this.#fd, data, (firstPage - 1) * pageSize);
+  }
+}
+
+/** Pages that follow each other in the database and in memory, as those of a copy do, in one piece: fewer, larger writes. */
+function* neighbours(pages: readonly PageImage[]): Generator<{ firstPage: number; data: Uint8Array }> {
+  for (let at = 0; at < pages.length;) {
+    const first = pages[at] as PageImage;
+    const { buffer, byteOffset } = first.data;
+    let bytes = first.data.length;
+    let count = 1;
+    for (let next = pages[at + 1]; next; next = pages[at + count]) {
+      if (next.pageNumber !== first.pageNumber + count) break;
+      if (next.data.buffer !== buffer || next.data.byteOffset !== byteOffset + bytes) break;
+      bytes += next.data.length;
+      count += 1;
     }
+    yield { firstPage: first.pageNumber, data: new Uint8Array(buffer, byteOffset, bytes) };
+    at += count;
   }
 }
 

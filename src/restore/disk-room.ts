@@ -24,9 +24,10 @@ export function bytesFree(directory: string): number {
 }
 
 /** @throws DISK_FULL */
-export function requireRoom(plan: RestorePlan, directory: string): void {
-  const free = bytesFree(directory);
-  if (bytesNeeded(plan) > free) throw noRoom(directory, { needed: bytesNeeded(plan), free });
+export function requireRoom(plan: RestorePlan, workspace: { directory: string; target: { path: string } }): void {
+  const needed = bytesNeeded(plan);
+  const free = bytesFree(workspace.directory);
+  if (needed > free) throw noRoom(workspace.target.path, { needed, free });
 }
 
 export function isNoRoom(error: unknown): boolean {

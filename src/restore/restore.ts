@@ -79,7 +79,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
   // Before the log is read, which may take long.
   requireFree(inspectTarget(options.directory), options.force);
   const planned = await planRestore(options);
-  using workspace = RestoreWorkspace.open(options.directory, options.force);
+  using workspace = RestoreWorkspace.open(options);
   const finished = await build(workspace, planned, options);
   requireSound(finished, workspace);
   requireGoingOn(options.signal);
@@ -122,7 +122,7 @@ async function build(
 ): Promise<ReadonlyMap<PlannedDatabase, Finished>> {
   const { check, signal } = options;
   const onProgress = options.onProgress ?? (() => {});
-  requireRoom(plan, workspace.directory);
+  requireRoom(plan, workspace);
   try {
     const directory = workspace.content;
     return await carryOut(options.log, { plan, offset: point.offset, seed, directory, check, signal, onProgress });

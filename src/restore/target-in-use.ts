@@ -5,13 +5,15 @@ import { TidemarkError } from "../runtime/errors.ts";
 
 /**
  * Before --force takes a directory away: who has files open below it? As far as this process may look (Linux: its own
- * user's processes, all of them as root); elsewhere nothing is found.
+ * user's processes, all of them as root); elsewhere nothing is found. `ownWork`: a directory of the restore's own in there.
  *
  * @throws DATABASE_BUSY naming the process and the file
  */
-export function requireUnused(directory: string): void {
+export function requireUnused(directory: string, ownWork?: string): void {
+  const belongs = (file: string): boolean =>
+    file.startsWith(directory + path.sep) && !(ownWork !== undefined && file.startsWith(ownWork + path.sep));
   for (const process of entries("/proc").filter((name) => /^\d+$/.test(name))) {
-    const file = openFiles(process).find((open) => open.startsWith(directory + path.sep));
+    const file = openFiles(process).find(belongs);
     if (file !== undefined) throw inUse(file, process);
   }
 }

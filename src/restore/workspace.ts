@@ -16,6 +16,13 @@ import { holdLock } from "./work-lock.ts";
 const NEW = "new";
 const OLD = "old";
 
+export interface OpenWorkspaceOptions {
+  readonly directory: string;
+  readonly force: boolean;
+  /** A test decides here where the work goes; otherwise mount points do. */
+  readonly inspect?: (directory: string) => TargetDirectory;
+}
+
 /**
  * A temporary directory on the target's file system in which the result is made and verified; `handOver` then makes it
  * the target. Whatever happens before leaves the target as it was. Disposing removes the directory.
@@ -42,9 +49,9 @@ export class RestoreWorkspace implements Disposable {
   }
 
   /** @throws TARGET_NOT_EMPTY, AGENT_RUNNING (another restore into the same target), DATABASE_BUSY, USAGE */
-  static open(directory: string, force: boolean): RestoreWorkspace {
-    sweepDeadWork(inspectTarget(directory));
-    const target = inspectTarget(directory);
+  static open({ directory, force, inspect = inspectTarget }: OpenWorkspaceOptions): RestoreWorkspace {
+    sweepDeadWork(inspect(directory));
+    const target = inspect(directory);
     requireFree(target, force);
     if (target.state === "occupied") requireUnused(target.path);
     const parent = workParent(target);
@@ -63,7 +70,7 @@ export class RestoreWorkspace implements Disposable {
     const current = inspectTarget(this.target.path);
     // Somebody may have put files there meanwhile.
     if (this.target.state !== "occupied") requireFree(current, false);
-    else requireUnused(this.target.path);
+    else requireUnused(this.target.path, this.directory);
     syncTree(this.content);
     const kept = this.target.work === "beside" ? this.#replaceWhole() : this.#replaceEntries();
     this.#settled = true;
