@@ -3,7 +3,10 @@ import path from "node:path";
 import type { Config, LogConfig } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 
-/** The command that restores this set, for people to copy. Secrets are never in it. */
+/**
+ * The command that restores this set, for people to copy; `file` when that alone tells where everything is. Secrets are
+ * never in it.
+ */
 export function restoreHint(
   config: Pick<Config, "set" | "log" | "standby"> & { readonly file: string | undefined },
 ): string {

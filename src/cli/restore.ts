@@ -6,7 +6,7 @@ import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
 import { progressLine } from "./progress-line.ts";
 import { restoreText } from "./restore-text.ts";
-import { laterOptions, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { collect, laterOptions, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
 interface RestoreOptions extends SetOptions {
   readonly target: string;
@@ -32,11 +32,7 @@ export function restoreCommand(cli: Cli): Command {
   })
     .requiredOption("--target <dir>", "where to; must be empty or not there yet")
     .option("--to <moment>", "latest, a time (RFC 3339 with zone), an offset, or mark:NAME", "latest")
-    .option(
-      "--database <name>",
-      "only this database; repeat it for several",
-      (value: string, all: readonly string[] = []) => [...all, value],
-    )
+    .option("--database <name>", "only this database; repeat it for several", collect)
     .option("--dry-run", "only tell what would be done")
     .option("--force", "replace what is in the target")
     .addOption(new Option("--check <how>", "how thoroughly to verify").choices(["full", "quick"]).default("full"));

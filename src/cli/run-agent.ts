@@ -24,23 +24,29 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
     `tidemark ${tidemarkVersion()} ${role}`,
   );
   const agents = await startAgents({ role, config, logger, clock: cli.clock, signal: cli.signal, takeover, reseed });
+  const restore = restoreHint({ ...config, file: saysEverything(flags) ? config.file : undefined });
   agents.ready.then(
-    () => cli.print(flags.json ? readyJson(role, config) : readyText(role, config)),
+    () => cli.print(flags.json ? readyJson(role, config, restore) : readyText(role, config, restore)),
     () => undefined,
   );
   await agents.done;
   logger.info("stopped");
 }
 
-function readyText(role: AgentPart["role"], config: Config & Settings): string {
+/** Whether the file alone says what this agent works on. */
+function saysEverything({ set, db, standby, log }: AgentFlags): boolean {
+  return [set, db, standby, log].every((flag) => flag === undefined);
+}
+
+function readyText(role: AgentPart["role"], config: Config & Settings, restore: string): string {
   const names = config.databases.map(({ name }) => name);
   const shown = names.length <= 3 ? names.join(", ") : `${names.length} databases`;
   const log = config.log ? locationOf(config.log) : "";
   switch (role) {
     case "run":
-      return `ready: ${shown} live on ${config.standby ?? ""}; restore with: ${restoreHint(config)}`;
+      return `ready: ${shown} live on ${config.standby ?? ""}; restore with: ${restore}`;
     case "capture":
-      return `ready: ${shown} captured into ${log}, set ${config.set}; restore with: ${restoreHint(config)}`;
+      return `ready: ${shown} captured into ${log}, set ${config.set}; restore with: ${restore}`;
     case "replica":
       return `ready: set ${config.set} live on ${config.standby ?? ""}, from ${log}`;
     default:
@@ -48,7 +54,7 @@ function readyText(role: AgentPart["role"], config: Config & Settings): string {
   }
 }
 
-function readyJson(role: AgentPart["role"], config: Config & Settings): string {
+function readyJson(role: AgentPart["role"], config: Config & Settings, restore: string): string {
   const { set, standby, log } = config;
   return JSON.stringify({
     ready: true,
@@ -57,6 +63,6 @@ function readyJson(role: AgentPart["role"], config: Config & Settings): string {
     databases: config.databases,
     standby: standby ?? null,
     log: log ? locationOf(log) : null,
-    restore: restoreHint(config),
+    restore,
   });
 }

@@ -1,7 +1,6 @@
 import { Command, Option } from "commander";
 
 import { notAvailable } from "../config/config-error.ts";
-import type { EmbeddedLogConfig } from "../config/config.ts";
 import {
   type Flags,
   type LoadOptions,
@@ -56,37 +55,25 @@ export function laterOptions(command: Command, flags: readonly string[]): Comman
   return command;
 }
 
-function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
+/** For commander: an option that may be repeated. */
+export function collect(value: string, previous: readonly string[] | undefined): readonly string[] {
   return [...(previous ?? []), value];
 }
 
-function loadOptions(
-  cli: Cli,
-  role: Role,
-  flags: Flags,
-  setOfLog?: (log: EmbeddedLogConfig) => string | undefined,
-): LoadOptions {
-  const base = { role, flags, environment: cli.environment, directory: cli.directory };
-  return setOfLog ? { ...base, setOfLog } : base;
-}
-
 /** What an agent works with. @throws CONFIG */
-export async function agentConfig(
-  cli: Cli,
-  role: "run" | "capture" | "replica",
-  flags: Flags,
-): Promise<ReturnType<typeof loadConfig>> {
-  return loadConfig(loadOptions(cli, role, flags, await setFinder()));
+export async function agentConfig(cli: Cli, role: Role, flags: Flags): Promise<ReturnType<typeof loadConfig>> {
+  return loadConfig(await loadOptions(cli, role, flags));
 }
 
 /** What a one-shot command knows. @throws CONFIG */
 export async function settingsFor(cli: Cli, role: "check" | "client", flags: Flags): Promise<Settings> {
-  return loadSettings(loadOptions(cli, role, flags, await setFinder()));
+  return loadSettings(await loadOptions(cli, role, flags));
 }
 
-async function setFinder(): Promise<(log: EmbeddedLogConfig) => string | undefined> {
+async function loadOptions(cli: Cli, role: Role, flags: Flags): Promise<LoadOptions> {
   const { embeddedLogSet } = await import("../log/embedded-set.ts");
-  return ({ directory }) => embeddedLogSet(directory);
+  const { environment, directory } = cli;
+  return { role, flags, environment, directory, setOfLog: (log) => embeddedLogSet(log.directory) };
 }
 
 /** For commander: a duration with its unit, in ms. */

@@ -26,6 +26,8 @@ export function checkDatabase({ path, name }: DatabaseConfig): Finding[] {
 
 /** Another process that works in exclusive locking mode keeps everybody out. */
 function checkLock(path: string): Finding {
+  // Nobody has it open, so nobody can keep us out; opening it would leave a -wal and a -shm of ours behind.
+  if (!fs.existsSync(`${path}-wal`)) return ok("DATABASE_LOCK", `${path} is not open in any program`);
   let connection: Database.Database | undefined;
   try {
     // Read-only: closing such a connection as the last one neither checkpoints nor removes the app's WAL.

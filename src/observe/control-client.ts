@@ -60,8 +60,9 @@ function exchange(socket: SocketPath, { method, path, body, timeoutMs, signal }:
         agent: false,
         headers: { "content-type": "application/json", "content-length": Buffer.byteLength(text) },
       },
-      (response) =>
-        collect(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject),
+      (response) => {
+        collect(response).then((answer) => resolve({ status: response.statusCode ?? 0, text: answer }), reject);
+      },
     );
     asked.on("error", reject);
     asked.end(text);

@@ -1,9 +1,12 @@
 import fs from "node:fs";
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
 import { freePort } from "../support/nats-server.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 /** Everything that `run` could have made. */
 function leftovers(scene: CliScene): string[] {

@@ -1,11 +1,14 @@
 import fs from "node:fs";
 
 import Database from "better-sqlite3";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
 import { freePort, NatsServer } from "../support/nats-server.ts";
 import { lastJson } from "../support/tidemark-cli.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 interface Finding {
   readonly severity: "ok" | "warn" | "fail";

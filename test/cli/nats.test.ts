@@ -1,11 +1,14 @@
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import Database from "better-sqlite3";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
 import { NatsServer } from "../support/nats-server.ts";
 import { waitFor } from "../support/wait.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 function write(file: string): void {
   const database = new Database(file);

@@ -1,14 +1,18 @@
 import fs from "node:fs";
 
 import Database from "better-sqlite3";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 let scene: CliScene;
 
 beforeAll(async () => {
   scene = new CliScene();
+  scene.quiet();
   scene.database();
   const running = scene.start(["run", "--db", "app.db", "--standby", "standby"]);
   await running.waitReady();
@@ -94,7 +98,7 @@ test("without an agent, status tells what the log tells", async () => {
     capture: null,
     standby: null,
     repository: { base: null, archived: null, bytes: null },
-    rpo: { actualMs: expect.any(Number) as number, objectiveMs: 60_000, ok: true },
+    rpo: { actualMs: expect.any(Number) as number, objectiveMs: 3_600_000, ok: true },
     alerts: [],
     agents: [],
   });

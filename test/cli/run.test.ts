@@ -1,11 +1,14 @@
 import fs from "node:fs";
 import http from "node:http";
 
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
 import { lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const RUN = ["run", "--db", "app.db", "--standby", "standby"];
 
@@ -39,6 +42,7 @@ test("run says when it is ready and how to restore, in one line", async () => {
 
 test("status, sync and mark ask the running agent; the socket is its owner's alone", async () => {
   await using scene = new CliScene();
+  scene.quiet();
   scene.database();
   const running = scene.start(RUN);
   await running.waitReady();
@@ -57,7 +61,7 @@ test("status, sync and mark ask the running agent; the socket is its owner's alo
     capture: { offset: 3, at: expect.stringMatching(/Z$/) as string, lagMs: 0 },
     standby: { offset: 3, at: expect.stringMatching(/Z$/) as string, lagMs: 0, lagEvents: 0, verified: true },
     repository: { base: null, archived: null, bytes: null },
-    rpo: { actualMs: 0, objectiveMs: 60_000, ok: true },
+    rpo: { actualMs: 0, objectiveMs: 3_600_000, ok: true },
     alerts: [],
     agents: [{ role: "run", pid: running.child.pid, state: "running", problem: null }],
   });

@@ -1,6 +1,9 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { CliScene } from "../support/cli-scene.ts";
+
+// Every step is a process of its own; many at once are slow on a busy machine.
+vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "log", "status", "check"];
 

@@ -22,6 +22,11 @@ export class CliScene implements AsyncDisposable {
     return path.join(this.directory, ...names);
   }
 
+  /** However slow the machine, no heartbeat comes in between and no objective is missed. */
+  quiet(): void {
+    this.write("tidemark.yml", "heartbeat: 1h\nobjectives: { rpo: 1h }\n");
+  }
+
   write(name: string, text: string): string {
     fs.mkdirSync(path.dirname(this.path(name)), { recursive: true });
     fs.writeFileSync(this.path(name), text);

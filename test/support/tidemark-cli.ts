@@ -4,7 +4,7 @@ import { setTimeout as wait } from "node:timers/promises";
 import { resolve } from "node:path";
 
 const MAIN = resolve(import.meta.dirname, "../../src/cli/main.ts");
-const DEFAULT_TIMEOUT_MS = 30_000;
+const DEFAULT_TIMEOUT_MS = 60_000;
 
 export interface CliOptions {
   /** Added to this process's environment; undefined removes a variable. */

@@ -1,0 +1,146 @@
+import type { Logger } from "pino";
+
+import type { CaptureAgent } from "../capture/capture-agent.ts";
+import { startCapture } from "../capture/start-capture.ts";
+import { openLogPatiently } from "../compose.ts";
+import type { Config } from "../config/config.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { ReplicaAgent } from "../replica/replica-agent.ts";
+import { startReplica } from "../replica/start-replica.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
+import { hasCode, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
+
+/** An agent that ran this long before it failed begins again soon. */
+const STEADY_MS = 60_000;
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 10_000;
+
+export interface PartOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Ends the part gracefully. */
+  readonly signal: AbortSignal;
+  readonly onReady: () => void;
+  /** Something is in the way that may pass by itself; with the pause before the next attempt, if there is one. */
+  readonly onProblem: (error: TidemarkError, pauseMs?: number) => void;
+}
+
+function openPartLog(
+  { config, signal, onProblem }: PartOptions,
+  mode: "write" | "read",
+): Promise<ChangeLog | undefined> {
+  const { log, set } = config;
+  invariant(log !== undefined, "an agent has a log");
+  return openLogPatiently({ log, set, mode, signal, onProblem, onRetry: onProblem });
+}
+
+export interface CapturePartOptions extends PartOptions {
+  readonly takeover: boolean;
+  /** The log is there now: whoever reads it may open it. */
+  readonly onLogOpened: () => void;
+}
+
+/** The capture of this process: its log, its agent, and beginning again. */
+export class CapturePart {
+  /** Stays after its end, for its last status. */
+  agent: CaptureAgent | undefined;
+  log: ChangeLog | undefined;
+  readonly #options: CapturePartOptions;
+  #wasReady = false;
+
+  constructor(options: CapturePartOptions) {
+    this.#options = options;
+  }
+
+  /** Captures until the signal; begins again after what a retry can heal, once it has worked before. */
+  async run(): Promise<void> {
+    const { clock, signal, onProblem } = this.#options;
+    for (let pauseMs = FIRST_PAUSE_MS; !signal.aborted; pauseMs = Math.min(pauseMs * 2, LONGEST_PAUSE_MS)) {
+      const beganMs = clock.monotonic();
+      try {
+        return await this.#once();
+      } catch (error) {
+        const failure = toTidemarkError(error);
+        const healable = failure.retryable && (this.#wasReady || isLogAway(failure));
+        if (signal.aborted || !healable) throw failure;
+        if (clock.monotonic() - beganMs > STEADY_MS) pauseMs = FIRST_PAUSE_MS;
+        onProblem(failure, pauseMs);
+      }
+      await sleep(pauseMs, signal);
+    }
+  }
+
+  async #once(): Promise<void> {
+    const { config, logger, clock, signal, takeover, onLogOpened } = this.#options;
+    this.agent = undefined;
+    await using log = await openPartLog(this.#options, "write");
+    if (!log) return;
+    this.log = log;
+    onLogOpened();
+    try {
+      this.agent = await startCapture({
+        config,
+        log,
+        logger: logger.child({ part: "capture" }),
+        clock,
+        signal,
+        takeover,
+      });
+      this.agent.ready.then(() => this.#ready(), ignore);
+      await this.agent.done;
+    } catch (error) {
+      // Stopped while it waited for the log: nothing was captured, so nothing is missing.
+      if (signal.aborted && !this.agent && isLogAway(error)) return;
+      throw error;
+    } finally {
+      this.log = undefined;
+    }
+  }
+
+  #ready(): void {
+    this.#wasReady = true;
+    this.#options.onReady();
+  }
+}
+
+export interface ReplicaPartOptions extends PartOptions {
+  readonly reseed: boolean;
+}
+
+/** The replica of this process. It begins again by itself after what a retry can heal. */
+export class ReplicaPart {
+  agent: ReplicaAgent | undefined;
+  log: ChangeLog | undefined;
+  readonly #options: ReplicaPartOptions;
+
+  constructor(options: ReplicaPartOptions) {
+    this.#options = options;
+  }
+
+  /** @throws what halted the standby */
+  async run(): Promise<void> {
+    const { config, logger, clock, signal, reseed, onReady } = this.#options;
+    const { set, standby: directory, replica } = config;
+    invariant(directory !== undefined, "a replica has a standby");
+    await using log = signal.aborted ? undefined : await openPartLog(this.#options, "read");
+    if (!log) return;
+    this.log = log;
+    try {
+      const child = logger.child({ part: "replica" });
+      this.agent = await startReplica({ set, directory, config: replica, log, logger: child, clock, signal, reseed });
+      this.agent.ready.then(onReady, ignore);
+      await this.agent.done;
+    } finally {
+      this.log = undefined;
+    }
+  }
+}
+
+function isLogAway(error: unknown): boolean {
+  return hasCode(error, "LOG_UNREACHABLE", "LOG_FULL");
+}
+
+/** What makes `ready` fail makes `done` fail too, and is told there. */
+function ignore(): void {}
