@@ -18,7 +18,9 @@ export class AppliedWaiters {
       if (signal.aborted) return reject(interrupted(offset));
       const waiter: Waiter = { offset, resolve, reject };
       this.#waiters.add(waiter);
-      signal.addEventListener("abort", () => this.#waiters.delete(waiter) && reject(interrupted(offset)), { once: true });
+      signal.addEventListener("abort", () => this.#waiters.delete(waiter) && reject(interrupted(offset)), {
+        once: true,
+      });
     });
   }
 

@@ -2,7 +2,7 @@ import type { LogEvent } from "../event/kinds.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
-import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { checkPages } from "./page-check.ts";
@@ -66,7 +66,7 @@ export class ReplicaRun {
       await this.#check;
       this.set.close();
     }
-    if (this.#failure !== undefined) throw this.#failure;
+    if (this.#failure !== undefined) throw toTidemarkError(this.#failure);
   }
 
   get #unsettled(): boolean {
@@ -99,7 +99,8 @@ export class ReplicaRun {
   /** The next batch, or undefined when there is something else to do meanwhile. */
   async #orTick<T>(next: Promise<T>): Promise<T | undefined> {
     const { databases } = this.set;
-    const idle = !this.set.dirty && !this.checkpointer.due(databases) && databases.every((database) => database.checked);
+    const idle =
+      !this.set.dirty && !this.checkpointer.due(databases) && databases.every((database) => database.checked);
     if (!this.#following || idle) return next;
     const timer = new AbortController();
     try {

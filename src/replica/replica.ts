@@ -136,7 +136,9 @@ function databaseStatus(database: StandbyDatabase): DatabaseReplicaStatus {
 }
 
 function stopped(set: string): TidemarkError {
-  return new TidemarkError("INTERRUPTED", `the replica of set ${set} was stopped`, { hint: "Start it again to go on." });
+  return new TidemarkError("INTERRUPTED", `the replica of set ${set} was stopped`, {
+    hint: "Start it again to go on.",
+  });
 }
 
 function otherSet(location: string, found: string, expected: string): TidemarkError {

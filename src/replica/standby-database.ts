@@ -186,7 +186,8 @@ export class StandbyDatabase {
     if (index.checksum !== body.before) throw mismatch(event, body, { when: "before", found: index.checksum });
     for (const { pageNumber, data } of this.#images(body)) {
       if (pageNumber > body.sizePages) continue;
-      if (data.length !== body.pageSize) throw incomplete(body, event.offset, `page ${pageNumber} has ${data.length} bytes`);
+      if (data.length !== body.pageSize)
+        throw incomplete(body, event.offset, `page ${pageNumber} has ${data.length} bytes`);
       index.set(pageNumber, data);
     }
     index.resize(body.sizePages);
@@ -207,7 +208,8 @@ export class StandbyDatabase {
     this.#pendingSizePages = body.sizePages;
     const lockPage = lockBytePage(body.pageSize);
     for (const { pageNumber, data } of this.#images(body)) {
-      if (pageNumber <= body.sizePages && pageNumber !== lockPage && wanted(pageNumber)) this.#pending.put(pageNumber, data);
+      if (pageNumber <= body.sizePages && pageNumber !== lockPage && wanted(pageNumber))
+        this.#pending.put(pageNumber, data);
     }
   }
 

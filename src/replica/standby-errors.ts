@@ -10,7 +10,9 @@ export function mismatch(
   return new TidemarkError(
     "CHECKSUM_MISMATCH",
     `${body.database} at offset ${event.offset}: the checksum ${found.when} the event is ${hex(found.found)}, the log says ${hex(expected)}`,
-    { hint: "The standby keeps its last proved state. Build it anew with `tidemark replica --reseed`; report it if it comes back." },
+    {
+      hint: "The standby keeps its last proved state. Build it anew with `tidemark replica --reseed`; report it if it comes back.",
+    },
   );
 }
 

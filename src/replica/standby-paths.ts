@@ -39,7 +39,8 @@ export function databasePath(paths: Pick<StandbyPaths, "root">, name: string): s
   if (relative === ".." || relative.startsWith(`..${path.sep}`) || path.isAbsolute(relative)) {
     throw refused(name, "a symbolic link on its way leads out of the standby");
   }
-  if (fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink()) throw refused(name, "it is a symbolic link there");
+  if (fs.lstatSync(file, { throwIfNoEntry: false })?.isSymbolicLink())
+    throw refused(name, "it is a symbolic link there");
   return file;
 }
 

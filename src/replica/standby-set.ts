@@ -152,7 +152,9 @@ function epochFell(event: LogEvent, epoch: Epoch): TidemarkError {
   return new TidemarkError(
     "LOG_CORRUPT",
     `offset ${event.offset} is of epoch ${event.epoch}, after epoch ${epoch} had begun`,
-    { hint: "A fenced writer went on writing, or the log was put together by hand. Keep the standby as it is and look at the log." },
+    {
+      hint: "A fenced writer went on writing, or the log was put together by hand. Keep the standby as it is and look at the log.",
+    },
   );
 }
 

@@ -157,7 +157,11 @@ function openExclusively(file: string, root: string): Database.Database {
 }
 
 function newer(file: string, version: string): TidemarkError {
-  return new TidemarkError("RECORD_VERSION", `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`, {
-    hint: "Upgrade Tidemark on this host.",
-  });
+  return new TidemarkError(
+    "RECORD_VERSION",
+    `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`,
+    {
+      hint: "Upgrade Tidemark on this host.",
+    },
+  );
 }

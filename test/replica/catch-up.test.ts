@@ -60,7 +60,13 @@ for (const point of ["between-frames", "new-file"]) {
     );
     await fixture.log.ship("bank.db", bank);
     for (let round = 1; round <= 2; round += 1) {
-      const victim = new Process(process.execPath, [PROGRAM, path.join(fixture.directory, "log"), fixture.standby, point, `${round}`]);
+      const victim = new Process(process.execPath, [
+        PROGRAM,
+        path.join(fixture.directory, "log"),
+        fixture.standby,
+        point,
+        `${round}`,
+      ]);
       processes.push(victim);
       if (point === "new-file" && round === 2) await waitFor("ready", () => victim.output.includes("ready"));
       else expect((await victim.exited).signal).toBe("SIGKILL");
@@ -75,7 +81,10 @@ for (const point of ["between-frames", "new-file"]) {
 
 test("a replica that starts before anything was captured waits for it", async () => {
   const agent = await fixture.start();
-  await waitFor("the first position", async () => agent.status().state === "following" || agent.status().state === "starting");
+  await waitFor(
+    "the first position",
+    async () => agent.status().state === "following" || agent.status().state === "starting",
+  );
   await fixture.log.ship("bank.db", bank);
   await agent.ready;
   await waitFor("the copy", () => fs.existsSync(fixture.file("bank.db")));

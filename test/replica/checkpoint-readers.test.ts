@@ -79,7 +79,9 @@ test("four overlapping readers that never leave a gap: appending waits at the li
   const walMaxBytes = 600_000;
   const agent = await fixture.ready({ config: { checkpointBytes: 100_000, walMaxBytes } });
   const file = fixture.file("a.db");
-  const readers = await Promise.all([0.11, 0.12, 0.13, 0.14].map((seconds) => python(HOLDING_READER, file, String(seconds))));
+  const readers = await Promise.all(
+    [0.11, 0.12, 0.13, 0.14].map((seconds) => python(HOLDING_READER, file, String(seconds))),
+  );
   let waited = 0;
   for (let i = 1; i <= 120; i += 1) {
     primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(20000))");
@@ -104,7 +106,9 @@ test("a long reader keeps its snapshot through appends and checkpoints", async (
   const agent = await fixture.ready({ config: { checkpointBytes: 50_000, walMaxBytes: 500_000_000 } });
   const reader = await python(HOLDING_READER, fixture.file("a.db"), "2");
   for (let i = 1; i <= 200; i += 1) {
-    primary.connection.exec("UPDATE t SET body = randomblob(50000) WHERE id = 1; INSERT INTO t (body) VALUES (randomblob(100))");
+    primary.connection.exec(
+      "UPDATE t SET body = randomblob(50000) WHERE id = 1; INSERT INTO t (body) VALUES (randomblob(100))",
+    );
     if (i % 50 === 0) primary.connection.exec("VACUUM");
     await applied(agent, await log.ship("a.db", primary));
   }

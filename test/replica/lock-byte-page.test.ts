@@ -81,7 +81,10 @@ test("a database that grows over 1 GiB leaves the lock-byte page alone", async (
   grown.close();
   const after = fs.statSync(file).size / PAGE;
   expect(after).toBeGreaterThan(lockBytePage(PAGE));
-  await applied(agent, await ship(index, { pages: filePages(file), cause: "commit", sizePages: after, transaction: 2 }));
+  await applied(
+    agent,
+    await ship(index, { pages: filePages(file), cause: "commit", sizePages: after, transaction: 2 }),
+  );
   await waitFor("the check of all pages", () => agent.status().databases[0]?.checked, { timeoutMs: 60_000 });
   expect(query(fixture.file("large.db"), "SELECT count(*) FROM t")).toBe("62");
   expect(query(fixture.file("large.db"), "PRAGMA integrity_check")).toBe("ok");

@@ -2,7 +2,9 @@ import fs from "node:fs";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { Process } from "../support/processes.ts";
 import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
+import { waitFor } from "../support/wait.ts";
 
 let fixture: ReplicaFixture;
 beforeEach(async () => {
@@ -120,4 +122,24 @@ test("several databases of a set are each followed", async () => {
   for (const [i, name] of names.entries()) {
     expect(Buffer.compare(fs.readFileSync(fixture.file(name)), primaries[i]?.image ?? new Uint8Array())).toBe(0);
   }
+});
+
+test("a copy with another page size waits for the readers of the old file, then replaces it", async () => {
+  const { log } = fixture;
+  await log.ship("a.db", fixture.source("a.db", 1024));
+  const agent = await fixture.ready();
+  const file = fixture.file("a.db");
+  const program =
+    "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT * FROM t'); print('open', flush=True); time.sleep(60)";
+  const reader = new Process("python3", ["-c", program, file]);
+  await waitFor("the reader", () => reader.output.includes("open"));
+  const larger = fixture.source("a.db", 8192);
+  const at = await log.copy("a.db", larger);
+  await waitFor("the problem in the status", () => agent.status().problem?.includes("a reader has it open"));
+  await reader.kill();
+  await applied(agent, at);
+  expect(query(file, "PRAGMA page_size")).toBe("8192");
+  expect(agent.status().problem).toBeUndefined();
+  await fixture.stop();
+  expect(Buffer.compare(fs.readFileSync(file), larger.image)).toBe(0);
 });

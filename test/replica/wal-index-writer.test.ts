@@ -34,10 +34,11 @@ function block(number: number): { pages: Uint32Array; slots: Uint16Array } {
 
 test("what writers left who died before they published is cleared, however often that happens", () => {
   appendEntries(fd, 0, { pageNumbers: pages(10, 1) });
-  for (let killed = 0; killed < 5; killed += 1) appendEntries(fd, 10, { pageNumbers: pages(4000, 100_000 * killed + 1) });
+  for (let killed = 0; killed < 5; killed += 1)
+    appendEntries(fd, 10, { pageNumbers: pages(4000, 100_000 * killed + 1) });
   appendEntries(fd, 10, { pageNumbers: pages(5, 50) });
   const first = block(0);
-  expect([...first.pages.slice(0, 16)]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 50, 51, 52, 53, 54, 0]);
+  expect(first.pages.slice(0, 16)).toEqual(Uint32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 50, 51, 52, 53, 54, 0));
   expect(first.pages.slice(16).every((page) => page === 0)).toBe(true);
   expect(first.slots.filter((slot) => slot !== 0).length).toBe(15);
 });

@@ -6,7 +6,7 @@ import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { LogWriter } from "../../src/log/log-writer.ts";
 import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import { PageIndex } from "../../src/sqlite/page-index.ts";
-import { ImagedDatabase } from "./database-images.ts";
+import type { ImagedDatabase } from "./database-images.ts";
 
 /** An embedded log that is fed the page differences of real databases: a capture agent for tests, one event a call. */
 export class PageDiffLog implements AsyncDisposable {
@@ -56,7 +56,11 @@ export class PageDiffLog implements AsyncDisposable {
 
   commitBodies(
     name: string,
-    change: { pages: readonly PageImage[]; cause: SqliteCommit["cause"]; database: { pageSize: number; sizePages: number } },
+    change: {
+      pages: readonly PageImage[];
+      cause: SqliteCommit["cause"];
+      database: { pageSize: number; sizePages: number };
+    },
   ): EventBody[] {
     const { pages, cause, database } = change;
     const { pageSize, sizePages } = database;

@@ -93,7 +93,11 @@ export function syncDirectory(directory: string): void {
 }
 
 function inUse(databasePath: string): TidemarkError {
-  return new TidemarkError("DATABASE_BUSY", `${databasePath} must be replaced by a new file, and a reader has it open`, {
-    hint: "Close every reader of this standby database (`fuser` names them); apply goes on by itself.",
-  });
+  return new TidemarkError(
+    "DATABASE_BUSY",
+    `${databasePath} must be replaced by a new file, and a reader has it open`,
+    {
+      hint: "Close every reader of this standby database (`fuser` names them); apply goes on by itself.",
+    },
+  );
 }

@@ -32,7 +32,7 @@ export function appendEntries(
   options: { pageNumbers: Uint32Array; crashPoint?: CrashHook | undefined },
 ): void {
   const { pageNumbers, crashPoint } = options;
-  for (let done = 0; done < pageNumbers.length; ) {
+  for (let done = 0; done < pageNumbers.length;) {
     const { block, index } = locateEntry(mxFrame + 1 + done);
     const count = Math.min(entriesOf(block).count - index, pageNumbers.length - done);
     const loaded = loadBlock(shmFd, block, index);
@@ -46,7 +46,7 @@ export function appendEntries(
 /** Page numbers of frames 1 to `mxFrame`. */
 export function readEntries(shmFd: number, mxFrame: number): Uint32Array {
   const pageNumbers = new Uint32Array(mxFrame);
-  for (let done = 0; done < mxFrame; ) {
+  for (let done = 0; done < mxFrame;) {
     const { block, byteOffset } = locateEntry(done + 1);
     const count = Math.min(entriesOf(block).count, mxFrame - done);
     readUpTo(shmFd, new Uint8Array(pageNumbers.buffer, done * 4, count * 4), byteOffset);

@@ -133,7 +133,8 @@ export class WalWriter {
   /** @throws STANDBY_WRITTEN when somebody else committed since our last append, or put another file in its place */
   requireUntouched(): void {
     const inPlace = fs.statSync(this.path, { throwIfNoEntry: false })?.ino;
-    if (inPlace !== fs.fstatSync(this.files.databaseFd).ino) throw written(this.path, "its file was replaced or deleted");
+    if (inPlace !== fs.fstatSync(this.files.databaseFd).ino)
+      throw written(this.path, "its file was replaced or deleted");
     const header = this.files.readWalIndex()?.header;
     if (header) this.#requireOwn(header);
   }

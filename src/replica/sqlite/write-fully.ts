@@ -2,7 +2,7 @@ import fs from "node:fs";
 
 /** Writes all of `bytes` at `position`; a single write may be short. */
 export function writeFully(fd: number, bytes: Uint8Array, position: number): void {
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
   }
 }
