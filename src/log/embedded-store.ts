@@ -21,13 +21,6 @@ export const writerLockFile = (directory: string): string => join(directory, "wr
 export const bellFile = (directory: string): string => join(directory, "bell");
 export const embeddedLocation = (directory: string): string => `embedded:${directory}`;
 
-export interface StoreRow {
-  readonly offset: number;
-  readonly time: number;
-  readonly epoch: number;
-  readonly data: Uint8Array;
-}
-
 /** Identity of the file in the directory, to notice that somebody put another one there. */
 export function fileIdentity(path: string): string | undefined {
   const found = statSync(path, { bigint: true, throwIfNoEntry: false });

@@ -295,7 +295,7 @@ test("what a killed writer had under way lands while the next one starts: nothin
     await until(async () => (await log.bounds()).last > 2);
     await sleep(300);
   };
-  const writer = await openWriter(afterFirstBounds(log, landing));
+  const writer = await openWriter(beforeFirstAppend(log, landing));
   expect(writer.epoch).toBe(1);
   for (const name of names(10)) writer.append([mark(name)]);
   await writer.flush();
@@ -304,20 +304,19 @@ test("what a killed writer had under way lands while the next one starts: nothin
   expect(await markNames(log)).toEqual([...names(landed).map((name) => `late-${name}`), ...names(10)]);
 });
 
-/** The same log; `work` runs between the first look at its bounds and what follows. */
-function afterFirstBounds(log: ChangeLog, work: () => Promise<void>): ChangeLog {
-  let isFirst = true;
+/** The same log; `work` runs before the first append. */
+function beforeFirstAppend(log: ChangeLog, work: () => Promise<void>): ChangeLog {
+  let before: (() => Promise<void>) | undefined = work;
   return {
     location: log.location,
-    bounds: async () => {
-      const bounds = await log.bounds();
-      if (!isFirst || bounds.last === 0) return bounds;
-      isFirst = false;
-      await work();
-      return bounds;
-    },
+    bounds: () => log.bounds(),
     get: (at) => log.get(at),
-    append: (records, expectedHead, signal) => log.append(records, expectedHead, signal),
+    append: async (records, expectedHead, signal) => {
+      const first = before;
+      before = undefined;
+      await first?.();
+      return log.append(records, expectedHead, signal);
+    },
     read: (after, options) => log.read(after, options),
     locate: (timeMs) => log.locate(timeMs),
     trim: (through) => log.trim(through),
