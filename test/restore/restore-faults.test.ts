@@ -98,6 +98,27 @@ test("a transaction whose parts are not all there is refused", async () => {
   expect(bench.leftInTargets()).toEqual([]);
 });
 
+test("a disk that does not give back what was written is found out", async () => {
+  await bench.commit(source, `${TABLE}; ${INSERT}`);
+  const target = bench.newTarget();
+  const restoring = bench.restore({
+    target,
+    onProgress: ({ phase, done, total }) => {
+      if (phase !== "check" || done !== total) return;
+      const parent = path.dirname(target);
+      const work = fs.readdirSync(parent).find((name) => name.includes("tidemark-restore-")) ?? "";
+      const file = fs.openSync(path.join(parent, work, "new", "app.db"), "r+");
+      fs.writeSync(file, Buffer.from([1]), 0, 1, 4096 * 2 + 2000);
+      fs.closeSync(file);
+    },
+  });
+  await expect(restoring).rejects.toMatchObject({
+    code: "CHECKSUM_MISMATCH",
+    message: expect.stringContaining("read back"),
+  });
+  expect(bench.leftInTargets()).toEqual([]);
+});
+
 test("a name that leaves the target is refused", async () => {
   source.connection.exec(TABLE);
   await bench.log.ship("../outside.db", source);
