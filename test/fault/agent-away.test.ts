@@ -85,12 +85,16 @@ test("a page goes A, B, A while the agent is down with an index from before B", 
   const before = await bodyOf();
   const first = await deployment.start("run");
   expect(await deployment.difference()).toBeUndefined();
-  // Stores the index as of A.
+  // Stores the index as of A; what the second agent stores of B is lost with it.
   await first.stop();
+  const stateAtA = `${deployment.state}-at-a`;
+  fs.cpSync(deployment.state, stateAtA, { recursive: true });
   const second = await deployment.start("run");
   await app.run("UPDATE t SET body = zeroblob(3500) WHERE value = 5");
   expect(await deployment.difference()).toBeUndefined();
   await second.kill9();
+  fs.rmSync(deployment.state, { recursive: true });
+  fs.renameSync(stateAtA, deployment.state);
   await app.run(`UPDATE t SET body = x'${String(before)}' WHERE value = 5`);
   await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
   await app.disconnect();
