@@ -17,6 +17,7 @@ export function progressLine(monotonic: () => number): ProgressLine {
   let drawnMs = -Infinity;
   const clear = (): void => {
     if (terminal && drawnMs > -Infinity) process.stderr.write("\r\u001B[2K");
+    drawnMs = -Infinity;
   };
   const show = ({ phase, done, total }: Progress): void => {
     const nowMs = monotonic();

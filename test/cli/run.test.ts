@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import http from "node:http";
 
@@ -132,6 +133,39 @@ test("the control socket refuses what it does not know, and bodies without end",
   expect(await post(socketPath, "/mark", "{}")).toMatchObject({ code: "USAGE" });
   expect(await post(socketPath, "/sync", '{"offset":-1}')).toMatchObject({ code: "USAGE" });
 });
+
+test("a standby that somebody wrote to halts the replica alone: capture goes on, and the exit code is 4", async () => {
+  await using scene = new CliScene();
+  const file = scene.database();
+  const running = scene.start(RUN);
+  await running.waitReady();
+  insert(file);
+  expect(await scene.ask(["sync", "--applied", "--standby", "standby"])).toMatchObject({ ok: true, applied: true });
+  insert(scene.path("standby/app.db"));
+  insert(file);
+  const status = (): Promise<Record<string, unknown>> => scene.ask(["status", "--standby", "standby"]);
+  const halted = await waitFor("the halt", async () => {
+    const report = await status();
+    return (report["standby"] as { state: string }).state === "halted" && report;
+  });
+  expect(JSON.stringify(halted["alerts"])).toContain(scene.path("standby"));
+  expect(running.output.stderr).toContain("the standby is halted, capture goes on");
+  insert(file);
+  expect(await scene.ask(["sync", "--standby", "standby"])).toMatchObject({ ok: true });
+  expect(await scene.ask(["sync", "--applied", "--standby", "standby"])).toMatchObject({ ok: false });
+  const ended = await running.stop();
+  expect(ended.code).toBe(4);
+  expect(ended.stderr).toMatch(/\nSTANDBY_WRITTEN: /);
+});
+
+/** From another process, as an application would. */
+function insert(file: string): void {
+  execFileSync("python3", [
+    "-c",
+    "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(\"INSERT INTO note (text) VALUES ('x')\"); c.commit()",
+    file,
+  ]);
+}
 
 test("log --follow shows what comes, and ends with 130 on SIGINT", async () => {
   await using scene = new CliScene();
