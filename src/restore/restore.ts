@@ -1,7 +1,7 @@
 import type { ChangeLog } from "../log/change-log.ts";
 import { readGenesis } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { carryOut, type RestoreProgress } from "./carry-out.ts";
 import type { CheckMode } from "./check-database.ts";
 import { bytesFree, bytesNeeded, isNoRoom, noRoom, requireRoom } from "./disk-room.ts";
@@ -56,7 +56,13 @@ interface PlannedRestore {
  *   INTEGRITY (SQLite finds damage; the result is kept under another name), INTERRUPTED, what reading the log throws
  */
 export async function restore(options: RestoreOptions): Promise<RestoreReport | RestorePreview> {
-  return options.dryRun ? preview(options) : perform(options);
+  try {
+    return await (options.dryRun ? preview(options) : perform(options));
+  } catch (error) {
+    // An interrupted read may end with whatever the log's connection had to say.
+    if (!hasCode(error, "INTEGRITY")) requireGoingOn(options.signal);
+    throw error;
+  }
 }
 
 /** The same plan, nothing written; throws what can be known without writing. */
