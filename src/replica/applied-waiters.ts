@@ -13,15 +13,17 @@ export class AppliedWaiters {
   #ended: TidemarkError | undefined;
 
   wait(offset: Offset, signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (this.#ended) return reject(this.#ended);
-      if (signal.aborted) return reject(interrupted(offset));
-      const waiter: Waiter = { offset, resolve, reject };
-      this.#waiters.add(waiter);
-      signal.addEventListener("abort", () => this.#waiters.delete(waiter) && reject(interrupted(offset)), {
-        once: true,
-      });
-    });
+    if (this.#ended) return Promise.reject(this.#ended);
+    if (signal.aborted) return Promise.reject(interrupted(offset));
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter: Waiter = { offset, resolve, reject };
+    const abort = (): void => {
+      this.#waiters.delete(waiter);
+      reject(interrupted(offset));
+    };
+    this.#waiters.add(waiter);
+    signal.addEventListener("abort", abort, { once: true });
+    return promise.finally(() => signal.removeEventListener("abort", abort));
   }
 
   /** Everything up to `applied` is visible. */
