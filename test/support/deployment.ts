@@ -12,6 +12,8 @@ import { natsConfig } from "./nats-server.ts";
 import { comparePages, type PageDifference } from "./compare.ts";
 import { lastJson, runTidemark, startTidemark, type CliResult, type RunningTidemark } from "./tidemark-cli.ts";
 
+const MAIN = path.resolve(import.meta.dirname, "../../src/cli/main.ts");
+
 export interface DeploymentOptions {
   /** File names of the databases, their names in the set as well: `app.db` alone when left out. */
   readonly names?: readonly string[];
@@ -83,6 +85,11 @@ export class Deployment implements AsyncDisposable {
     const agent = startTidemark([command, "-c", this.configFile, "--json", ...args]);
     this.#agents.push(agent);
     return agent;
+  }
+
+  /** The command line for a tool that runs it for us. */
+  commandLine(...args: string[]): string[] {
+    return [process.execPath, MAIN, ...args];
   }
 
   /** A command to its end, with --json. */
