@@ -19,8 +19,9 @@ async function exitCodeOf(cli: Cli, args: readonly string[]): Promise<number> {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.ok;
     const error = thrown instanceof CommanderError ? usageError(thrown, args) : toTidemarkError(thrown);
     if (error.code === "INTERRUPTED" && cli.signal.aborted && !wantsJson(args)) return EXIT.interrupted;
-    cli.note(wantsJson(args) ? asJson(error) : asText(error));
+    // The error itself comes last: that is the line scripts read.
     if (cli.environment["TIDEMARK_LOG"] === "debug" || hasCode(error, "INTERNAL")) cli.note(stackOf(error));
+    cli.note(wantsJson(args) ? asJson(error) : asText(error));
     return error.exitCode;
   }
 }

@@ -29,7 +29,7 @@ const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
-/** tidemark.yml. Descriptions of the keys are in docs/configuration; every object refuses keys it does not know. */
+/** tidemark.yml, described in docs/configuration.md. Every object refuses keys it does not know. */
 export const fileSchema = z.strictObject({
   set: text.optional(),
   databases: z.array(z.union([text, z.strictObject({ path: text, name: text.optional() })])).optional(),
