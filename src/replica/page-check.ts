@@ -26,6 +26,8 @@ export async function checkPages(writer: WalWriter, index: PageIndex, signal: Ab
     pin.pragma("schema_version");
     const header = writer.files.readWalIndex()?.header;
     invariant(header, "no valid wal-index header while a read transaction is open");
+    // What is compared now is what later appends build on: from here on a stranger's commit is noticed at the next one.
+    writer.buildOn(header);
     const reader = new PageReader(writer.files, header, writer.pageSize);
     if (reader.sizePages !== expected.length) {
       throw diverged(writer.path, `it has ${reader.sizePages} pages, the log says ${expected.length}`);

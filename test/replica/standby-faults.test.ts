@@ -67,6 +67,21 @@ test("a stranger's write is found at the next event", async () => {
   expect(error.hint).toContain("--reseed");
 });
 
+test("a stranger's write before the replica's first append is found as well", async () => {
+  const { log } = fixture;
+  const primary = fixture.source("a.db");
+  await log.ship("a.db", primary);
+  await fixture.ready();
+  await fixture.stop();
+  const agent = await fixture.ready();
+  await waitFor("every page checked", () => agent.status().databases[0]?.checked);
+  const file = fixture.file("a.db");
+  expect((await new Process("sqlite3", [file, "CREATE TABLE stranger (x)"]).exited).code).toBe(0);
+  primary.connection.exec("INSERT INTO t (body) VALUES (2)");
+  await log.ship("a.db", primary);
+  expect((await within("a halt", 10_000, failure(agent.done))).code).toBe("STANDBY_WRITTEN");
+});
+
 test("a stranger's checkpoint is not taken for a write", async () => {
   const { log } = fixture;
   const primary = fixture.source("a.db");

@@ -47,7 +47,7 @@ export class WalWriter {
   readonly #read: Database.Statement;
   readonly #clock: Clock;
   readonly #crashPoint: CrashHook | undefined;
-  /** What the wal-index said after our last append: anything else was a stranger. */
+  /** What the wal-index said after our last append (or as our check of the pages began): anything else was a stranger. */
   #expected: WalIndexHeader | undefined;
   #checkpointSequence = 0;
 
@@ -137,6 +137,11 @@ export class WalWriter {
       throw written(this.path, "its file was replaced or deleted");
     const header = this.files.readWalIndex()?.header;
     if (header) this.#requireOwn(header);
+  }
+
+  /** Takes this state for ours when nothing was appended yet; its pages are being compared with the log's. */
+  buildOn(header: WalIndexHeader): void {
+    this.#expected ??= header;
   }
 
   close(): void {
