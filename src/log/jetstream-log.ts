@@ -99,8 +99,8 @@ class JetStreamLog implements ChangeLog {
     const { first, last } = boundsOf(info);
     const keepFrom = Math.min(through + 1, last);
     if (keepFrom <= first) return;
-    await keepGenesis(this.#stream, info);
     try {
+      await keepGenesis(this.#stream, info);
       await this.#stream.connection.manager.streams.purge(this.#stream.name, { seq: keepFrom });
     } catch (error) {
       throw toLogError(error, this.location);

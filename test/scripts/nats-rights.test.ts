@@ -106,10 +106,9 @@ test("a replica's rights do not let it append or trim", async () => {
     mode: "write",
   });
   const { last } = await log.bounds();
-  const writer = await writerOn(log, signal);
-  const refused = writer.append([{ kind: "mark", name: "two" }]).acknowledged;
-  await expect(refused).rejects.toMatchObject({ code: "LOG_DENIED" });
-  await expect(log.trim(last)).rejects.toThrow(/permission/i);
+  // A writer takes its place with a first record, and already that is refused.
+  await expect(writerOn(log, signal)).rejects.toMatchObject({ code: "LOG_DENIED" });
+  await expect(log.trim(last)).rejects.toMatchObject({ code: "LOG_DENIED" });
   await using readable = await openJetStreamLog({ config: replica(), set: "app", mode: "read" });
   expect(await readable.bounds()).toMatchObject({ first: 1, last });
 });
