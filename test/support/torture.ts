@@ -65,16 +65,20 @@ export class Torture {
       const options = { database: standbyDatabase, bank: DEFAULT_BANK, everyMs, reopenEvery: 10 };
       this.#readers.push(await startReader(options));
     }
-    for (const agent of agents) await this.#start(agent);
+    for (const agent of agents) await this.start(agent);
   }
 
-  /** kill -9 in the middle of the work, then the same agent again. */
+  /** kill -9 in the middle of the work, sometimes again while it starts; then the same agent again. */
   async kill(name: AgentName): Promise<void> {
     await sleep(this.#random.integer(500, 2000));
     const fromMs = Date.now();
     await this.#agents.get(name)?.kill9();
-    await sleep(this.#random.pick([0, 0, 700]));
-    await this.#start(name);
+    for (let again = this.#random.integer(0, 2); again > 0; again -= 1) {
+      const agent = this.#deployment.launch(name);
+      await sleep(this.#random.integer(100, 900));
+      await agent.kill9();
+    }
+    await this.start(name);
     if (name !== "replica") this.#absences.push({ fromMs, toMs: Date.now() });
   }
 
@@ -86,14 +90,10 @@ export class Torture {
     this.#absences.push({ fromMs, toMs: fromMs + 5000 });
   }
 
-  async #start(name: AgentName): Promise<void> {
+  async start(name: AgentName): Promise<void> {
     const agent = this.#deployment.launch(name);
     this.#agents.set(name, agent);
     await agent.waitReady(READY_TIMEOUT_MS);
-  }
-
-  async start(name: AgentName): Promise<void> {
-    await this.#start(name);
   }
 
   /** Ends the programs and requires that everything is as it must be. Returns how many restores were right. */
