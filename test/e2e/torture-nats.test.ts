@@ -16,7 +16,7 @@ test("three writers, two readers, agents and server killed again and again: NATS
       await torture.kill("capture");
       await torture.kill("replica");
       if (round === 1) {
-        await server.kill("SIGTERM");
+        await server.kill();
         await server.start();
       }
     }

@@ -1,0 +1,54 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { expect, test } from "vitest";
+
+import { DEFAULT_BANK } from "../support/apps/bank.ts";
+import { createBank, startWriter } from "../support/apps/bank-programs.ts";
+import { bankDigest, Recorder } from "../support/apps/recorder.ts";
+import type { WriterReport } from "../support/apps/writer.ts";
+import { Deployment } from "../support/deployment.ts";
+import { waitFor } from "../support/wait.ts";
+
+const COMMITS = 3000;
+
+test(
+  "writers at full speed: the WAL is sealed and stays bounded, every commit is counted",
+  { timeout: 180_000 },
+  async () => {
+    await using deployment = new Deployment({ config: "wal: { seal: 1MiB }" });
+    const { database } = deployment;
+    await createBank(database, DEFAULT_BANK);
+    await deployment.start("run");
+    const journals = [1, 2].map((writer) => path.join(deployment.directory, `${writer}.journal`));
+    const writers = await Promise.all(
+      journals.map(async (journal, writer) =>
+        startWriter({ database, journal, writer, bank: DEFAULT_BANK, rate: 1_000_000, burst: 1, limit: COMMITS }),
+      ),
+    );
+    let largestWal = 0;
+    await waitFor(
+      "the writers are done",
+      () => {
+        largestWal = Math.max(largestWal, fs.statSync(`${database}-wal`).size);
+        return writers.every((writer) => !writer.running);
+      },
+      { timeoutMs: 90_000 },
+    );
+    const reports = writers.map((writer) => JSON.parse(writer.lines.at(-1) ?? "") as WriterReport);
+    process.stdout.write(`WAL at most ${largestWal} bytes, writers ${JSON.stringify(reports)}\n`);
+    expect(reports.map(({ commits, busyErrors }) => [commits, busyErrors])).toEqual([
+      [COMMITS, 0],
+      [COMMITS, 0],
+    ]);
+    expect(await deployment.difference()).toBeUndefined();
+    expect(await deployment.repairs()).toBe(0);
+    const commits = await deployment.commits();
+    const counted = commits.reduce((sum, event) => sum + event.commits, 0);
+    expect(counted).toBe(2 * COMMITS);
+    expect(largestWal).toBeLessThan(48 * 1024 * 1024);
+    const recorder = new Recorder(DEFAULT_BANK, journals);
+    expect(bankDigest(deployment.standbyDatabase).digest).toBe(recorder.digestAt(2 * COMMITS));
+    for (const writer of writers) await writer[Symbol.asyncDispose]();
+  },
+);
