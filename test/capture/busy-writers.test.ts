@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { expect, test } from "vitest";
 
@@ -7,6 +8,7 @@ import { DEFAULT_BANK } from "../support/apps/bank.ts";
 import { createBank, startWriter } from "../support/apps/bank-programs.ts";
 import { bankDigest, Recorder } from "../support/apps/recorder.ts";
 import type { WriterReport } from "../support/apps/writer.ts";
+import { SqlSession } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
 import { waitFor } from "../support/wait.ts";
 
@@ -52,3 +54,24 @@ test(
     for (const writer of writers) await writer[Symbol.asyncDispose]();
   },
 );
+
+test("a writer whose transactions of 20 ms leave no room between them, and that never checkpoints", async () => {
+  await using deployment = new Deployment({ config: "wal: { seal: 256KiB }" });
+  await using app = new SqlSession(deployment.database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (value INTEGER, body BLOB)");
+  await app.run("PRAGMA wal_autocheckpoint=0");
+  await deployment.start("run");
+  let largestWal = 0;
+  for (let round = 0; round < 150; round += 1) {
+    await app.run("BEGIN IMMEDIATE");
+    await app.run(`INSERT INTO t VALUES (${round}, randomblob(100000))`);
+    await sleep(20);
+    await app.run("COMMIT");
+    largestWal = Math.max(largestWal, fs.statSync(`${deployment.database}-wal`).size);
+  }
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(0);
+  // 15 MB were written.
+  expect(largestWal).toBeLessThan(8 * 1024 * 1024);
+});
