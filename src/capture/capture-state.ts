@@ -4,10 +4,9 @@ import path from "node:path";
 
 import Database from "better-sqlite3";
 
-import type { WalPosition } from "../event/kinds.ts";
 import { offset, type Offset } from "../event/positions.ts";
 import type { KnownHead } from "../log/log-writer.ts";
-import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 
@@ -21,6 +20,7 @@ interface PositionRow {
   readonly frame: number;
   readonly checksum1: number;
   readonly checksum2: number;
+  readonly file: string;
 }
 
 /** What a capture agent remembers of one database, valid at `offset`. */
@@ -48,7 +48,7 @@ export class CaptureState implements Disposable {
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, at INTEGER) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, path TEXT, salt1 INTEGER, salt2 INTEGER,
-        frame INTEGER, checksum1 INTEGER, checksum2 INTEGER) STRICT, WITHOUT ROWID;
+        frame INTEGER, checksum1 INTEGER, checksum2 INTEGER, file TEXT) STRICT, WITHOUT ROWID;
     `);
     this.#indexes = new PageIndexStore(this.#db);
     this.#claim(set);
@@ -91,21 +91,36 @@ export class CaptureState implements Disposable {
   /** Undefined when nothing usable is stored: the database then needs a full copy. */
   load(name: string, seed: bigint): StoredCapture | undefined {
     const row = this.#db.prepare<[string], PositionRow>("SELECT * FROM positions WHERE name = ?").get(name);
-    const stored = this.#indexes.load(name, seed);
+    const stored = this.#loadIndex(name, seed);
     if (!row || !stored) return undefined;
-    const { path: databasePath, salt1, salt2, frame, checksum1, checksum2 } = row;
+    const { path: databasePath, salt1, salt2, frame, checksum1, checksum2, file } = row;
     const position = { salt1, salt2, frame, checksum1, checksum2 };
-    return { ...stored, position, path: databasePath };
+    return { ...stored, position, path: databasePath, file };
+  }
+
+  /** A damaged index is as good as none: the primary is there, and a full copy puts everything right. */
+  #loadIndex(name: string, seed: bigint): ReturnType<PageIndexStore["load"]> {
+    try {
+      return this.#indexes.load(name, seed);
+    } catch (error) {
+      if (hasCode(error, "INTEGRITY")) return undefined;
+      throw error;
+    }
   }
 
   /** Stores a database's index as of `known.offset`, and the head, in one transaction. */
   save(name: string, databasePath: string, stored: { shipped: ShippedState; known: KnownHead }): void {
     const { shipped, known } = stored;
-    this.#db.transaction(() => {
-      this.#indexes.save(name, shipped.index, known.offset);
-      this.#savePosition(name, databasePath, shipped);
-      this.saveKnown(known);
-    })();
+    try {
+      this.#db.transaction(() => {
+        this.#indexes.save(name, shipped.index, known.offset);
+        this.#savePosition(name, databasePath, shipped);
+        this.saveKnown(known);
+      })();
+    } catch (error) {
+      this.#indexes.rolledBack();
+      throw error;
+    }
   }
 
   saveKnown(known: KnownHead): void {
@@ -126,11 +141,11 @@ export class CaptureState implements Disposable {
     this.#db.close();
   }
 
-  #savePosition(name: string, databasePath: string, shipped: { position: WalPosition }): void {
+  #savePosition(name: string, databasePath: string, shipped: ShippedState): void {
     const { salt1, salt2, frame, checksum1, checksum2 } = shipped.position;
     this.#db
-      .prepare("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?)")
-      .run(name, databasePath, salt1, salt2, frame, checksum1, checksum2);
+      .prepare("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
+      .run(name, databasePath, salt1, salt2, frame, checksum1, checksum2, shipped.file);
   }
 
   #meta(key: string): unknown {

@@ -68,7 +68,7 @@ function close(one: Recovering, event: LogEvent, body: SqliteCommit): void {
       { hint: "Move the agent's state directory aside and start it again: it takes a full copy." },
     );
   }
-  one.state = { index, position: body.wal };
+  one.state = { ...one.state, index, position: body.wal };
   one.open = { transaction: 0, hashes: new Map() };
 }
 

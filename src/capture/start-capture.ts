@@ -18,7 +18,7 @@ import { recoverIndexes } from "./recover.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { requireSafeSqlite } from "./sqlite/preflight.ts";
-import type { ShippedState, Shipper } from "./sqlite/shipper.ts";
+import type { ShippedState } from "./sqlite/shipper.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
 const KEEPS_UP_BYTES = 1024 * 1024;
@@ -197,7 +197,8 @@ class Agent implements CaptureAgent {
         await writer.room();
       },
       keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
-      save: async (shipper, patienceMs) => (await this.#flushed(writer, patienceMs)) && this.#save(database, shipper),
+      acknowledged: () => writer.acknowledged.offset,
+      save: async (shippedNow, patienceMs) => (await this.#flushed(writer, patienceMs)) && this.#save(database, shippedNow),
       checkpointer,
       logger,
       clock,
@@ -235,10 +236,9 @@ class Agent implements CaptureAgent {
   }
 
   /** Stores the index as it is now, all of which the log has acknowledged. */
-  #save(database: DatabaseConfig, shipper: Shipper): true {
+  #save(database: DatabaseConfig, shipped: ShippedState): true {
     const writer = this.#openedWriter();
     const { offset, hash } = writer.acknowledged;
-    const shipped = { index: shipper.index, position: shipper.position };
     this.#state.save(database.name, database.path, { shipped, known: { logId: writer.logId, offset, hash } });
     return true;
   }

@@ -101,6 +101,7 @@ export class StandbyState {
       this.#database.exec("COMMIT");
     } catch (error) {
       if (this.#database.inTransaction) this.#database.exec("ROLLBACK");
+      this.indexes.rolledBack();
       throw error;
     }
   }

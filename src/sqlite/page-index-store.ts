@@ -38,7 +38,7 @@ interface BlockRow {
 /**
  * Page indexes of several databases in one SQLite file, each with the offset it is exactly as new as.
  * Only blocks that changed are written. `save` and `remove` belong inside a transaction of the caller's; when that
- * is rolled back, `forget` the index and load it again, because its changed blocks count as saved.
+ * is rolled back, call `rolledBack`, because the changed blocks count as saved.
  */
 export class PageIndexStore {
   readonly #database: Database.Database;
@@ -86,13 +86,14 @@ export class PageIndexStore {
   }
 
   remove(name: string): void {
-    this.forget(name);
+    this.#stored.delete(name);
     this.#database.prepare("DELETE FROM page_index WHERE name = ?").run(name);
   }
 
-  /** Drops what is remembered in memory, after a transaction around `save` was rolled back. */
-  forget(name: string): void {
-    this.#stored.delete(name);
+  /** The transaction around one or more saves came to nothing: the next save writes every block. */
+  rolledBack(): void {
+    for (const index of this.#stored.values()) index.markAllDirty();
+    this.#stored.clear();
   }
 
   names(): string[] {

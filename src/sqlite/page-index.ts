@@ -119,6 +119,11 @@ export class PageIndex {
     return blocks;
   }
 
+  /** What was taken was not stored after all: everything counts as changed again. */
+  markAllDirty(): void {
+    for (let page = 1; page <= this.#sizePages; page += PAGES_PER_BLOCK) this.#dirtyBlocks.add(blockOf(page));
+  }
+
   /** Loads a block as `takeDirtyBlocks` gave it, without marking it dirty. Call `resize` first. */
   loadBlock(block: number, hashes: Uint8Array): void {
     const words = new BigUint64Array(Uint8Array.from(hashes).buffer);

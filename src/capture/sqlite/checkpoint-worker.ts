@@ -11,7 +11,7 @@ import { openQuietly } from "./pin.ts";
  * A checkpoint cannot run inside a transaction of its own connection, hence two connections a database.
  */
 export type CheckpointRequest =
-  | { readonly id: number; readonly kind: "passive" | "unlock" | "close"; readonly path: string }
+  | { readonly id: number; readonly kind: "passive" | "truncate" | "unlock" | "close"; readonly path: string }
   | { readonly id: number; readonly kind: "lock"; readonly path: string; readonly maxMs: number };
 
 /** PASSIVE: whether another checkpoint was running, frames in the WAL and frames now in the database file. */
@@ -42,8 +42,8 @@ function connectionsOf(path: string): Connections {
   return fresh;
 }
 
-function passive(path: string): PassiveResult {
-  const rows = connectionsOf(path).checkpoint.pragma("wal_checkpoint(PASSIVE)");
+function checkpoint(path: string, mode: "PASSIVE" | "TRUNCATE"): PassiveResult {
+  const rows = connectionsOf(path).checkpoint.pragma(`wal_checkpoint(${mode})`);
   invariant(Array.isArray(rows), "wal_checkpoint returns rows");
   const [row] = rows as { busy: number; log: number; checkpointed: number }[];
   invariant(row, "wal_checkpoint returns one row");
@@ -84,7 +84,9 @@ function close(path: string): boolean {
 function carryOut(request: CheckpointRequest): PassiveResult | boolean {
   switch (request.kind) {
     case "passive":
-      return passive(request.path);
+      return checkpoint(request.path, "PASSIVE");
+    case "truncate":
+      return !checkpoint(request.path, "TRUNCATE").busy;
     case "lock":
       return lock(request.path, request.maxMs);
     case "unlock":

@@ -8,12 +8,37 @@ import type { CheckpointReply, CheckpointRequest, PassiveResult } from "./checkp
 
 type Order = CheckpointRequest extends infer R ? (R extends { id: number } ? Omit<R, "id"> : never) : never;
 
-/** Speaks to the one checkpoint worker of a capture agent. */
+/** What may be asked of the worker by whoever has it to himself. */
+export interface WorkerTurn {
+  /** Our own PASSIVE checkpoint: never waits for anybody. */
+  passive(databasePath: string): Promise<PassiveResult>;
+  /** Empties the WAL if nobody is in the way; false when somebody was. */
+  truncate(databasePath: string): Promise<boolean>;
+  /** Takes the write lock within `maxMs`; false when a writer kept it all the time. */
+  lock(databasePath: string, maxMs: number): Promise<boolean>;
+  unlock(databasePath: string): Promise<void>;
+}
+
+/**
+ * Speaks to the one checkpoint worker of a capture agent. One at a time has it: while the write lock of one database
+ * is held, nothing of another one's must stand before its release.
+ */
 export class Checkpointer implements AsyncDisposable {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<PassiveResult | boolean>>();
   #nextId = 1;
+  #lastTurn = Promise.resolve();
   #dead: TidemarkError | undefined;
+  readonly #turn: WorkerTurn = {
+    passive: async (databasePath) => {
+      const result = await this.#order({ kind: "passive", path: databasePath });
+      invariant(typeof result === "object", "passive returns counts");
+      return result;
+    },
+    truncate: async (databasePath) => (await this.#order({ kind: "truncate", path: databasePath })) === true,
+    lock: async (databasePath, maxMs) => (await this.#order({ kind: "lock", path: databasePath, maxMs })) === true,
+    unlock: async (databasePath) => void (await this.#order({ kind: "unlock", path: databasePath })),
+  };
 
   constructor() {
     // From source the file ends in .ts, from dist in .js.
@@ -24,20 +49,25 @@ export class Checkpointer implements AsyncDisposable {
     this.#worker.unref();
   }
 
-  /** Our own PASSIVE checkpoint: never waits for anybody. */
+  /** Runs `work` when nobody else has the worker. */
+  async exclusively<T>(work: (worker: WorkerTurn) => Promise<T>): Promise<T> {
+    const before = this.#lastTurn;
+    const turn = Promise.withResolvers<void>();
+    this.#lastTurn = turn.promise;
+    await before;
+    try {
+      return await work(this.#turn);
+    } finally {
+      turn.resolve();
+    }
+  }
+
   async passive(databasePath: string): Promise<PassiveResult> {
-    const result = await this.#order({ kind: "passive", path: databasePath });
-    invariant(typeof result === "object", "passive returns counts");
-    return result;
+    return this.exclusively(async (worker) => worker.passive(databasePath));
   }
 
-  /** Takes the write lock within `maxMs`; false when a writer kept it all the time. */
-  async lock(databasePath: string, maxMs: number): Promise<boolean> {
-    return (await this.#order({ kind: "lock", path: databasePath, maxMs })) === true;
-  }
-
-  async unlock(databasePath: string): Promise<void> {
-    await this.#order({ kind: "unlock", path: databasePath });
+  async truncate(databasePath: string): Promise<boolean> {
+    return this.exclusively(async (worker) => worker.truncate(databasePath));
   }
 
   /** Closes the worker's connections on a database; before its raw descriptors are closed. */

@@ -1,3 +1,4 @@
+import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import { gap, positionAtBackfill, resumePoint, scanWal } from "./wal-scan.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
@@ -15,6 +16,8 @@ export interface CopyOptions {
   readonly cause: "copy" | "repair";
   readonly gapSinceMs: number;
   readonly progress: (done: number, total: number) => void;
+  /** Keeps the WAL short while the copy goes on, capturing with the function given when it must. */
+  readonly sealIfLong: (capture: (state: WalIndexState) => Promise<void>) => Promise<void>;
   /** Lets others run and keeps the rate: resolves when the next slice of this many bytes may be read. */
   readonly pace: (bytes: number) => Promise<void>;
 }
@@ -31,13 +34,12 @@ export interface CopyOptions {
  */
 export async function copyDatabase(options: CopyOptions): Promise<number> {
   const { source, shipper, cause } = options;
-  const state = source.walIndex();
-  const { pageSize } = committedSize(source.files, state);
+  const { pageSize } = committedSize(source.files, source.walIndex());
   if (cause === "copy" || shipper.index.pageSize !== pageSize) {
     shipper.resetIndex(pageSize);
-    return new DatabaseCopy(options, "copy").run(state);
+    return new DatabaseCopy(options, "copy").run();
   }
-  return new DatabaseCopy(options, "repair").run(state);
+  return new DatabaseCopy(options, "repair").run();
 }
 
 class DatabaseCopy {
@@ -51,19 +53,19 @@ class DatabaseCopy {
     this.#cause = cause;
   }
 
-  async run(start: WalIndexState): Promise<number> {
-    const { source, shipper, pace } = this.#options;
+  async run(): Promise<number> {
+    const { source, shipper, pace, sealIfLong } = this.#options;
     await shipper.atomically(async () => {
       const before = shipper.index.checksum;
       const sizeBefore = shipper.index.sizePages;
       const batch = shipper.openBatch();
-      shipper.index.resize(committedSize(source.files, start).sizePages);
-      await source.handOver(async (state) => this.#addFrames(batch, state));
+      await source.handOver(async (state) => this.#addFrames(batch, state, { wait: true }));
       let next = 1;
       while (next <= shipper.index.sizePages) {
         next = await this.#addSlice(batch, next);
         await pace(SLICE_BYTES);
-        await source.handOver(async (state) => this.#addFrames(batch, state));
+        await sealIfLong(async (state) => this.#addFrames(batch, state, { wait: false }));
+        await source.handOver(async (state) => this.#addFrames(batch, state, { wait: true }));
       }
       // Nothing awaits between the last frames and the closing record but the log's room.
       const unchanged = batch.isEmpty && before === shipper.index.checksum && sizeBefore === shipper.index.sizePages;
@@ -71,14 +73,18 @@ class DatabaseCopy {
       const gapSinceMs = this.#options.gapSinceMs;
       shipper.close(batch, { cause: this.#cause, commits: 0, before, gapSinceMs });
     });
-    return this.#changeCounter ?? start.header.changeCounter;
+    invariant(this.#changeCounter !== undefined, "a copy has looked at the WAL");
+    return this.#changeCounter;
   }
 
-  async #addFrames(batch: TransactionBatch, state: WalIndexState): Promise<void> {
+  async #addFrames(batch: TransactionBatch, state: WalIndexState, options: { wait: boolean }): Promise<void> {
     const { source, shipper } = this.#options;
     const { header } = state;
     const first = this.#changeCounter === undefined;
-    if (first) shipper.movePosition(positionAtBackfill(source.files.walFd, state));
+    if (first) {
+      shipper.index.resize(committedSize(source.files, state).sizePages);
+      shipper.movePosition(positionAtBackfill(source.files.walFd, state));
+    }
     const scan = scanWal(source.files.walFd, shipper.position, header);
     const expected = (header.changeCounter - (this.#changeCounter ?? 0)) >>> 0;
     if (!first && expected !== scan.commits.length) {
@@ -87,7 +93,13 @@ class DatabaseCopy {
     const onPage = (pageNumber: number): void => {
       this.#fromFrames.add(pageNumber);
     };
-    await shipper.addCommits(source.files, scan, { commits: scan.commits, batch, onPage, keepDropped: first });
+    await shipper.addCommits(source.files, scan, {
+      commits: scan.commits,
+      batch,
+      onPage,
+      keepDropped: first,
+      ...options,
+    });
     if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
     this.#changeCounter = header.changeCounter;
   }

@@ -3,16 +3,18 @@ import fs from "node:fs";
 import type { Logger } from "pino";
 
 import type { CaptureConfig, DatabaseConfig } from "../../config/config.ts";
-import { sleep, type Clock } from "../../runtime/clock.ts";
+import { sleep } from "../../runtime/clock.ts";
 import { hasCode, TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import { Waker } from "../../runtime/waker.ts";
 import type { DatabaseCaptureStatus } from "../capture-agent.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import { copyDatabase } from "./copy.ts";
 import { Follower } from "./follower.ts";
+import { LogRoom, type LogRoomOptions } from "./log-room.ts";
 import { preflight } from "./preflight.ts";
 import { Shipper, type ShippedState, type ShipperOptions } from "./shipper.ts";
 import { SourceDatabase } from "./source-database.ts";
+import { SyncRequests } from "./sync-requests.ts";
 import { gap } from "./wal-scan.ts";
 
 /** While something may be under way: every millisecond at first, then every ten. */
@@ -32,21 +34,17 @@ const MAX_BACK_OFF_MS = 5000;
 /** A copy under way when the agent is stopped gets this long; then it is given up, and begun again at the next start. */
 const COPY_GRACE_MS = 5000;
 
-export interface DatabaseCaptureOptions {
+export interface DatabaseCaptureOptions extends LogRoomOptions {
   readonly database: DatabaseConfig;
   readonly config: CaptureConfig;
   readonly shipped: ShippedState | undefined;
   /** When the log last held everything, ms since 1970: since when a first repair must say that a gap may exist. */
   readonly shippedAtMs: number;
   readonly shipper: Omit<ShipperOptions, "database" | "room">;
-  /** Resolves when the log has room. Rejects when the log refused an append. */
-  readonly room: () => Promise<void>;
-  readonly keepsUp: () => boolean;
   /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
-  readonly save: (shipper: Shipper, patienceMs: number | undefined) => Promise<boolean>;
+  readonly save: (shipped: ShippedState, patienceMs: number | undefined) => Promise<boolean>;
   readonly checkpointer: Checkpointer;
   readonly logger: Logger;
-  readonly clock: Clock;
   /** Abort: capture what is committed by then, and end. */
   readonly stop: AbortSignal;
 }
@@ -60,7 +58,8 @@ export class DatabaseCapture {
   readonly #options: DatabaseCaptureOptions;
   readonly #waker = new Waker();
   readonly #shipper: Shipper;
-  readonly #syncs: PromiseWithResolvers<void>[] = [];
+  readonly #syncs = new SyncRequests();
+  readonly #room: LogRoom;
   #follower: Follower | undefined;
   #source: SourceDatabase | undefined;
   #state: State = "starting";
@@ -71,14 +70,20 @@ export class DatabaseCapture {
   #saveDueMs = 0;
   #dirty = false;
   #stoppedAtMs = Infinity;
+  /** Of the file that was shipped last. */
+  #shippedFile: string | undefined;
+  #companionDeleted = false;
+  #watched = false;
 
   constructor(options: DatabaseCaptureOptions) {
     this.#options = options;
     this.#upToDateMs = options.shippedAtMs;
+    this.#room = new LogRoom(options);
     this.#shipper = new Shipper(
-      { ...options.shipper, database: options.database.name, room: async () => this.#room() },
+      { ...options.shipper, database: options.database.name, room: async () => this.#waitForRoom() },
       options.shipped,
     );
+    this.#shippedFile = options.shipped?.file;
     options.stop.addEventListener("abort", () => {
       this.#stoppedAtMs = options.clock.monotonic();
       this.#waker.wake();
@@ -93,32 +98,29 @@ export class DatabaseCapture {
       const startedMs = this.#options.clock.monotonic();
       try {
         await this.#session();
-        this.#enter("stopped");
-        return;
+        return this.#end(undefined);
       } catch (error) {
         const problem = toTidemarkError(error);
-        if (problem.code === "INTERRUPTED") {
-          this.ready.reject(problem);
-          return this.#enter("stopped", problem.message);
+        if (problem.code === "INTERRUPTED") return this.#end(problem);
+        if (!this.#worthRetrying(problem)) {
+          this.#end(problem);
+          throw problem;
         }
-        if (!this.#worthRetrying(problem)) throw this.#fail(problem);
         if (this.#options.clock.monotonic() - startedMs > MAX_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#enter("waiting", `${problem.code}: ${problem.message}`);
         this.#options.logger.warn({ database: this.#options.database.name, code: problem.code }, problem.message);
         await this.#waker.wait(backOffMs);
         backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS);
-        if (this.#options.stop.aborted) return this.#enter("stopped", this.#problem);
+        if (this.#options.stop.aborted) return this.#end(problem);
       }
     }
   }
 
   /** Resolves when everything committed before the call is sent to the log. */
   async sync(): Promise<void> {
-    if (this.#state === "stopped") return;
-    const request = Promise.withResolvers<void>();
-    this.#syncs.push(request);
+    const synced = this.#syncs.ask();
     this.#waker.wake();
-    await request.promise;
+    await synced;
   }
 
   status(): DatabaseCaptureStatus {
@@ -148,17 +150,15 @@ export class DatabaseCapture {
     return started && problem.code.startsWith("DATABASE_");
   }
 
-  #fail(problem: TidemarkError): TidemarkError {
-    this.#enter("stopped", `${problem.code}: ${problem.message}`);
-    this.ready.reject(problem);
-    for (const request of this.#syncs.splice(0)) request.reject(problem);
-    return problem;
+  #end(problem: TidemarkError | undefined): void {
+    this.#enter("stopped", problem && `${problem.code}: ${problem.message}`);
+    if (problem) this.ready.reject(problem);
+    this.#syncs.end(problem);
   }
 
   #enter(state: State, problem?: string): void {
     this.#state = state;
     this.#problem = problem;
-    if (state === "stopped") for (const request of this.#syncs.splice(0)) request.resolve();
   }
 
   async #session(): Promise<void> {
@@ -177,9 +177,9 @@ export class DatabaseCapture {
         granularity: config.granularity,
         sealBytes: config.sealBytes,
         keepsUp,
+        mayCheckpoint: () => !this.#companionDeleted,
       });
-      watcher = fs.watch(`${database.path}-wal`, () => this.#waker.wake());
-      watcher.on("error", () => this.#waker.wake());
+      watcher = this.#watch();
       await this.#begin(this.#follower, source);
       await this.#follow(this.#follower, source);
     } finally {
@@ -187,6 +187,24 @@ export class DatabaseCapture {
       this.#retire();
       await checkpointer.close(database.path);
       source.close();
+    }
+  }
+
+  /** The watch only wakes us sooner: where there is none (inotify's limits) the WAL is looked at every 10 ms. */
+  #watch(): fs.FSWatcher | undefined {
+    const { database, logger } = this.#options;
+    try {
+      const watcher = fs.watch(`${database.path}-wal`, () => this.#waker.wake());
+      watcher.on("error", () => (this.#watched = false));
+      this.#watched = true;
+      return watcher;
+    } catch (error) {
+      this.#watched = false;
+      logger.warn(
+        { database: database.name },
+        `cannot watch the WAL (${String(error)}); it is looked at every ${LOOK_MS} ms. Raise fs.inotify.max_user_watches and max_user_instances`,
+      );
+      return undefined;
     }
   }
 
@@ -198,7 +216,9 @@ export class DatabaseCapture {
   }
 
   async #begin(follower: Follower, source: SourceDatabase): Promise<void> {
-    const known = this.#shipper.index.sizePages > 0;
+    // In another file than the one that was shipped an old WAL proves nothing.
+    const known = this.#shipper.index.sizePages > 0 && this.#shippedFile === source.file;
+    this.#shippedFile = source.file;
     if (!known || !follower.tryResume(source.walIndex().header)) await this.#ship(follower, source);
     this.#enter("following");
     this.ready.resolve();
@@ -208,6 +228,7 @@ export class DatabaseCapture {
     const { clock, stop } = this.#options;
     let activeUntilMs = clock.monotonic() + ACTIVE_MS;
     let checkedMs = clock.monotonic();
+    let unsettled = true;
     for (let quietLooks = 0; ; quietLooks += 1) {
       const last = stop.aborted;
       if (await this.#lookAndRepair(follower, source)) {
@@ -215,12 +236,15 @@ export class DatabaseCapture {
         activeUntilMs = clock.monotonic() + ACTIVE_MS;
       }
       if (last) break;
-      if (clock.monotonic() - checkedMs >= SAFETY_LOOK_MS) {
+      // As soon as all is quiet, too: what is written to the file from then on was not SQLite's.
+      const settledNow = unsettled && !follower.unsettled;
+      unsettled = follower.unsettled;
+      if (settledNow || clock.monotonic() - checkedMs >= SAFETY_LOOK_MS) {
         checkedMs = clock.monotonic();
-        source.checkIdentity();
+        await this.#checkFiles(follower, source);
       }
       await this.#saveIfDue();
-      const active = follower.unsettled || clock.monotonic() < activeUntilMs;
+      const active = follower.unsettled || !this.#watched || clock.monotonic() < activeUntilMs;
       const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
       if (await this.#waker.wait(pauseMs)) {
         quietLooks = 0;
@@ -230,34 +254,48 @@ export class DatabaseCapture {
     await this.#save();
   }
 
-  /** Returns whether anything was committed. */
-  async #lookAndRepair(follower: Follower, source: SourceDatabase): Promise<boolean> {
-    const syncs = this.#syncs.splice(0);
-    let moved = true;
-    try {
-      await this.#room();
-      moved = await follower.look();
-    } catch (error) {
-      if (!hasCode(error, "WAL_GAP")) {
-        this.#syncs.push(...syncs);
-        throw error;
-      }
-      this.#options.logger.warn({ database: this.#options.database.name }, error.message);
+  /** Once a second: are these still the app's files, and did anybody write to them around SQLite? */
+  async #checkFiles(follower: Follower, source: SourceDatabase): Promise<void> {
+    const { database, logger } = this.#options;
+    const deleted = source.checkIdentity() === "companion deleted";
+    if (deleted && !this.#companionDeleted) {
+      const message = `the -wal or -shm of ${database.path} was deleted while it is open; it is followed for as long as the application has it open`;
+      logger.warn({ database: database.name }, message);
+    }
+    this.#companionDeleted = deleted;
+    if (source.writtenAround()) {
+      logger.warn({ database: database.name }, `${database.path} was written around SQLite; its pages are compared`);
       await this.#ship(follower, source);
       this.#enter("following");
     }
-    this.#dirty ||= moved;
-    this.#upToDateMs = this.#options.clock.now();
-    for (const request of syncs) request.resolve();
-    return moved;
+    await follower.emptyIfAlone();
+  }
+
+  /** Returns whether anything was committed. */
+  async #lookAndRepair(follower: Follower, source: SourceDatabase): Promise<boolean> {
+    return this.#syncs.answerWith(async () => {
+      let moved = true;
+      try {
+        await this.#waitForRoom();
+        moved = await follower.look();
+      } catch (error) {
+        if (!hasCode(error, "WAL_GAP")) throw error;
+        this.#options.logger.warn({ database: this.#options.database.name }, error.message);
+        await this.#ship(follower, source);
+        this.#enter("following");
+      }
+      this.#dirty ||= moved;
+      this.#upToDateMs = this.#options.clock.now();
+      return moved;
+    });
   }
 
   /** A copy when the log holds nothing of the database, else the difference. Starts again when a gap opens meanwhile. */
   async #ship(follower: Follower, source: SourceDatabase): Promise<void> {
     const { logger, database, clock } = this.#options;
-    for (;;) {
+    for (let backOffMs = FIRST_BACK_OFF_MS; ; backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS)) {
       const cause = this.#shipper.index.sizePages === 0 ? "copy" : "repair";
-      this.#enter("copying");
+      this.#enter("copying", this.#problem);
       try {
         await this.#options.room();
         const startedMs = clock.monotonic();
@@ -267,6 +305,7 @@ export class DatabaseCapture {
           cause,
           gapSinceMs: this.#upToDateMs,
           progress: (done, total) => (this.#copy = { done, total }),
+          sealIfLong: async (capture) => follower.sealIfLong(capture),
           pace: async (bytes) => this.#pace(bytes),
         });
         follower.startAt(changeCounter);
@@ -279,44 +318,45 @@ export class DatabaseCapture {
         return;
       } catch (error) {
         if (!hasCode(error, "WAL_GAP")) throw error;
-        logger.warn({ database: database.name }, error.message);
+        // Said once while it stays the same: a damaged WAL is a gap for as long as it is there.
+        if (this.#problem !== error.message) logger.warn({ database: database.name }, error.message);
+        this.#enter("waiting", error.message);
       } finally {
         this.#copy = undefined;
       }
+      await this.#waker.wait(backOffMs);
+      this.#giveUpWhenStopped();
+      source.checkIdentity();
     }
   }
 
   /** Yields to the event loop; keeps the configured rate. */
   async #pace(bytes: number): Promise<void> {
-    const { config, stop, clock, database } = this.#options;
+    const { config, stop } = this.#options;
     const rate = config.copyBytesPerSecond;
     await sleep(rate ? (bytes / rate) * 1000 : 0, stop.aborted ? undefined : stop);
-    if (clock.monotonic() - this.#stoppedAtMs < COPY_GRACE_MS || !stop.aborted) return;
+    this.#giveUpWhenStopped();
+  }
+
+  #giveUpWhenStopped(): void {
+    const { clock, database, stop } = this.#options;
+    if (!stop.aborted || clock.monotonic() - this.#stoppedAtMs < COPY_GRACE_MS) return;
     throw new TidemarkError("INTERRUPTED", `the copy of ${database.name} was not finished`, {
       hint: "Nothing is lost: the next start begins it again.",
     });
   }
 
   /**
-   * Waits for room in the log. While the log is away the WAL is the queue; past `walMaxBytes` the pin is let go, and the
-   * difference is shipped when the log is back.
+   * While the log is away the WAL is the queue; past `walMaxBytes` the pin is let go, and the difference is shipped when
+   * the log is back.
    */
-  async #room(): Promise<void> {
-    if (this.#options.keepsUp()) return;
-    let waiting = true;
-    const room = this.#options.room().finally(() => {
-      waiting = false;
-      this.#waker.wake();
-    });
-    room.catch(() => undefined);
-    while (waiting) {
-      await this.#waker.wait(SAFETY_LOOK_MS);
+  async #waitForRoom(): Promise<void> {
+    await this.#room.wait(() => {
       const walBytes = this.#follower?.walBytes ?? 0;
-      if (!waiting || !this.#source?.pinned || walBytes <= this.#options.config.walMaxBytes) continue;
+      if (!this.#source?.pinned || walBytes <= this.#options.config.walMaxBytes) return;
       this.#source.letGo();
       throw gap(`the log is away and the WAL grew to ${walBytes} bytes, past wal.max`);
-    }
-    await room;
+    });
   }
 
   async #saveIfDue(): Promise<void> {
@@ -325,7 +365,8 @@ export class DatabaseCapture {
   }
 
   async #save(patienceMs?: number): Promise<void> {
-    const saved = await this.#options.save(this.#shipper, patienceMs);
+    const { index, position } = this.#shipper;
+    const saved = await this.#options.save({ index, position, file: this.#shippedFile ?? "none" }, patienceMs);
     this.#saveDueMs = this.#options.clock.monotonic() + (saved ? SAVE_EVERY_MS : SAVE_AGAIN_MS);
     if (saved) this.#dirty = false;
   }

@@ -1,11 +1,16 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 import { hasCode } from "../../runtime/errors.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Waker } from "../../runtime/waker.ts";
 import type { WalIndexHeader } from "../../format/wal-index.ts";
 import { FRAME_HEADER_BYTES } from "../../format/wal.ts";
+import type { WalIndexState } from "../../sqlite/live-files.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
+import { othersHoldLocks } from "./lock-table.ts";
+import { seal } from "./seal.ts";
 import { gap, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
 
 /** Quiet for this long before we checkpoint ourselves, so that the pin can go to read lock 0. Longer than an fsync. */
@@ -14,8 +19,11 @@ const QUIET_BEFORE_SETTLING_MS = 25;
 const BUSY_BEFORE_LETTING_GO_MS = 20;
 /** How long an app that waits for our pins gets the WAL for itself. */
 const LET_GO_MS = 150;
-/** Spinning for the write lock: longer would be felt by the app. */
-const LOCK_MS = 100;
+/** Events shipped between two turns of the event loop; a power of two. */
+const COMMITS_A_TURN = 64;
+/** Between two seals: the write lock is ours for a small share of the time only. */
+const SEAL_PAUSE_MS = 20;
+const SEAL_PAUSE_FACTOR = 20;
 const FIRST_BACK_OFF_MS = 20;
 const MAX_BACK_OFF_MS = 1000;
 /** adaptive: up to this many commits of one look stay events of their own while the log keeps up. */
@@ -31,6 +39,8 @@ export interface FollowerOptions {
   readonly sealBytes: number;
   /** Whether the log keeps up: few bytes unacknowledged. */
   readonly keepsUp: () => boolean;
+  /** false when the files at the path are not all the ones that the app has open: then checkpoints are the app's. */
+  readonly mayCheckpoint: () => boolean;
 }
 
 export interface FollowerCounters {
@@ -104,7 +114,7 @@ export class Follower {
       this.#movedAtMs = this.#options.clock.monotonic();
       this.#busySinceMs = undefined;
       await source.handOver(async (fresh) => this.capture(fresh.header));
-      await this.#sealIfLong();
+      await this.sealIfLong(async (fresh) => this.capture(fresh.header, { wait: false }));
       return true;
     }
     if (source.onLockZero) return false;
@@ -124,13 +134,17 @@ export class Follower {
   }
 
   /** Reads and ships everything up to `header`. The frames must be protected by a pin. */
-  async capture(header: WalIndexHeader): Promise<void> {
+  async capture(header: WalIndexHeader, { wait }: { wait: boolean } = { wait: true }): Promise<void> {
     const { source, shipper } = this.#options;
     if (!this.#moved(header)) return;
     const scan = scanWal(source.files.walFd, shipper.position, header);
     this.#requireCount(scan, header);
     for (const commits of this.#group(scan)) {
-      await shipper.shipCommits(source.files, scan, commits);
+      if (wait && (this.counters.commits & (COMMITS_A_TURN - 1)) === 0) {
+        await shipper.room();
+        await nextTurn();
+      }
+      await shipper.shipCommits(source.files, scan, { commits, wait });
       this.#changeCounter = (this.#changeCounter + commits.length) >>> 0;
       this.counters.commits += commits.length;
     }
@@ -167,8 +181,8 @@ export class Follower {
    * lock 0. Busy means that somebody else checkpoints and may be waiting for our pins: let go, and let the count decide.
    */
   async #settle(): Promise<void> {
-    const { source, checkpointer, clock } = this.#options;
-    if (clock.monotonic() < this.#settleAfterMs) return;
+    const { source, checkpointer, clock, mayCheckpoint } = this.#options;
+    if (clock.monotonic() < this.#settleAfterMs || !mayCheckpoint()) return;
     const result = await checkpointer.passive(source.path);
     if (result.busy) {
       this.#busySinceMs ??= clock.monotonic();
@@ -195,33 +209,40 @@ export class Follower {
     source.pin();
   }
 
-  /**
-   * Seal: the WAL is long because it is never idle. Most of it is checkpointed without any lock; then, with the write
-   * lock held, the rest is captured and checkpointed, and the new pin lands on read lock 0: the next writer restarts
-   * the WAL. While we hold the write lock nobody can restart it, so the pin may be let go.
-   */
-  async #sealIfLong(): Promise<void> {
-    const { source, checkpointer, clock, sealBytes } = this.#options;
+  /** Seals a WAL that grew long; `capture` ships what is left while the write lock is held. Not while the log is slow. */
+  async sealIfLong(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
+    const { source, shipper, checkpointer, clock, sealBytes, keepsUp, mayCheckpoint } = this.#options;
     if (source.onLockZero || this.walBytes < sealBytes || clock.monotonic() < this.#sealAfterMs) return;
-    await checkpointer.passive(source.path);
-    if (!(await checkpointer.lock(source.path, LOCK_MS))) return this.#sealLater();
-    const lockedAtMs = clock.monotonic();
-    try {
-      await source.handOver(async (state) => this.capture(state.header));
-      source.letGo();
-      await checkpointer.passive(source.path);
-      source.pin();
-    } finally {
-      await checkpointer.unlock(source.path);
-      this.counters.sealHeldMs += clock.monotonic() - lockedAtMs;
-    }
+    if (!keepsUp() || !mayCheckpoint()) return;
+    const behind = ({ header }: WalIndexState): number => header.mxFrame - resumePoint(shipper.position, header).frame;
+    const heldMs = await seal({ source, checkpointer, clock, behind, capture });
+    if (heldMs === undefined) return this.#sealLater();
     this.counters.seals += 1;
-    if (source.onLockZero) this.#backOffMs = FIRST_BACK_OFF_MS;
+    this.counters.sealHeldMs += heldMs;
+    this.#sealAfterMs = clock.monotonic() + SEAL_PAUSE_MS + heldMs * SEAL_PAUSE_FACTOR;
+    // When a reader of the app's holds an older snapshot the WAL stays long.
+    if (this.walBytes < sealBytes || allBackfilled(source)) this.#backOffMs = FIRST_BACK_OFF_MS;
     else this.#sealLater();
+  }
+
+  /**
+   * Does for a database that everybody else has closed what its last close would have done without us: empties the WAL.
+   * Frames left in it would be replayed over another file that somebody puts in the database's place.
+   */
+  async emptyIfAlone(): Promise<void> {
+    const { source, checkpointer, mayCheckpoint } = this.#options;
+    const header = source.files.readWalIndex()?.header;
+    if (!header || header.mxFrame === 0 || !source.onLockZero || !mayCheckpoint() || this.#moved(header)) return;
+    if (othersHoldLocks(source.files.shmFd) === false) await checkpointer.truncate(source.path);
   }
 
   #sealLater(): void {
     this.#sealAfterMs = this.#options.clock.monotonic() + this.#backOffMs;
     this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
   }
+}
+
+function allBackfilled(source: SourceDatabase): boolean {
+  const state = source.files.readWalIndex();
+  return state?.checkpoint.backfilledFrames === state?.header.mxFrame;
 }

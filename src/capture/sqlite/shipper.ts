@@ -24,6 +24,8 @@ export interface ShipperOptions {
 export interface ShippedState {
   readonly index: PageIndex;
   readonly position: WalPosition;
+  /** Which file it was, see SourceDatabase.file. */
+  readonly file: string;
 }
 
 /** Turns verified frames into events and keeps the page index as new as the last event sent. */
@@ -67,11 +69,16 @@ export class Shipper {
   }
 
   /** Ships `commits` (contiguous, of one scan) as one event: the net images of all of them. */
-  async shipCommits(files: LiveFiles, scan: WalScan, commits: readonly ScannedCommit[]): Promise<void> {
+  async shipCommits(
+    files: LiveFiles,
+    scan: WalScan,
+    options: { readonly commits: readonly ScannedCommit[]; readonly wait: boolean },
+  ): Promise<void> {
+    const { commits, wait } = options;
     await this.atomically(async () => {
       const before = this.#index.checksum;
       const batch = this.openBatch();
-      await this.addCommits(files, scan, { commits, batch });
+      await this.addCommits(files, scan, { commits, batch, wait });
       this.close(batch, { cause: "commit", commits: commits.length, before });
     });
   }
@@ -92,7 +99,7 @@ export class Shipper {
 
   /**
    * Adds the net page images of `commits` to `batch` and the index; `onPage` learns each page number.
-   * `keepDropped`: a copy reads every page anyway, so pages that were dropped and came back keep their old hashes.
+   * `wait` false: the write lock is held, so the log is not waited for. `keepDropped`: a copy reads every page anyway, so pages that were dropped and came back keep their old hashes.
    */
   async addCommits(
     files: LiveFiles,
@@ -100,6 +107,7 @@ export class Shipper {
     options: {
       readonly commits: readonly ScannedCommit[];
       readonly batch: TransactionBatch;
+      readonly wait: boolean;
       readonly onPage?: (pageNumber: number) => void;
       readonly keepDropped?: boolean;
     },
@@ -118,7 +126,7 @@ export class Shipper {
       options.onPage?.(pageNumber);
       if (index.set(pageNumber, image)) options.batch.add(pageNumber, image);
       sinceRoom += 1;
-      if (sinceRoom % PAGES_BETWEEN_ROOM === 0) await this.#options.room();
+      if (options.wait && sinceRoom % PAGES_BETWEEN_ROOM === 0) await this.#options.room();
     }
     this.#addUnwritten(files, { grownFrom, scan, last, batch: options.batch });
     this.#position = {

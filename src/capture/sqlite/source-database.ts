@@ -15,25 +15,32 @@ export class SourceDatabase {
   readonly files: LiveFiles;
   #current: Pin;
   #spare: Pin;
-  readonly #identity: string;
-  /** Whether the current pin holds read lock 0, where it disturbs nobody. */
-  #onLockZero = false;
+  /** Device, inode and time of birth of the database file: a file put in its place is another one. */
+  readonly file: string;
+  readonly #companions: readonly (string | undefined)[];
+  /** How many pins in a row landed on read lock 0, where they disturb nobody. */
+  #lockZeroPins = 0;
+  #fileState: FileState | undefined;
 
   /** Opens and pins. @throws DATABASE_EXCLUSIVE, DATABASE_BUSY, DATABASE_CORRUPT */
   constructor(databasePath: string) {
     this.path = databasePath;
     this.#current = new Pin(databasePath);
+    let spare: Pin | undefined;
     try {
       this.#current.acquire();
-      this.#spare = new Pin(databasePath);
-      this.#spare.acquire();
-      this.#spare.release();
+      spare = new Pin(databasePath);
+      spare.acquire();
+      spare.release();
       this.files = new LiveFiles(databasePath, "r");
     } catch (error) {
+      spare?.close();
       this.#current.close();
       throw explainBusy(databasePath, error);
     }
-    this.#identity = identityOf(databasePath);
+    this.#spare = spare;
+    this.file = identityOf(databasePath) ?? "none";
+    this.#companions = COMPANIONS.map((suffix) => identityOf(databasePath + suffix));
   }
 
   get pinned(): boolean {
@@ -41,7 +48,8 @@ export class SourceDatabase {
   }
 
   get onLockZero(): boolean {
-    return this.#current.held && this.#onLockZero;
+    // One look can be deceived: a checkpointer says that all is backfilled a moment before it gives read lock 0 back.
+    return this.#current.held && this.#lockZeroPins >= 2;
   }
 
   /** @throws DATABASE_BUSY when the header cannot be read now (a writer died between its two copies) */
@@ -67,20 +75,20 @@ export class SourceDatabase {
     }
     this.#current.release();
     [this.#current, this.#spare] = [this.#spare, this.#current];
-    this.#onLockZero = lockZero;
+    this.#lockZeroPins = lockZero ? this.#lockZeroPins + 1 : 0;
   }
 
   /** Pins again after `letGo`. */
   pin(): void {
     invariant(!this.#current.held, "pinned twice");
-    this.#onLockZero = this.#acquire(this.#current);
+    this.#lockZeroPins = this.#acquire(this.#current) ? 1 : 0;
   }
 
   /** Ends the pin: the WAL may now restart unseen, and the commit count must decide whether it did. */
   letGo(): void {
     this.#current.release();
     this.#spare.release();
-    this.#onLockZero = false;
+    this.#lockZeroPins = 0;
   }
 
   /**
@@ -101,17 +109,39 @@ export class SourceDatabase {
     );
   }
 
-  /** @throws DATABASE_REPLACED, DATABASE_MISSING when the path leads to other files than the ones held open */
-  checkIdentity(): void {
-    if (identityOf(this.path) === this.#identity) return;
-    if (!fs.existsSync(this.path)) {
+  /**
+   * Whether the path still leads to the files that are held open. A `-wal` or `-shm` that was merely deleted is still
+   * the app's, which has it open as we do: capture goes on in it, and leaves checkpoints to the app.
+   * @throws DATABASE_MISSING, DATABASE_REPLACED
+   */
+  checkIdentity(): "whole" | "companion deleted" {
+    const file = identityOf(this.path);
+    if (file === undefined) {
       throw new TidemarkError("DATABASE_MISSING", `${this.path} was deleted`, {
         hint: "Capture goes on when the application makes it anew; the standby keeps the last state.",
       });
     }
-    throw new TidemarkError("DATABASE_REPLACED", `${this.path}, its -wal or its -shm was replaced by another file`, {
-      hint: "Nothing to do: the new file is opened and the difference is shipped.",
-    });
+    const companions = COMPANIONS.map((suffix) => identityOf(this.path + suffix));
+    if (file !== this.file || companions.some((found, i) => found !== undefined && found !== this.#companions[i])) {
+      throw new TidemarkError("DATABASE_REPLACED", `${this.path}, its -wal or its -shm was replaced by another file`, {
+        hint: "Stop Tidemark before replacing a database. Now the new file is opened and the difference is shipped.",
+      });
+    }
+    return companions.includes(undefined) ? "companion deleted" : "whole";
+  }
+
+  /**
+   * Whether the database file was written since the last call although no checkpoint ran: somebody copied another
+   * database over it. A false alarm costs one comparison of all pages.
+   */
+  writtenAround(): boolean {
+    const before = this.files.readWalIndex();
+    const { mtimeNs, size } = fs.fstatSync(this.files.databaseFd, { bigint: true });
+    const after = this.files.readWalIndex();
+    const last = this.#fileState;
+    const checkpoints = before && after && checkpointsOf(before) === checkpointsOf(after) ? checkpointsOf(after) : undefined;
+    this.#fileState = checkpoints === undefined ? undefined : { checkpoints, written: `${mtimeNs} ${size}` };
+    return last !== undefined && last.checkpoints === checkpoints && last.written !== this.#fileState?.written;
   }
 
   close(): void {
@@ -121,14 +151,24 @@ export class SourceDatabase {
   }
 }
 
-/** Device and inode of the database and its two companions. */
-function identityOf(databasePath: string): string {
-  return ["", "-wal", "-shm"]
-    .map((suffix) => {
-      const stat = fs.statSync(databasePath + suffix, { throwIfNoEntry: false });
-      return stat ? `${stat.dev}:${stat.ino}` : "none";
-    })
-    .join(" ");
+const COMPANIONS = ["-wal", "-shm"];
+
+interface FileState {
+  /** Changes with every checkpoint that may write to the file. */
+  readonly checkpoints: string;
+  /** Changes with every write. */
+  readonly written: string;
+}
+
+function checkpointsOf({ header, checkpoint }: WalIndexState): string {
+  const { backfilledFrames, backfillAttemptedFrames } = checkpoint;
+  return [header.salt1, header.salt2, backfilledFrames, backfillAttemptedFrames].join(" ");
+}
+
+/** Undefined when there is no such file. */
+function identityOf(file: string): string | undefined {
+  const stat = fs.statSync(file, { throwIfNoEntry: false, bigint: true });
+  return stat && `${stat.dev}:${stat.ino}:${stat.birthtimeNs}`;
 }
 
 /** A first read that is refused at once means that the app holds the database for itself. */
