@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
+import { NatsServer } from "../support/nats-server.ts";
 import { lastJson, runTidemark } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
@@ -27,6 +28,20 @@ test("a second capture agent on the same set is refused, with the same state or 
   expect(same.code).toBe(6);
   const own = await deployment.command("capture", "--state", path.join(deployment.directory, "other-state"));
   expect(lastJson(own.stderr)).toMatchObject({ ok: false, code: "AGENT_RUNNING" });
+  await app.run("INSERT INTO t VALUES (2, randomblob(5000))");
+  await deployment.start("replica");
+  expect(await deployment.difference()).toBeUndefined();
+});
+
+test("NATS: a capture agent of another host is refused by name, and the first one goes on", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address });
+  await using app = await walDatabase(deployment.database);
+  await deployment.start("capture");
+  await deployment.answer("sync");
+  const other = await deployment.command("capture", "--state", path.join(deployment.directory, "other-state"));
+  expect(lastJson(other.stderr)).toMatchObject({ ok: false, code: "LOG_FOREIGN_WRITER" });
+  expect(other.code).toBe(1);
   await app.run("INSERT INTO t VALUES (2, randomblob(5000))");
   await deployment.start("replica");
   expect(await deployment.difference()).toBeUndefined();
