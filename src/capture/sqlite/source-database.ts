@@ -160,9 +160,14 @@ interface FileState {
   readonly written: string;
 }
 
+/**
+ * With every frame in the file and none added no checkpoint writes to it, not even one that restarts the WAL; otherwise
+ * one that got further does.
+ */
 function checkpointsOf({ header, checkpoint }: WalIndexState): string {
   const { backfilledFrames, backfillAttemptedFrames } = checkpoint;
-  return [header.salt1, header.salt2, backfilledFrames, backfillAttemptedFrames].join(" ");
+  if (backfilledFrames === header.mxFrame) return `${header.changeCounter} complete`;
+  return [header.changeCounter, header.salt1, header.salt2, backfilledFrames, backfillAttemptedFrames].join(" ");
 }
 
 /** Undefined when there is no such file. */
