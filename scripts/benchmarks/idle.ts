@@ -9,7 +9,8 @@ const SETTLE_MS = 4000;
 export async function idle(options: { seconds: number; counts: readonly number[] }): Promise<Table> {
   const rows: string[][] = [];
   for (const count of options.counts) {
-    for (const name of ["embedded", "nats", "litestream"] as const) rows.push(await measure(name, count, options.seconds));
+    for (const name of ["embedded", "nats", "litestream"] as const)
+      rows.push(await measure(name, count, options.seconds));
   }
   return {
     title: "Idle",

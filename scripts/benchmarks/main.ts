@@ -17,7 +17,11 @@ Scenarios: latency, throughput, sustained, truncating, repair, idle. A full run 
 `;
 
 const { values } = parseArgs({
-  options: { quick: { type: "boolean", default: false }, only: { type: "string" }, help: { type: "boolean", default: false } },
+  options: {
+    quick: { type: "boolean", default: false },
+    only: { type: "string" },
+    help: { type: "boolean", default: false },
+  },
 });
 
 const quick = values.quick;

@@ -37,7 +37,8 @@ export class Child implements AsyncDisposable {
   /** Its output, when it has ended by itself. */
   async ended(): Promise<string> {
     const [code] = this.#process.exitCode === null ? await once(this.#process, "close") : [this.#process.exitCode];
-    if (code !== 0) throw new Error(`${this.#process.spawnargs.join(" ")} ended with ${String(code)}:\n${this.#errors}`);
+    if (code !== 0)
+      throw new Error(`${this.#process.spawnargs.join(" ")} ended with ${String(code)}:\n${this.#errors}`);
     return this.#output;
   }
 
@@ -65,7 +66,13 @@ export function tidemark(args: readonly string[]): Child {
 
 /** The program itself, not npm's wrapper: so that what is measured is Litestream alone. */
 export function litestream(args: readonly string[]): Child {
-  const directory = path.join(root, ".bench", "node_modules", "@flydotio", `litestream-${process.platform}-${process.arch}`);
+  const directory = path.join(
+    root,
+    ".bench",
+    "node_modules",
+    "@flydotio",
+    `litestream-${process.platform}-${process.arch}`,
+  );
   return new Child(path.join(directory, "litestream"), args);
 }
 

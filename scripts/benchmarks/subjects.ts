@@ -26,7 +26,11 @@ export const TITLES: Readonly<Record<SubjectName, string>> = {
 };
 
 /** Starts it and resolves when it follows the databases. */
-export async function startSubject(name: SubjectName, directory: string, databases: readonly string[]): Promise<Subject> {
+export async function startSubject(
+  name: SubjectName,
+  directory: string,
+  databases: readonly string[],
+): Promise<Subject> {
   switch (name) {
     case "nothing":
       return subject({ name, children: [], stack: new AsyncDisposableStack() });
@@ -133,7 +137,9 @@ async function listening(port: number): Promise<void> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const socket = net.connect(port, "127.0.0.1");
-    const up = await new Promise<boolean>((resolve) => socket.once("connect", () => resolve(true)).once("error", () => resolve(false)));
+    const up = await new Promise<boolean>((resolve) =>
+      socket.once("connect", () => resolve(true)).once("error", () => resolve(false)),
+    );
     socket.destroy();
     if (up) return;
     if (performance.now() > deadline) throw new Error("nats-server does not start");

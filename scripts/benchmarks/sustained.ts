@@ -101,7 +101,11 @@ function changePages(file: string, count: number): void {
 /** Encoded bytes of all records: what `log --json` says of each event. */
 function logBytes(standby: string): number {
   const args = ["src/cli/main.ts", "log", "--standby", standby, "--set", "bench", "--json"];
-  const { stdout } = spawnSync(process.execPath, args, { encoding: "utf8", maxBuffer: 2 ** 30, cwd: `${import.meta.dirname}/../..` });
+  const { stdout } = spawnSync(process.execPath, args, {
+    encoding: "utf8",
+    maxBuffer: 2 ** 30,
+    cwd: `${import.meta.dirname}/../..`,
+  });
   return stdout
     .split("\n")
     .filter((line) => line !== "")

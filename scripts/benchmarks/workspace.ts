@@ -19,7 +19,7 @@ export class Workspace implements Disposable {
     db.pragma("journal_mode=WAL");
     db.exec("CREATE TABLE bench (n INTEGER PRIMARY KEY, writer INTEGER, v BLOB)");
     const insert = db.prepare("INSERT INTO bench (writer, v) VALUES (0, randomblob(?))");
-    for (let done = 0; done < size.rows; ) {
+    for (let done = 0; done < size.rows;) {
       const until = Math.min(done + 10_000, size.rows);
       db.transaction(() => {
         for (; done < until; done += 1) insert.run(size.rowBytes);

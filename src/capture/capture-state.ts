@@ -63,9 +63,13 @@ export class CaptureState implements Disposable {
       });
     }
     if (owner !== set) {
-      throw new TidemarkError("STATE_FOREIGN", `${this.directory} holds the state of set ${JSON.stringify(owner)}, not ${set}`, {
-        hint: "Give each set a state directory of its own with --state.",
-      });
+      throw new TidemarkError(
+        "STATE_FOREIGN",
+        `${this.directory} holds the state of set ${JSON.stringify(owner)}, not ${set}`,
+        {
+          hint: "Give each set a state directory of its own with --state.",
+        },
+      );
     }
     this.#setMeta("version", FORMAT_VERSION);
     this.#setMeta("set", set);

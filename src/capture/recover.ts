@@ -71,4 +71,3 @@ function close(one: Recovering, event: LogEvent, body: SqliteCommit): void {
   one.state = { ...one.state, index, position: body.wal };
   one.open = { transaction: 0, hashes: new Map() };
 }
-

@@ -198,7 +198,8 @@ class Agent implements CaptureAgent {
       },
       keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
       acknowledged: () => writer.acknowledged.offset,
-      save: async (shippedNow, patienceMs) => (await this.#flushed(writer, patienceMs)) && this.#save(database, shippedNow),
+      save: async (shippedNow, patienceMs) =>
+        (await this.#flushed(writer, patienceMs)) && this.#save(database, shippedNow),
       checkpointer,
       logger,
       clock,

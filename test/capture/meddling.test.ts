@@ -27,7 +27,10 @@ test("a backup is copied over the database, into the same file, while the applic
   await app.run("INSERT INTO t VALUES (2, randomblob(50000)); UPDATE t SET body = randomblob(50000)");
   expect(await deployment.difference()).toBeUndefined();
   await app.disconnect();
-  await waitFor("the WAL is emptied, as the last close would have done", () => fs.statSync(`${deployment.database}-wal`).size === 0);
+  await waitFor(
+    "the WAL is emptied, as the last close would have done",
+    () => fs.statSync(`${deployment.database}-wal`).size === 0,
+  );
   // In a process of its own, as a person would: in this one it could drop SQLite's locks.
   execFileSync("cp", [backup, deployment.database]);
   await waitFor("the comparison", async () => (await deployment.repairs()) > 0);
@@ -62,7 +65,9 @@ test("a damaged frame that was not captured: the agent says so, stays calm, and 
   agent.child.kill("SIGCONT");
   await waitFor("the gap", () => agent.output.stderr.includes("wrong checksum"));
   const said = agent.output.stderr.length;
-  await waitFor("a status while it waits", async () => /wrong checksum/.test(JSON.stringify(await deployment.answer("status"))));
+  await waitFor("a status while it waits", async () =>
+    /wrong checksum/.test(JSON.stringify(await deployment.answer("status"))),
+  );
   expect(agent.output.stderr.length - said).toBeLessThan(2000);
   const stopped = performance.now();
   expect((await agent.stop()).code).toBe(0);

@@ -33,7 +33,12 @@ test("a log that has room, or is merely slow, is not taken for one that is away"
   let acknowledged = 0;
   const room = Promise.withResolvers<void>();
   const clock = { ...systemClock, monotonic: () => (nowMs += 2500) };
-  const waiting = new LogRoom({ keepsUp: () => false, room: () => room.promise, acknowledged: () => (acknowledged += 1), clock });
+  const waiting = new LogRoom({
+    keepsUp: () => false,
+    room: () => room.promise,
+    acknowledged: () => (acknowledged += 1),
+    clock,
+  });
   const done = waiting.wait(() => {
     throw new Error("away");
   });

@@ -118,7 +118,8 @@ test("a long reader keeps its snapshot through appends and checkpoints", async (
 
 test("a reader without write permission on -shm reads every state", async () => {
   // Becoming another user is root's right; the test is worth nothing without it.
-  if (process.getuid?.() !== 0) throw new Error("this test reads as another user: run it as root (sudo ./scripts/test)");
+  if (process.getuid?.() !== 0)
+    throw new Error("this test reads as another user: run it as root (sudo ./scripts/test)");
   const { log } = fixture;
   const primary = fixture.source("a.db");
   await log.ship("a.db", primary);

@@ -16,9 +16,13 @@ export function requireSafeSqlite(): void {
   probe.close();
   const [major = 0, minor = 0, patch = 0] = version.split(".").map(Number);
   if (major * 1_000_000 + minor * 1000 + patch >= OLDEST_SAFE_SQLITE) return;
-  throw new TidemarkError("SQLITE_TOO_OLD", `this better-sqlite3 carries SQLite ${version}; 3.51.3 is the oldest safe one`, {
-    hint: "Install the dependencies again from the lock file with `npm ci`.",
-  });
+  throw new TidemarkError(
+    "SQLITE_TOO_OLD",
+    `this better-sqlite3 carries SQLite ${version}; 3.51.3 is the oldest safe one`,
+    {
+      hint: "Install the dependencies again from the lock file with `npm ci`.",
+    },
+  );
 }
 
 /**
@@ -82,7 +86,10 @@ function requireWritableDirectory(databasePath: string): void {
     throw new TidemarkError(
       "DATABASE_UNREADABLE",
       `no read and write rights on ${databasePath} and its directory; SQLite needs them for -wal and -shm`,
-      { hint: "Run Tidemark as the application's user, or add its user to the group that owns the directory.", cause: error },
+      {
+        hint: "Run Tidemark as the application's user, or add its user to the group that owns the directory.",
+        cause: error,
+      },
     );
   }
 }

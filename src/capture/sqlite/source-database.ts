@@ -139,7 +139,8 @@ export class SourceDatabase {
     const { mtimeNs, size } = fs.fstatSync(this.files.databaseFd, { bigint: true });
     const after = this.files.readWalIndex();
     const last = this.#fileState;
-    const checkpoints = before && after && checkpointsOf(before) === checkpointsOf(after) ? checkpointsOf(after) : undefined;
+    const checkpoints =
+      before && after && checkpointsOf(before) === checkpointsOf(after) ? checkpointsOf(after) : undefined;
     this.#fileState = checkpoints === undefined ? undefined : { checkpoints, written: `${mtimeNs} ${size}` };
     return last !== undefined && last.checkpoints === checkpoints && last.written !== this.#fileState?.written;
   }
