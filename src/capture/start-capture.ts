@@ -22,6 +22,8 @@ import type { ShippedState } from "./sqlite/shipper.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
 const KEEPS_UP_BYTES = 1024 * 1024;
+/** A database is sealed while less than this is unacknowledged: half of what the writer takes before it makes wait. */
+const SEAL_SLACK_BYTES = 8 * 1024 * 1024;
 /** A stop waits this long for the log; what it could not take is repaired by difference at the next start. */
 const STOP_FLUSH_MS = 15_000;
 
@@ -197,6 +199,7 @@ class Agent implements CaptureAgent {
         await writer.room();
       },
       keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
+      hasSlack: () => !this.#failure && writer.pendingBytes < SEAL_SLACK_BYTES,
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
         (await this.#flushed(writer, patienceMs)) && this.#save(database, shippedNow),

@@ -163,7 +163,14 @@ class Agents implements RunningAgents {
 
   #partReady(): void {
     this.#waitsFor = Math.max(0, this.#waitsFor - 1);
-    if (this.#waitsFor === 0) this.#ready.resolve();
+    // Fails only when the agents end, which `done` tells.
+    if (this.#waitsFor === 0) this.#shown().then(this.#ready.resolve, () => undefined);
+  }
+
+  /** The replica of `run` can catch up with a log that has no copy yet: ready is when the standby shows the capture's. */
+  async #shown(): Promise<void> {
+    const [capture, replica] = [this.#capture?.agent, this.#replica?.agent];
+    if (capture && replica) await replica.waitApplied(await capture.sync(), this.#stopReplica.signal);
   }
 
   async #run(): Promise<void> {

@@ -4,6 +4,7 @@ import type Database from "better-sqlite3";
 
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
+import { othersHoldLocks } from "./lock-table.ts";
 import { openQuietly } from "./pin.ts";
 
 /**
@@ -11,7 +12,8 @@ import { openQuietly } from "./pin.ts";
  * A checkpoint cannot run inside a transaction of its own connection, hence two connections a database.
  */
 export type CheckpointRequest =
-  | { readonly id: number; readonly kind: "passive" | "truncate" | "unlock" | "close"; readonly path: string }
+  | { readonly id: number; readonly kind: "passive" | "unlock" | "close"; readonly path: string }
+  | { readonly id: number; readonly kind: "truncate"; readonly path: string; readonly shmFd: number }
   | { readonly id: number; readonly kind: "lock"; readonly path: string; readonly maxMs: number };
 
 /** PASSIVE: whether another checkpoint was running, frames in the WAL and frames now in the database file. */
@@ -86,7 +88,9 @@ function carryOut(request: CheckpointRequest): PassiveResult | boolean {
     case "passive":
       return checkpoint(request.path, "PASSIVE");
     case "truncate":
-      return !checkpoint(request.path, "TRUNCATE").busy;
+      // Connections first, then the look, then nothing in between: whoever comes has the least of gaps to come through.
+      connectionsOf(request.path);
+      return othersHoldLocks(request.shmFd) === false && !checkpoint(request.path, "TRUNCATE").busy;
     case "lock":
       return lock(request.path, request.maxMs);
     case "unlock":

@@ -12,8 +12,8 @@ type Order = CheckpointRequest extends infer R ? (R extends { id: number } ? Omi
 export interface WorkerTurn {
   /** Our own PASSIVE checkpoint: never waits for anybody. */
   passive(databasePath: string): Promise<PassiveResult>;
-  /** Empties the WAL if nobody is in the way; false when somebody was. */
-  truncate(databasePath: string): Promise<boolean>;
+  /** Empties the WAL if no other process has the database open; false when one has. */
+  truncateIfAlone(databasePath: string, shmFd: number): Promise<boolean>;
   /** Takes the write lock within `maxMs`; false when a writer kept it all the time. */
   lock(databasePath: string, maxMs: number): Promise<boolean>;
   unlock(databasePath: string): Promise<void>;
@@ -35,7 +35,8 @@ export class Checkpointer implements AsyncDisposable {
       invariant(typeof result === "object", "passive returns counts");
       return result;
     },
-    truncate: async (databasePath) => (await this.#order({ kind: "truncate", path: databasePath })) === true,
+    truncateIfAlone: async (databasePath, shmFd) =>
+      (await this.#order({ kind: "truncate", path: databasePath, shmFd })) === true,
     lock: async (databasePath, maxMs) => (await this.#order({ kind: "lock", path: databasePath, maxMs })) === true,
     unlock: async (databasePath) => void (await this.#order({ kind: "unlock", path: databasePath })),
   };
@@ -66,8 +67,8 @@ export class Checkpointer implements AsyncDisposable {
     return this.exclusively(async (worker) => worker.passive(databasePath));
   }
 
-  async truncate(databasePath: string): Promise<boolean> {
-    return this.exclusively(async (worker) => worker.truncate(databasePath));
+  async truncateIfAlone(databasePath: string, shmFd: number): Promise<boolean> {
+    return this.exclusively(async (worker) => worker.truncateIfAlone(databasePath, shmFd));
   }
 
   /** Closes the worker's connections on a database; before its raw descriptors are closed. */

@@ -41,6 +41,8 @@ export interface DatabaseCaptureOptions extends LogRoomOptions {
   /** When the log last held everything, ms since 1970: since when a first repair must say that a gap may exist. */
   readonly shippedAtMs: number;
   readonly shipper: Omit<ShipperOptions, "database" | "room">;
+  /** Whether a seal's worth can be sent without waiting for room. */
+  readonly hasSlack: () => boolean;
   /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
   readonly save: (shipped: ShippedState, patienceMs: number | undefined) => Promise<boolean>;
   readonly checkpointer: Checkpointer;
@@ -109,7 +111,7 @@ export class DatabaseCapture {
         if (this.#options.clock.monotonic() - startedMs > MAX_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
         this.#enter("waiting", `${problem.code}: ${problem.message}`);
         this.#options.logger.warn({ database: this.#options.database.name, code: problem.code }, problem.message);
-        await this.#waker.wait(backOffMs);
+        await this.#backOff(backOffMs);
         backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS);
         if (this.#options.stop.aborted) return this.#end(problem);
       }
@@ -177,6 +179,7 @@ export class DatabaseCapture {
         granularity: config.granularity,
         sealBytes: config.sealBytes,
         keepsUp,
+        hasSlack: this.#options.hasSlack,
         mayCheckpoint: () => !this.#companionDeleted,
       });
       watcher = this.#watch();
@@ -324,10 +327,16 @@ export class DatabaseCapture {
       } finally {
         this.#copy = undefined;
       }
-      await this.#waker.wait(backOffMs);
+      await this.#backOff(backOffMs);
       this.#giveUpWhenStopped();
       source.checkIdentity();
     }
+  }
+
+  /** Nothing shortens it but a stop: an app that writes wakes us all the time. */
+  async #backOff(ms: number): Promise<void> {
+    const { stop } = this.#options;
+    await sleep(ms, stop.aborted ? undefined : stop);
   }
 
   /** Yields to the event loop; keeps the configured rate. */

@@ -21,6 +21,8 @@ const BUSY_BEFORE_LETTING_GO_MS = 20;
 const LET_GO_MS = 150;
 /** Events shipped between two turns of the event loop; a power of two. */
 const COMMITS_A_TURN = 64;
+/** Nobody else has had the database open for this long. */
+const ALONE_BEFORE_EMPTYING_MS = 5000;
 /** Between two seals: the write lock is ours for a small share of the time only. */
 const SEAL_PAUSE_MS = 20;
 const SEAL_PAUSE_FACTOR = 20;
@@ -39,6 +41,8 @@ export interface FollowerOptions {
   readonly sealBytes: number;
   /** Whether the log keeps up: few bytes unacknowledged. */
   readonly keepsUp: () => boolean;
+  /** Whether a seal's worth can be sent without waiting. */
+  readonly hasSlack: () => boolean;
   /** false when the files at the path are not all the ones that the app has open: then checkpoints are the app's. */
   readonly mayCheckpoint: () => boolean;
 }
@@ -63,6 +67,8 @@ export class Follower {
   #movedAtMs = 0;
   /** Since when our checkpoint finds another one running, without a commit in between. */
   #busySinceMs: number | undefined;
+  /** Since when nobody else has had the database open. */
+  #aloneSinceMs: number | undefined;
   #settleAfterMs = 0;
   #backOffMs = FIRST_BACK_OFF_MS;
   #sealAfterMs = 0;
@@ -211,9 +217,9 @@ export class Follower {
 
   /** Seals a WAL that grew long; `capture` ships what is left while the write lock is held. Not while the log is slow. */
   async sealIfLong(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
-    const { source, shipper, checkpointer, clock, sealBytes, keepsUp, mayCheckpoint } = this.#options;
+    const { source, shipper, checkpointer, clock, sealBytes, hasSlack, mayCheckpoint } = this.#options;
     if (source.onLockZero || this.walBytes < sealBytes || clock.monotonic() < this.#sealAfterMs) return;
-    if (!keepsUp() || !mayCheckpoint()) return;
+    if (!hasSlack() || !mayCheckpoint()) return;
     const behind = ({ header }: WalIndexState): number => header.mxFrame - resumePoint(shipper.position, header).frame;
     const heldMs = await seal({ source, checkpointer, clock, behind, capture });
     if (heldMs === undefined) return this.#sealLater();
@@ -227,13 +233,21 @@ export class Follower {
 
   /**
    * Does for a database that everybody else has closed what its last close would have done without us: empties the WAL.
-   * Frames left in it would be replayed over another file that somebody puts in the database's place.
+   * Frames left in it would be replayed over another file that somebody puts in the database's place. Only after
+   * seconds alone: a process that reads before the WAL restarts and writes after it is told that its snapshot is old.
    */
   async emptyIfAlone(): Promise<void> {
-    const { source, checkpointer, mayCheckpoint } = this.#options;
+    const { source, checkpointer, clock, mayCheckpoint } = this.#options;
     const header = source.files.readWalIndex()?.header;
-    if (!header || header.mxFrame === 0 || !source.onLockZero || !mayCheckpoint() || this.#moved(header)) return;
-    if (othersHoldLocks(source.files.shmFd) === false) await checkpointer.truncate(source.path);
+    const mayEmpty = header && header.mxFrame > 0 && source.onLockZero && mayCheckpoint() && !this.#moved(header);
+    if (!mayEmpty || othersHoldLocks(source.files.shmFd) !== false) {
+      this.#aloneSinceMs = undefined;
+      return;
+    }
+    this.#aloneSinceMs ??= clock.monotonic();
+    if (clock.monotonic() - this.#aloneSinceMs < ALONE_BEFORE_EMPTYING_MS) return;
+    await checkpointer.truncateIfAlone(source.path, source.files.shmFd);
+    this.#aloneSinceMs = undefined;
   }
 
   #sealLater(): void {
