@@ -72,7 +72,7 @@ export class DatabaseCapture {
   #saveDueMs = 0;
   #dirty = false;
   #stoppedAtMs = Infinity;
-  /** Of the file that was shipped last. */
+  /** The file that the index describes; undefined while a copy or comparison is due. */
   #shippedFile: string | undefined;
   #companionDeleted = false;
   #watched = false;
@@ -221,7 +221,6 @@ export class DatabaseCapture {
   async #begin(follower: Follower, source: SourceDatabase): Promise<void> {
     // In another file than the one that was shipped an old WAL proves nothing.
     const known = this.#shipper.index.sizePages > 0 && this.#shippedFile === source.file;
-    this.#shippedFile = source.file;
     if (!known || !follower.tryResume(source.walIndex().header)) await this.#ship(follower, source);
     this.#enter("following");
     this.ready.resolve();
@@ -296,6 +295,8 @@ export class DatabaseCapture {
   /** A copy when the log holds nothing of the database, else the difference. Starts again when a gap opens meanwhile. */
   async #ship(follower: Follower, source: SourceDatabase): Promise<void> {
     const { logger, database, clock } = this.#options;
+    // Until the comparison is done nothing is proved: when it fails on the way, the next session must not resume.
+    this.#shippedFile = undefined;
     for (let backOffMs = FIRST_BACK_OFF_MS; ; backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS)) {
       const cause = this.#shipper.index.sizePages === 0 ? "copy" : "repair";
       this.#enter("copying", this.#problem);
@@ -312,6 +313,7 @@ export class DatabaseCapture {
           pace: async (bytes) => this.#pace(bytes),
         });
         follower.startAt(changeCounter);
+        this.#shippedFile = source.file;
         this.#totals[cause === "copy" ? "copies" : "repairs"] += 1;
         this.#dirty = true;
         // At once: an agent killed right after a long copy must not begin it again.

@@ -57,7 +57,7 @@ export interface FollowerCounters {
 /**
  * Follows one database: looks, captures what was committed, hands over pins, keeps out of the app's way.
  *
- * Invariant: whenever no capture is under way, everything up to `#header` is shipped, and every frame committed later
+ * Invariant: whenever no capture is under way, everything up to `#changeCounter` is shipped, and every frame committed later
  * is protected by the pin until it is captured; or the commit count shows that it was not (WAL_GAP).
  */
 export class Follower {
@@ -90,7 +90,9 @@ export class Follower {
     const { source, shipper } = this.#options;
     const { position } = shipper;
     if (position.frame === 0 || position.salt1 !== header.salt1 || position.salt2 !== header.salt2) return false;
-    if (position.frame === header.mxFrame && position.checksum1 !== header.frameChecksum.c1) return false;
+    const { c1, c2 } = header.frameChecksum;
+    const atEnd = position.frame === header.mxFrame;
+    if (atEnd && (position.checksum1 !== c1 || position.checksum2 !== c2)) return false;
     try {
       const scan = scanWal(source.files.walFd, position, header);
       this.startAt((header.changeCounter - scan.commits.length) >>> 0);
