@@ -4,15 +4,15 @@ import os from "node:os";
 import type { Logger } from "pino";
 
 import type { Config, DatabaseConfig } from "../config/config.ts";
-import type { EventBody } from "../event/kinds.ts";
-import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import { pagesPerRecord } from "../event/codec.ts";
+import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
 import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
+import { CaptureFeed, feedStatus } from "./capture-feed.ts";
 import { CaptureState, type StoredCapture } from "./capture-state.ts";
 import { recoverIndexes } from "./recover.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
@@ -20,10 +20,6 @@ import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { requireSafeSqlite } from "./sqlite/preflight.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 
-/** Commits stay events of their own while less than this is unacknowledged. */
-const KEEPS_UP_BYTES = 1024 * 1024;
-/** A database is sealed while less than this is unacknowledged: half of what the writer takes before it makes wait. */
-const SEAL_SLACK_BYTES = 8 * 1024 * 1024;
 /** A stop waits this long for the log; what it could not take is repaired by difference at the next start. */
 const STOP_FLUSH_MS = 15_000;
 
@@ -66,11 +62,8 @@ class Agent implements CaptureAgent {
   readonly #stop = new AbortController();
   /** Aborts the writer, after the databases have ended. */
   readonly #abandon = new AbortController();
-  /** When each unacknowledged record was sent, oldest first. */
-  readonly #unacknowledged: number[] = [];
-  #writer: LogWriter | undefined;
+  #feed: CaptureFeed | undefined;
   #failure: TidemarkError | undefined;
-  #sentAtMs = 0;
 
   constructor(options: StartCaptureOptions, state: CaptureState) {
     this.#options = options;
@@ -84,39 +77,36 @@ class Agent implements CaptureAgent {
 
   /** Opens the log, brings the indexes up to its head, sets everything going. */
   async start(): Promise<void> {
-    const { config, signal } = this.#options;
+    const { config, signal, clock } = this.#options;
     const writer = await this.#openWriter();
-    this.#writer = writer;
+    const onFailure = (error: TidemarkError): void => this.#fail(error);
+    const { heartbeatMs } = config.capture;
+    const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, onFailure });
+    this.#feed = feed;
     const { acknowledged, logId } = writer;
     this.#state.saveKnown({ logId, offset: acknowledged.offset, hash: acknowledged.hash });
     const recovered = await this.#recover(writer);
     const checkpointer = new Checkpointer();
     for (const database of config.databases) {
       const shipped = recovered.get(database.name);
-      this.#databases.push(this.#captureOf(database, { writer, checkpointer, shipped }));
+      this.#databases.push(this.#captureOf(database, { feed, checkpointer, shipped }));
     }
     if (signal.aborted) this.#stop.abort();
     else signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
-    this.#run(checkpointer, writer).then(this.#done.resolve, this.#done.reject);
+    this.#run(checkpointer, feed).then(this.#done.resolve, this.#done.reject);
   }
 
   status(): CaptureStatus {
-    const { config, clock } = this.#options;
-    const acknowledged = this.#writer?.acknowledged;
-    const oldest = this.#unacknowledged[0];
     return {
-      set: config.set,
+      set: this.#options.config.set,
       writer: this.#writerId,
-      epoch: this.#writer?.epoch ?? 0,
-      offset: acknowledged?.offset ?? BEFORE_FIRST,
-      atMs: acknowledged?.timeMs ?? 0,
-      lagMs: oldest === undefined ? 0 : Math.round(clock.monotonic() - oldest),
+      ...feedStatus(this.#feed),
       databases: this.#databases.map((database) => database.status()),
     };
   }
 
   async mark(name: string): Promise<{ offset: Offset; atMs: number }> {
-    const writer = this.#openedWriter();
+    const feed = this.#openedFeed();
     if (this.#state.hasMark(name)) {
       throw new TidemarkError("MARK_EXISTS", `there is a mark ${name} already`, {
         hint: "Marks are never moved. Choose another name; `tidemark marks` lists them.",
@@ -125,23 +115,23 @@ class Agent implements CaptureAgent {
     const atMs = this.#options.clock.now();
     // What was committed before the call belongs before the mark.
     await Promise.all(this.#databases.map((database) => database.sync()));
-    const { offsets, acknowledged } = this.#send([{ kind: "mark", name }]);
+    const { offsets, acknowledged } = feed.send([{ kind: "mark", name }]);
     await acknowledged;
     const [offset] = offsets;
     invariant(offset !== undefined, "a mark has an offset");
     this.#state.addMark(name, offset);
-    return { offset, atMs: Math.max(atMs, writer.acknowledged.timeMs) };
+    return { offset, atMs: Math.max(atMs, feed.writer.acknowledged.timeMs) };
   }
 
   async sync(): Promise<Offset> {
     await Promise.all(this.#databases.map((database) => database.sync()));
-    return this.#openedWriter().flush();
+    return this.#openedFeed().flush();
   }
 
-  #openedWriter(): LogWriter {
+  #openedFeed(): CaptureFeed {
     if (this.#failure) throw this.#failure;
-    invariant(this.#writer, "the log is opened at the start");
-    return this.#writer;
+    invariant(this.#feed, "the log is opened at the start");
+    return this.#feed;
   }
 
   async #openWriter(): Promise<LogWriter> {
@@ -179,10 +169,11 @@ class Agent implements CaptureAgent {
 
   #captureOf(
     database: DatabaseConfig,
-    parts: { writer: LogWriter; checkpointer: Checkpointer; shipped: ShippedState | undefined },
+    parts: { feed: CaptureFeed; checkpointer: Checkpointer; shipped: ShippedState | undefined },
   ): DatabaseCapture {
     const { config, logger, clock } = this.#options;
-    const { writer, checkpointer, shipped } = parts;
+    const { feed, checkpointer, shipped } = parts;
+    const { writer } = feed;
     return new DatabaseCapture({
       database,
       config: config.capture,
@@ -190,19 +181,16 @@ class Agent implements CaptureAgent {
       shippedAtMs: shipped ? writer.acknowledged.timeMs : 0,
       shipper: {
         seed: writer.checksumSeed,
-        send: (body) => void this.#send([body]),
+        send: (body) => void feed.send([body]),
         pagesPerRecord,
         nextOffset: () => writer.head + 1,
       },
-      room: async () => {
-        if (this.#failure) throw this.#failure;
-        await writer.room();
-      },
-      keepsUp: () => !this.#failure && writer.pendingBytes < KEEPS_UP_BYTES,
-      hasSlack: () => !this.#failure && writer.pendingBytes < SEAL_SLACK_BYTES,
+      room: async () => feed.room(),
+      keepsUp: () => feed.keepsUp(),
+      hasSlack: () => feed.hasSlack(),
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
-        (await this.#flushed(writer, patienceMs)) && this.#save(database, shippedNow),
+        (await feed.flushedWithin(patienceMs)) && this.#save(database, shippedNow),
       checkpointer,
       logger,
       clock,
@@ -210,45 +198,21 @@ class Agent implements CaptureAgent {
     });
   }
 
-  /** Appends without waiting; a refusal stops the agent. */
-  #send(bodies: readonly EventBody[]): ReturnType<LogWriter["append"]> {
-    const { clock } = this.#options;
-    const writer = this.#openedWriter();
-    const sent = writer.append(bodies);
-    this.#sentAtMs = clock.monotonic();
-    this.#unacknowledged.push(this.#sentAtMs);
-    sent.acknowledged.then(
-      () => this.#unacknowledged.shift(),
-      (error: unknown) => this.#fail(toTidemarkError(error)),
-    );
-    return sent;
-  }
-
   #fail(error: TidemarkError): void {
     this.#failure ??= error;
     this.#stop.abort();
   }
 
-  /** Whether everything sent is acknowledged, within `patienceMs` when given. */
-  async #flushed(writer: LogWriter, patienceMs: number | undefined): Promise<boolean> {
-    const flushed = writer.flush().then(() => true);
-    if (patienceMs === undefined) return flushed;
-    flushed.catch(() => undefined);
-    const cancel = new AbortController();
-    const late = sleep(patienceMs, cancel.signal).then(() => false);
-    return Promise.race([flushed, late]).finally(() => cancel.abort());
-  }
-
   /** Stores the index as it is now, all of which the log has acknowledged. */
   #save(database: DatabaseConfig, shipped: ShippedState): true {
-    const writer = this.#openedWriter();
+    const { writer } = this.#openedFeed();
     const { offset, hash } = writer.acknowledged;
     this.#state.save(database.name, database.path, { shipped, known: { logId: writer.logId, offset, hash } });
     return true;
   }
 
-  async #run(checkpointer: Checkpointer, writer: LogWriter): Promise<void> {
-    const heart = this.#beat(writer);
+  async #run(checkpointer: Checkpointer, feed: CaptureFeed): Promise<void> {
+    const heart = feed.beat(this.#stop.signal);
     Promise.all(this.#databases.map(async ({ ready }) => ready.promise)).then(
       () => this.#ready.resolve(),
       this.#ready.reject,
@@ -263,7 +227,7 @@ class Agent implements CaptureAgent {
     this.#stop.signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
     await Promise.all([...runs, heart]);
     try {
-      if (!this.#failure) await writer.flush();
+      if (!this.#failure) await feed.flush();
     } catch (error) {
       this.#failure ??= toTidemarkError(error);
     } finally {
@@ -278,22 +242,6 @@ class Agent implements CaptureAgent {
   async #limitStop(): Promise<void> {
     await sleep(STOP_FLUSH_MS, this.#abandon.signal);
     this.#abandon.abort();
-  }
-
-  /** One heartbeat when nothing else was said. */
-  async #beat(writer: LogWriter): Promise<void> {
-    const { clock, config } = this.#options;
-    const { signal } = this.#stop;
-    while (!signal.aborted) {
-      const dueMs = this.#sentAtMs + config.capture.heartbeatMs - clock.monotonic();
-      if (dueMs > 0) {
-        await sleep(dueMs, signal);
-      } else if (writer.pendingBytes > 0) {
-        await sleep(config.capture.heartbeatMs, signal);
-      } else {
-        this.#send([{ kind: "heartbeat", writer: this.#writerId, host: os.hostname() }]);
-      }
-    }
   }
 }
 

@@ -1,0 +1,161 @@
+import { hasCode } from "../../runtime/errors.ts";
+import type { DatabaseParts } from "./database-parts.ts";
+import type { Difference } from "./difference.ts";
+import { Follower } from "./follower.ts";
+import { preflight } from "./preflight.ts";
+import { SourceDatabase } from "./source-database.ts";
+import { WalWatch } from "./wal-watch.ts";
+import { gap } from "./wal-scan.ts";
+
+/** While something may be under way: every millisecond at first, then every ten. */
+const QUICK_LOOKS = 10;
+const QUICK_LOOK_MS = 1;
+const LOOK_MS = 10;
+/** How long after the last sign of life the WAL is still looked at every 10 ms: a slow fsync comes before the header. */
+const ACTIVE_MS = 500;
+/** Safety net under the file watch. */
+const SAFETY_LOOK_MS = 1000;
+
+/**
+ * One database while its files are held open: resume or ship the difference, then follow. Ends when it is stopped, or
+ * with what makes it necessary to open the files again (replaced, deleted, unreadable).
+ */
+export class DatabaseSession {
+  readonly follower: Follower;
+  readonly #parts: DatabaseParts;
+  readonly #difference: Difference;
+  readonly #source: SourceDatabase;
+  readonly #watch: WalWatch;
+  #companionDeleted = false;
+
+  /** Opens and pins. @throws DATABASE_* */
+  constructor(parts: DatabaseParts, difference: Difference) {
+    const { database, checkpointer, config, clock, keepsUp, hasSlack } = parts.options;
+    this.#parts = parts;
+    this.#difference = difference;
+    preflight(database.path);
+    this.#source = new SourceDatabase(database.path);
+    this.follower = new Follower({
+      source: this.#source,
+      shipper: parts.shipper,
+      checkpointer,
+      clock,
+      waker: parts.waker,
+      granularity: config.granularity,
+      sealBytes: config.sealBytes,
+      keepsUp,
+      hasSlack,
+      mayCheckpoint: () => !this.#companionDeleted,
+    });
+    this.#watch = new WalWatch(database.path, {
+      onWrite: () => parts.waker.wake(),
+      onFailure: (why) => this.#warnUnwatched(why),
+    });
+  }
+
+  /** `onFollowing` is called once everything up to now is sent. Resolves after a stop. */
+  async run(onFollowing: () => void): Promise<void> {
+    await this.#begin();
+    onFollowing();
+    await this.#follow();
+    await this.#parts.saver.save();
+  }
+
+  /** While the log is away the WAL is the queue; past `wal.max` the pin is let go. @throws WAL_GAP when it was */
+  letGoOfLongWal(): void {
+    const { walBytes } = this.follower;
+    if (!this.#source.pinned || walBytes <= this.#parts.options.config.walMaxBytes) return;
+    this.#source.letGo();
+    throw gap(`the log is away and the WAL grew to ${walBytes} bytes, past wal.max`);
+  }
+
+  async close(): Promise<void> {
+    this.#watch[Symbol.dispose]();
+    await this.#parts.options.checkpointer.close(this.#source.path);
+    this.#source.close();
+  }
+
+  async #begin(): Promise<void> {
+    const { shipper, saver, progress } = this.#parts;
+    const source = this.#source;
+    // In another file than the one that was shipped an old WAL proves nothing.
+    const known = shipper.index.sizePages > 0 && saver.shippedFile === source.file;
+    if (known && this.follower.tryResume(source.walIndex().header)) return progress.enter("following");
+    await this.#difference.ship(this.follower, source);
+  }
+
+  async #follow(): Promise<void> {
+    const { follower } = this;
+    const { saver, waker, options } = this.#parts;
+    const { clock, stop } = options;
+    let activeUntilMs = clock.monotonic() + ACTIVE_MS;
+    let checkedMs = clock.monotonic();
+    let unsettled = true;
+    for (let quietLooks = 0; ; quietLooks += 1) {
+      const last = stop.aborted;
+      if (await this.#lookAndRepair()) {
+        quietLooks = 0;
+        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+      }
+      if (last) return;
+      // As soon as all is quiet, too: what is written to the file from then on was not SQLite's.
+      const settledNow = unsettled && !follower.unsettled;
+      unsettled = follower.unsettled;
+      if (settledNow || clock.monotonic() - checkedMs >= SAFETY_LOOK_MS) {
+        checkedMs = clock.monotonic();
+        await this.#checkFiles();
+      }
+      await saver.saveIfDue();
+      const active = follower.unsettled || !this.#watch.works || clock.monotonic() < activeUntilMs;
+      const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
+      if (await waker.wait(pauseMs)) {
+        quietLooks = 0;
+        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+      }
+    }
+  }
+
+  /** Once a second: are these still the app's files, and did anybody write to them around SQLite? */
+  async #checkFiles(): Promise<void> {
+    const { database, logger } = this.#parts.options;
+    const source = this.#source;
+    const deleted = source.checkIdentity() === "companion deleted";
+    if (deleted && !this.#companionDeleted) {
+      const message = `the -wal or -shm of ${database.path} was deleted while it is open; it is followed for as long as the application has it open`;
+      logger.warn({ database: database.name }, message);
+    }
+    this.#companionDeleted = deleted;
+    if (source.writtenAround()) {
+      logger.warn({ database: database.name }, `${database.path} was written around SQLite; its pages are compared`);
+      await this.#difference.ship(this.follower, source);
+    }
+    await this.follower.emptyIfAlone();
+  }
+
+  /** Returns whether anything was committed. */
+  async #lookAndRepair(): Promise<boolean> {
+    const { syncs, options, saver, progress, waitForRoom } = this.#parts;
+    return syncs.answerWith(async () => {
+      let moved = true;
+      try {
+        await waitForRoom();
+        moved = await this.follower.look();
+      } catch (error) {
+        if (!hasCode(error, "WAL_GAP")) throw error;
+        options.logger.warn({ database: options.database.name }, error.message);
+        await this.#difference.ship(this.follower, this.#source);
+      }
+      if (moved) saver.changed();
+      progress.upToDateMs = options.clock.now();
+      return moved;
+    });
+  }
+
+  #warnUnwatched(why: string): void {
+    const { database, logger } = this.#parts.options;
+    logger.warn(
+      { database: database.name },
+      `cannot watch the WAL (${why}); it is looked at every ${LOOK_MS} ms. Raise fs.inotify.max_user_watches and max_user_instances`,
+    );
+  }
+}

@@ -1,0 +1,44 @@
+import type { Clock } from "../../runtime/clock.ts";
+import type { DatabaseCaptureOptions } from "./database-parts.ts";
+import type { Shipper } from "./shipper.ts";
+
+const SAVE_EVERY_MS = 5000;
+/** Storing the index waits for the log's acknowledgements only so long: nobody looks at the WAL meanwhile. */
+const SAVE_PATIENCE_MS = 50;
+const SAVE_AGAIN_MS = 500;
+
+/** Stores what the log holds of a database in the agent's state: now and then, and when it matters. */
+export class IndexSaver {
+  /** The file that the index describes; undefined while a copy or comparison is due. */
+  shippedFile: string | undefined;
+  readonly #shipper: Shipper;
+  readonly #store: DatabaseCaptureOptions["save"];
+  readonly #clock: Clock;
+  #dirty = false;
+  #dueMs = 0;
+
+  constructor(shipper: Shipper, options: Pick<DatabaseCaptureOptions, "save" | "clock" | "shipped">) {
+    this.#shipper = shipper;
+    this.#store = options.save;
+    this.#clock = options.clock;
+    this.shippedFile = options.shipped?.file;
+  }
+
+  /** Something was shipped. `urgent`: at once, because an agent killed now must not begin it again. */
+  changed({ urgent }: { urgent: boolean } = { urgent: false }): void {
+    this.#dirty = true;
+    if (urgent) this.#dueMs = 0;
+  }
+
+  async saveIfDue(): Promise<void> {
+    if (!this.#dirty || this.#clock.monotonic() < this.#dueMs) return;
+    await this.save(SAVE_PATIENCE_MS);
+  }
+
+  async save(patienceMs?: number): Promise<void> {
+    const { index, position } = this.#shipper;
+    const saved = await this.#store({ index, position, file: this.shippedFile ?? "none" }, patienceMs);
+    this.#dueMs = this.#clock.monotonic() + (saved ? SAVE_EVERY_MS : SAVE_AGAIN_MS);
+    if (saved) this.#dirty = false;
+  }
+}
