@@ -1,20 +1,13 @@
 import { JetStreamApiError, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
-import {
-  type Authenticator,
-  connect,
-  credsAuthenticator,
-  errors,
-  type NatsConnection,
-  nkeyAuthenticator,
-  type NodeConnectionOptions,
-  type Status,
-} from "@nats-io/transport-node";
-import { readFile } from "node:fs/promises";
+import { connect, errors, type NatsConnection, type NodeConnectionOptions, type Status } from "@nats-io/transport-node";
 import type { NatsLogConfig } from "../config/config.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { type Login, loginOf } from "./jetstream-login.ts";
+import { tlsAlert } from "./jetstream-tls-probe.ts";
 import { unreachableError } from "./log-errors.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
+const PROBE_TIMEOUT_MS = 2_000;
 const RECONNECT_MS = 500;
 /** JetStream API error: JetStream is not enabled for the account. */
 const NOT_ENABLED_FOR_ACCOUNT = 10039;
@@ -26,31 +19,33 @@ export class JetStreamConnection implements AsyncDisposable {
   readonly nats: NatsConnection;
   readonly manager: JetStreamManager;
   readonly location: string;
+  readonly #login: Login;
   readonly #listeners = new Set<() => void>();
   #up = true;
   #failure: TidemarkError | undefined;
   readonly #denials = new Map<string, TidemarkError>();
 
-  private constructor(nats: NatsConnection, options: { manager: JetStreamManager; location: string }) {
+  private constructor(nats: NatsConnection, options: { manager: JetStreamManager; location: string; login: Login }) {
     this.nats = nats;
     this.manager = options.manager;
     this.location = options.location;
+    this.#login = options.login;
     void this.#watchStatus();
     void nats.closed().then((error) => this.#lost(error ?? undefined));
   }
 
   /** @throws LOG_UNREACHABLE, LOG_DENIED, CONFIG (a credentials file that cannot be read) */
   static async open(config: NatsLogConfig, location: string): Promise<JetStreamConnection> {
-    const options = await connectionOptions(config);
+    const login = loginOf(config);
     try {
-      const nats = await connect(options);
+      const nats = await connect(connectionOptions(config, login));
       const manager = await jetstreamManager(nats, {
         checkAPI: false,
         timeout: CONNECT_TIMEOUT_MS,
       });
-      return new JetStreamConnection(nats, { manager, location });
+      return new JetStreamConnection(nats, { manager, location, login });
     } catch (error) {
-      throw toLogError(error, location);
+      throw toConnectionError(await reasonOf(error, { config, login }), { location, login });
     }
   }
 
@@ -60,6 +55,13 @@ export class JetStreamConnection implements AsyncDisposable {
 
   /** Set when the connection will not come back by itself. */
   get failure(): TidemarkError | undefined {
+    return this.#failure;
+  }
+
+  /** Why the connection ended, when it did: a request that it took along only says that it is closed. */
+  async ended(): Promise<TidemarkError | undefined> {
+    if (!this.nats.isClosed()) return undefined;
+    this.#lost((await this.nats.closed()) ?? undefined);
     return this.#failure;
   }
 
@@ -108,7 +110,7 @@ export class JetStreamConnection implements AsyncDisposable {
   #lost(error: Error | undefined): void {
     this.#up = false;
     this.#failure ??= error
-      ? toLogError(error, this.location)
+      ? toConnectionError(error, { location: this.location, login: this.#login })
       : unreachableError(this.location, "the connection was closed");
     this.#notify();
   }
@@ -118,9 +120,7 @@ export class JetStreamConnection implements AsyncDisposable {
   }
 }
 
-async function connectionOptions(config: NatsLogConfig): Promise<NodeConnectionOptions> {
-  const authenticator = await authenticatorOf(config);
-  const tls = await tlsOf(config);
+function connectionOptions(config: NatsLogConfig, login: Login): NodeConnectionOptions {
   return {
     name: "tidemark",
     servers: [...config.servers],
@@ -129,48 +129,28 @@ async function connectionOptions(config: NatsLogConfig): Promise<NodeConnectionO
     maxReconnectAttempts: -1,
     reconnectDelayHandler: () => RECONNECT_MS * (0.5 + Math.random()),
     pingInterval: 20_000,
-    ...(authenticator ? { authenticator } : {}),
-    ...(config.user === undefined ? {} : { user: config.user, pass: config.password ?? "" }),
-    ...(config.token === undefined ? {} : { token: config.token }),
-    ...(tls ? { tls } : {}),
+    ...login.options,
   };
 }
 
-/** Read here, so that a missing file is named as what it is and not as a server out of reach. */
-async function tlsOf(config: NatsLogConfig): Promise<Record<string, string> | undefined> {
-  if (!config.tls) return undefined;
-  const { ca, cert, key } = config.tls;
-  const named = Object.entries({ ca, cert, key }).flatMap(([name, path]) => (path ? [[name, path] as const] : []));
-  const read = named.map(async ([name, path]) => [
-    name,
-    new TextDecoder().decode(await readSecret(path, `nats.tls.${name}`)),
-  ]);
-  return Object.fromEntries(await Promise.all(read)) as Record<string, string>;
-}
-
-async function authenticatorOf(config: NatsLogConfig): Promise<Authenticator | undefined> {
-  if (config.credentials) return credsAuthenticator(await readSecret(config.credentials, "nats.credentials"));
-  if (config.nkey) return nkeyAuthenticator(trimmed(await readSecret(config.nkey, "nats.nkey")));
-  return undefined;
-}
-
-async function readSecret(path: string, key: string): Promise<Uint8Array> {
-  try {
-    return await readFile(path);
-  } catch (cause) {
-    throw new TidemarkError(
-      "CONFIG",
-      `${key}: cannot read ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
-      {
-        hint: `Set ${key} to a file that this user can read.`,
-        cause,
-      },
-    );
+async function reasonOf(error: unknown, { config, login }: { config: NatsLogConfig; login: Login }): Promise<unknown> {
+  if (!causes(error).some((cause) => cause instanceof errors.TimeoutError)) return error;
+  for (const server of config.servers) {
+    const alert = await tlsAlert(server, login.options.tls ?? {}, PROBE_TIMEOUT_MS);
+    if (alert) return alert;
   }
+  return error;
 }
 
-function trimmed(seed: Uint8Array): Uint8Array {
-  return new TextEncoder().encode(new TextDecoder().decode(seed).trim());
+/** What ends a connection, or keeps it from coming about: with what we showed, when it was that. */
+function toConnectionError(error: unknown, options: { location: string; login: Login }): TidemarkError {
+  const { location, login } = options;
+  const refused = causes(error).find(isLoginRefusal);
+  if (!refused) return toLogError(error, location);
+  return new TidemarkError("LOG_DENIED", `${location}: the server refuses ${login.shown}: ${refused.message}`, {
+    hint: "Correct `nats:` in tidemark.yml (`user` and `password`, `token`, `nkey`, `credentials`, or `tls.cert`), or the user's entry on the server.",
+    cause: error,
+  });
 }
 
 /** Names what the client library or the server's JetStream API said. */
@@ -185,13 +165,9 @@ export function toLogError(error: unknown, location: string): TidemarkError {
       cause: error,
     });
   }
-  const certificate = chain.find((cause) => TLS_ERROR.test(errnoOf(cause) ?? ""));
-  if (certificate) {
-    return new TidemarkError("LOG_DENIED", `${location}: TLS: ${certificate.message}`, {
-      hint: "Name the certificate authority of the server in `nats.tls.ca`, and this client's certificate in `nats.tls.cert` and `.key` if it asks for one.",
-      cause: error,
-    });
-  }
+  const tls = tlsProblem(chain);
+  if (tls)
+    return new TidemarkError("LOG_DENIED", `${location}: TLS: ${tls.evidence}`, { hint: tls.hint, cause: error });
   if (chain.some((cause) => cause instanceof errors.NoRespondersError)) {
     return unreachableError(
       location,
@@ -202,9 +178,38 @@ export function toLogError(error: unknown, location: string): TidemarkError {
   return unreachableError(location, message, error);
 }
 
+/** What went wrong with TLS itself, and what to do about it. */
+function tlsProblem(chain: readonly Error[]): { evidence: string; hint: string } | undefined {
+  if (chain.some(({ message }) => message === "server does not support 'tls'")) {
+    return {
+      evidence: "the server speaks no TLS",
+      hint: "Switch TLS on at the server. To speak with it in the clear, write nats:// in `log:` and remove `nats.tls`.",
+    };
+  }
+  const found = chain.find((cause) => TLS_ERROR.test(errnoOf(cause) ?? ""));
+  if (!found) return undefined;
+  // Node adds a piece of advice that is not ours to give.
+  const evidence = found.message.replace(/; if the root CA is installed locally.*$/, "");
+  const code = errnoOf(found) ?? "";
+  if (code === "ERR_TLS_CERT_ALTNAME_INVALID") {
+    return { evidence, hint: "Name the server in `log:` as its certificate does, or have one issued for that name." };
+  }
+  if (/ALERT/.test(code)) {
+    const [, alert = code] = /\balert ([a-z0-9 ]+?)(?::|$)/.exec(found.message) ?? [];
+    return {
+      evidence: `the server refuses this client ("${alert}")`,
+      hint: "Name a client certificate that the server trusts in `nats.tls.cert` and `nats.tls.key`.",
+    };
+  }
+  return { evidence, hint: "Name the certificate authority that signed the server's certificate in `nats.tls.ca`." };
+}
+
+function isLoginRefusal(error: Error): boolean {
+  return error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError;
+}
+
 function isRefusal(error: Error): boolean {
-  if (error instanceof errors.AuthorizationError || error instanceof errors.UserAuthenticationExpiredError) return true;
-  if (error instanceof errors.PermissionViolationError) return true;
+  if (isLoginRefusal(error) || error instanceof errors.PermissionViolationError) return true;
   return error instanceof JetStreamApiError && error.code === NOT_ENABLED_FOR_ACCOUNT;
 }
 

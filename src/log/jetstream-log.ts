@@ -45,8 +45,9 @@ export async function openJetStreamLog(options: JetStreamLogOptions): Promise<Ch
   try {
     return new JetStreamLog(await openStream(connection, options), options);
   } catch (error) {
+    const ended = await connection.ended();
     await connection[Symbol.asyncDispose]();
-    throw error;
+    throw ended ?? error;
   }
 }
 

@@ -1,8 +1,5 @@
 import { jetstreamManager, type StreamConfig } from "@nats-io/jetstream";
-import { connect, nkeys } from "@nats-io/transport-node";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { connect } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
 import type { NatsLogConfig } from "../../src/config/config.ts";
 import { BEFORE_FIRST } from "../../src/event/positions.ts";
@@ -59,35 +56,6 @@ test("a server without JetStream", async () => {
     code: "LOG_UNREACHABLE",
     message: expect.stringContaining("JetStream"),
   });
-});
-
-test("user and password", async () => {
-  await using server = await NatsServer.start({
-    config: 'authorization { user: "tide", password: "mark" }',
-  });
-  expect(await openCode(server, { user: "tide", password: "mark" })).toBe("none");
-  expect(await openCode(server, { user: "tide", password: "wrong" })).toBe("LOG_DENIED");
-  expect(await openCode(server)).toBe("LOG_DENIED");
-});
-
-test("token", async () => {
-  await using server = await NatsServer.start({ config: 'authorization { token: "secret" }' });
-  expect(await openCode(server, { token: "secret" })).toBe("none");
-  expect(await openCode(server, { token: "wrong" })).toBe("LOG_DENIED");
-});
-
-test("nkey from a seed file, and a file that is not there", async () => {
-  const directory = mkdtempSync(join(tmpdir(), "tidemark-nkey-"));
-  const pair = nkeys.createUser();
-  const nkey = join(directory, "user.nk");
-  writeFileSync(nkey, `${new TextDecoder().decode(pair.getSeed())}\n`);
-  await using server = await NatsServer.start({
-    config: `authorization { users: [{ nkey: ${pair.getPublicKey()} }] }`,
-  });
-  expect(await openCode(server, { nkey })).toBe("none");
-  expect(await openCode(server, { nkey: join(directory, "none.nk") })).toBe("CONFIG");
-  expect(await openCode(server, { credentials: join(directory, "none.creds") })).toBe("CONFIG");
-  rmSync(directory, { recursive: true });
 });
 
 test("a password that is changed while the writer runs ends in an error, not in silence", async () => {
