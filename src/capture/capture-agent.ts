@@ -3,7 +3,11 @@ import type { Offset } from "../event/positions.ts";
 export interface DatabaseCaptureStatus {
   readonly name: string;
   readonly path: string;
-  readonly state: "starting" | "copying" | "following" | "waiting" | "stopped";
+  /**
+   * resting: quiet, and looked at without being held open (maxPinned). vanished: found by a pattern once, not there now.
+   * waiting: something is in the way, see `problem`.
+   */
+  readonly state: "starting" | "copying" | "following" | "resting" | "vanished" | "waiting" | "stopped";
   /** Why it waits, for people; undefined when all is well. */
   readonly problem: string | undefined;
   readonly pages: number;
@@ -27,6 +31,8 @@ export interface CaptureStatus {
   /** How long the oldest captured but unacknowledged commit has been waiting, ms; 0 when none is. */
   readonly lagMs: number;
   readonly databases: readonly DatabaseCaptureStatus[];
+  /** Files that match a pattern and cannot join the set, and patterns that match nothing, for people. */
+  readonly warnings: readonly string[];
 }
 
 /** One running capture. Made by `startCapture`. */

@@ -84,13 +84,14 @@ export class CaptureFeed {
     return Promise.race([flushed, late]).finally(() => cancel.abort());
   }
 
-  /** One heartbeat when nothing else was said, until `signal` aborts. */
-  async beat(signal: AbortSignal): Promise<void> {
+  /** One heartbeat when nothing else was said, until `signal` aborts; `onBeat` is called now and then. */
+  async beat(signal: AbortSignal, onBeat: () => void): Promise<void> {
     const { clock, heartbeatMs, writerId } = this.#options;
     while (!signal.aborted) {
       const dueMs = this.#sentAtMs + heartbeatMs - clock.monotonic();
       if (dueMs > 0) {
         await sleep(dueMs, signal);
+        onBeat();
       } else if (this.writer.pendingBytes > 0) {
         await sleep(heartbeatMs, signal);
       } else {

@@ -11,6 +11,7 @@ import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 
 const FORMAT_VERSION = 1;
+const STATE_FILE = "capture.db";
 
 interface PositionRow {
   readonly name: string;
@@ -43,7 +44,7 @@ export class CaptureState implements Disposable {
   constructor(directory: string, set: string) {
     this.directory = directory;
     fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
-    this.#db = openExclusively(path.join(directory, "capture.db"));
+    this.#db = openExclusively(path.join(directory, STATE_FILE));
     this.#db.exec(`
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, at INTEGER) STRICT, WITHOUT ROWID;
@@ -92,6 +93,12 @@ export class CaptureState implements Disposable {
     return { logId, offset: offset(at), hash };
   }
 
+  /** Name and path of every database that was captured with this state. */
+  captured(): ReadonlyMap<string, string> {
+    const rows = this.#db.prepare<[], { name: string; path: string }>("SELECT name, path FROM positions").all();
+    return new Map(rows.map(({ name, path: databasePath }) => [name, databasePath]));
+  }
+
   /** Undefined when nothing usable is stored: the database then needs a full copy. */
   load(name: string, seed: bigint): StoredCapture | undefined {
     const row = this.#db.prepare<[string], PositionRow>("SELECT * FROM positions WHERE name = ?").get(name);
@@ -127,6 +134,14 @@ export class CaptureState implements Disposable {
     }
   }
 
+  /** Nothing was sent of these databases since they were stored: what is stored of them holds at `known` as well. */
+  raise(names: Iterable<string>, known: KnownHead): void {
+    this.#db.transaction(() => {
+      for (const name of names) this.#indexes.raise(name, known.offset);
+      this.saveKnown(known);
+    })();
+  }
+
   saveKnown(known: KnownHead): void {
     this.#setMeta("logId", known.logId);
     this.#setMeta("offset", known.offset);
@@ -159,6 +174,13 @@ export class CaptureState implements Disposable {
   #setMeta(key: string, value: string | number | Uint8Array): void {
     this.#db.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
   }
+}
+
+/** Databases that an agent with this state directory has captured, by name; empty when there is no such state. */
+export function capturedBefore(directory: string, set: string): ReadonlyMap<string, string> {
+  if (!fs.existsSync(path.join(directory, STATE_FILE))) return new Map();
+  using state = new CaptureState(directory, set);
+  return state.captured();
 }
 
 function openExclusively(file: string): Database.Database {

@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import os from "node:os";
 
 import type { Logger } from "pino";
@@ -13,12 +12,14 @@ import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
 import { CaptureFeed, feedStatus } from "./capture-feed.ts";
-import { CaptureState, type StoredCapture } from "./capture-state.ts";
-import { recoverIndexes } from "./recover.ts";
+import { CaptureSet } from "./capture-set.ts";
+import { CaptureState } from "./capture-state.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
+import { PinBudget } from "./sqlite/pin-budget.ts";
 import { requireSafeSqlite } from "./sqlite/preflight.ts";
-import type { ShippedState } from "./sqlite/shipper.ts";
+import { RestingRounds } from "./sqlite/resting-rounds.ts";
+import { StoredIndexes } from "./stored-indexes.ts";
 
 /** A stop waits this long for the log; what it could not take is repaired by difference at the next start. */
 const STOP_FLUSH_MS = 15_000;
@@ -55,7 +56,6 @@ class Agent implements CaptureAgent {
   readonly #state: CaptureState;
   /** UUID of the state: kept, because the status is asked for after the state is closed, too. */
   readonly #writerId: string;
-  readonly #databases: DatabaseCapture[] = [];
   readonly #ready = Promise.withResolvers<void>();
   readonly #done = Promise.withResolvers<void>();
   /** Aborts everything: on the user's stop, or when one part failed for good. */
@@ -63,6 +63,7 @@ class Agent implements CaptureAgent {
   /** Aborts the writer, after the databases have ended. */
   readonly #abandon = new AbortController();
   #feed: CaptureFeed | undefined;
+  #set: CaptureSet | undefined;
   #failure: TidemarkError | undefined;
 
   constructor(options: StartCaptureOptions, state: CaptureState) {
@@ -77,23 +78,29 @@ class Agent implements CaptureAgent {
 
   /** Opens the log, brings the indexes up to its head, sets everything going. */
   async start(): Promise<void> {
-    const { config, signal, clock } = this.#options;
+    const { config, signal, clock, logger, log } = this.#options;
+    const captured = this.#state.captured();
+    const members = CaptureSet.membersAtStart({ config, captured });
     const writer = await this.#openWriter();
-    const onFailure = (error: TidemarkError): void => this.#fail(error);
+    const onFailure = (error: unknown): void => this.#fail(toTidemarkError(error));
     const { heartbeatMs } = config.capture;
     const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, onFailure });
     this.#feed = feed;
-    const { acknowledged, logId } = writer;
-    this.#state.saveKnown({ logId, offset: acknowledged.offset, hash: acknowledged.hash });
-    const recovered = await this.#recover(writer);
-    const checkpointer = new Checkpointer();
-    for (const database of config.databases) {
-      const shipped = recovered.get(database.name);
-      this.#databases.push(this.#captureOf(database, { feed, checkpointer, shipped }));
-    }
+    const indexes = await StoredIndexes.recover({ state: this.#state, log, writer, signal: this.#abandon.signal });
+    const parts: AgentParts = {
+      feed,
+      indexes,
+      checkpointer: new Checkpointer(),
+      budget: new PinBudget(config.capture.maxPinned),
+      rounds: new RestingRounds(),
+    };
+    const makeCapture = (database: DatabaseConfig): DatabaseCapture => this.#captureOf(database, parts);
+    const stop = this.#stop.signal;
+    this.#set = new CaptureSet({ config, logger, clock, captured, makeCapture, onFailure, stop });
+    this.#set.prepare(members);
     if (signal.aborted) this.#stop.abort();
     else signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
-    this.#run(checkpointer, feed).then(this.#done.resolve, this.#done.reject);
+    this.#run(this.#set, parts).then(this.#done.resolve, this.#done.reject);
   }
 
   status(): CaptureStatus {
@@ -101,7 +108,8 @@ class Agent implements CaptureAgent {
       set: this.#options.config.set,
       writer: this.#writerId,
       ...feedStatus(this.#feed),
-      databases: this.#databases.map((database) => database.status()),
+      databases: (this.#set?.captures ?? []).map((database) => database.status()),
+      warnings: this.#set?.warnings ?? [],
     };
   }
 
@@ -114,7 +122,7 @@ class Agent implements CaptureAgent {
     }
     const atMs = this.#options.clock.now();
     // What was committed before the call belongs before the mark.
-    await Promise.all(this.#databases.map((database) => database.sync()));
+    await this.#syncDatabases();
     const { offsets, acknowledged } = feed.send([{ kind: "mark", name }]);
     await acknowledged;
     const [offset] = offsets;
@@ -124,8 +132,12 @@ class Agent implements CaptureAgent {
   }
 
   async sync(): Promise<Offset> {
-    await Promise.all(this.#databases.map((database) => database.sync()));
+    await this.#syncDatabases();
     return this.#openedFeed().flush();
+  }
+
+  async #syncDatabases(): Promise<void> {
+    await Promise.all((this.#set?.captures ?? []).map(async (database) => database.sync()));
   }
 
   #openedFeed(): CaptureFeed {
@@ -154,34 +166,24 @@ class Agent implements CaptureAgent {
     }
   }
 
-  async #recover(writer: LogWriter): Promise<Map<string, ShippedState>> {
-    const stored = new Map<string, StoredCapture>();
-    for (const { name, path } of this.#options.config.databases) {
-      const one = this.#state.load(name, writer.checksumSeed);
-      if (!one) continue;
-      requireSameDatabase(name, { stored: one.path, configured: path, directory: this.#state.directory });
-      stored.set(name, one);
-    }
-    const { log } = this.#options;
-    const head = writer.acknowledged.offset;
-    return recoverIndexes({ log, stored, head, signal: this.#abandon.signal });
-  }
-
-  #captureOf(
-    database: DatabaseConfig,
-    parts: { feed: CaptureFeed; checkpointer: Checkpointer; shipped: ShippedState | undefined },
-  ): DatabaseCapture {
+  #captureOf(database: DatabaseConfig, { feed, indexes, ...shared }: AgentParts): DatabaseCapture {
     const { config, logger, clock } = this.#options;
-    const { feed, checkpointer, shipped } = parts;
     const { writer } = feed;
+    const { name } = database;
+    const shipped = indexes.take(name);
     return new DatabaseCapture({
+      ...shared,
       database,
       config: config.capture,
       shipped,
       shippedAtMs: shipped ? writer.acknowledged.timeMs : 0,
+      mayWait: database.byPattern === true || indexes.captured.has(name),
       shipper: {
         seed: writer.checksumSeed,
-        send: (body) => void feed.send([body]),
+        send: (body) => {
+          indexes.outdated(name);
+          feed.send([body]);
+        },
         pagesPerRecord,
         nextOffset: () => writer.head + 1,
       },
@@ -190,8 +192,7 @@ class Agent implements CaptureAgent {
       hasSlack: () => feed.hasSlack(),
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
-        (await feed.flushedWithin(patienceMs)) && this.#save(database, shippedNow),
-      checkpointer,
+        (await feed.flushedWithin(patienceMs)) && !this.#failure && indexes.save(database, shippedNow),
       logger,
       clock,
       stop: this.#stop.signal,
@@ -203,29 +204,13 @@ class Agent implements CaptureAgent {
     this.#stop.abort();
   }
 
-  /** Stores the index as it is now, all of which the log has acknowledged. */
-  #save(database: DatabaseConfig, shipped: ShippedState): true {
-    const { writer } = this.#openedFeed();
-    const { offset, hash } = writer.acknowledged;
-    this.#state.save(database.name, database.path, { shipped, known: { logId: writer.logId, offset, hash } });
-    return true;
-  }
-
-  async #run(checkpointer: Checkpointer, feed: CaptureFeed): Promise<void> {
-    const heart = feed.beat(this.#stop.signal);
-    Promise.all(this.#databases.map(async ({ ready }) => ready.promise)).then(
-      () => this.#ready.resolve(),
-      this.#ready.reject,
-    );
-    const runs = this.#databases.map(async (database) => {
-      try {
-        await database.run();
-      } catch (error) {
-        this.#fail(toTidemarkError(error));
-      }
-    });
-    this.#stop.signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
-    await Promise.all([...runs, heart]);
+  async #run(set: CaptureSet, { feed, indexes, checkpointer, rounds }: AgentParts): Promise<void> {
+    const { signal } = this.#stop;
+    set.ready.then(() => this.#ready.resolve(), this.#ready.reject);
+    signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
+    const onBeat = (): void => indexes.raiseIfDue();
+    const parts = [set.run(), rounds.run(signal), feed.beat(signal, onBeat)];
+    await Promise.all(parts.map(async (part) => part.catch((error: unknown) => this.#fail(toTidemarkError(error)))));
     try {
       if (!this.#failure) await feed.flush();
     } catch (error) {
@@ -245,12 +230,10 @@ class Agent implements CaptureAgent {
   }
 }
 
-/** A state directory that belongs to another database of the same name would ship one app over another's history. */
-function requireSameDatabase(name: string, paths: { stored: string; configured: string; directory: string }): void {
-  if (paths.stored === paths.configured || !fs.existsSync(paths.stored)) return;
-  throw new TidemarkError(
-    "STATE_FOREIGN",
-    `${paths.directory} holds the state of ${paths.stored} under the name ${name}, not of ${paths.configured}`,
-    { hint: "Give this database another name (--db PATH=NAME), or its set a state directory of its own (--state)." },
-  );
+interface AgentParts {
+  readonly feed: CaptureFeed;
+  readonly indexes: StoredIndexes;
+  readonly checkpointer: Checkpointer;
+  readonly budget: PinBudget;
+  readonly rounds: RestingRounds;
 }

@@ -4,9 +4,17 @@ import { requireMarkName } from "../observe/agent-control.ts";
 import { agentPlaces, askFirst } from "./ask-agents.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { durationOption, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { exceptFor } from "./sync.ts";
 
 interface MarkOptions extends SetOptions {
   readonly timeout: number;
+}
+
+interface Made {
+  readonly offset: number;
+  readonly at: string;
+  /** Names of databases that cannot be captured just now, if any. */
+  readonly without?: readonly string[];
 }
 
 export function markCommand(cli: Cli): Command {
@@ -26,6 +34,7 @@ async function mark(cli: Cli, name: string, options: MarkOptions): Promise<void>
   const body = { name: requireMarkName(name) };
   const settings = await settingsFor(cli, "client", options);
   const request = { method: "POST", path: "/mark", body, timeoutMs: options.timeout, signal: cli.signal } as const;
-  const made = (await askFirst(agentPlaces(settings), request)) as { readonly offset: number; readonly at: string };
-  await cli.print(options.json ? JSON.stringify(made) : `${name} is offset ${made.offset}, ${made.at}`);
+  const made = (await askFirst(agentPlaces(settings), request)) as Made;
+  const text = `${name} is offset ${made.offset}, ${made.at}${exceptFor(made.without)}`;
+  await cli.print(options.json ? JSON.stringify(made) : text);
 }

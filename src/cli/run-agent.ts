@@ -60,7 +60,7 @@ function readyJson(role: AgentPart["role"], config: Config & Settings, restore: 
     ready: true,
     role,
     set,
-    databases: config.databases,
+    databases: config.databases.map(({ name, path }) => ({ path, name })),
     standby: standby ?? null,
     log: log ? locationOf(log) : null,
     restore,

@@ -16,6 +16,8 @@ interface SyncOptions extends SetOptions {
 interface Synced {
   readonly offset: number;
   readonly applied: boolean;
+  /** Names of databases that cannot be captured just now, if any. */
+  readonly without?: readonly string[];
 }
 
 export function syncCommand(cli: Cli): Command {
@@ -38,12 +40,19 @@ async function sync(cli: Cli, options: SyncOptions): Promise<void> {
   const asked = { method: "POST", path: "/sync", timeoutMs: options.timeout, signal: cli.signal } as const;
   const inLog = (await askFirst(agentPlaces(settings), { ...asked, body: { applied } })) as Synced;
   const leftMs = Math.max(1, options.timeout - Math.round(cli.clock.monotonic() - beganMs));
-  const synced =
+  const shown =
     applied && !inLog.applied ? await onStandby(settings, inLog.offset, { ...asked, timeoutMs: leftMs }) : inLog;
+  const { without } = inLog;
+  const synced = { ...shown, ...(without && { without }) };
   const durationMs = Math.round(cli.clock.monotonic() - beganMs);
   const where = synced.applied ? "in the log and on the standby" : "in the log";
   const text = `everything up to offset ${synced.offset} is ${where} (${formatDuration(durationMs)})`;
-  await cli.print(options.json ? JSON.stringify({ ...synced, durationMs }) : text);
+  await cli.print(options.json ? JSON.stringify({ ...synced, durationMs }) : text + exceptFor(without));
+}
+
+/** What a promise about all databases does not hold for. */
+export function exceptFor(without: readonly string[] | undefined): string {
+  return without === undefined ? "" : `, except ${without.join(", ")}: see \`tidemark status\``;
 }
 
 /** The capture and the replica are two processes: the replica is asked for the offset that the capture named. */

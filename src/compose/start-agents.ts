@@ -2,16 +2,16 @@ import fs from "node:fs";
 
 import type { Logger } from "pino";
 
-import { preflight, requireSafeSqlite, setWalMode } from "../capture/sqlite/preflight.ts";
+import { requireSafeSqlite } from "../capture/sqlite/preflight.ts";
 import type { Config } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 import { agentHandlers, type LiveAgents } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
-import { requireRoomForCopy } from "../observe/copy-size.ts";
 import type { AgentPart } from "../observe/status-report.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { CapturePart, type PartOptions, ReplicaPart } from "./agent-parts.ts";
+import { checkSource } from "./check-source.ts";
 
 /** After the capture of `run` has ended, its replica gets this long to apply the rest. */
 const LAST_APPLY_MS = 5000;
@@ -47,14 +47,6 @@ export async function startAgents(options: AgentOptions): Promise<RunningAgents>
   const agents = new Agents(options);
   await agents.open();
   return agents;
-}
-
-function checkSource(config: Config): void {
-  requireRoomForCopy(config);
-  for (const { path } of config.databases) {
-    if (config.capture.setWal) setWalMode(path);
-    preflight(path);
-  }
 }
 
 class Agents implements RunningAgents {

@@ -56,6 +56,7 @@ export const fileSchema = z.strictObject({
   granularity: z.enum(["adaptive", "commit"]).optional(),
   /** Bytes a second. */
   copyRate: size.optional(),
+  maxPinned: wholeNumber(1, 1_000_000).optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
 });
 

@@ -2,7 +2,9 @@
 export interface Config {
   /** Name of the set: a NATS subject token, `[A-Za-z0-9_-]{1,64}`. */
   readonly set: string;
+  /** Those that are listed, and those that a pattern matched when the configuration was read. */
   readonly databases: readonly DatabaseConfig[];
+  readonly patterns: readonly DatabasePattern[];
   readonly log: LogConfig | undefined;
   /** Absolute directory of the standby. */
   readonly standby: string | undefined;
@@ -18,6 +20,19 @@ export interface DatabaseConfig {
   readonly path: string;
   /** Name in the log and on the standby: a relative path without `..`; unique in the set. */
   readonly name: string;
+  /** Found by a pattern: it may come and go. */
+  readonly byPattern?: true;
+}
+
+/** A pattern under which databases appear and vanish, as it was given. */
+export interface DatabasePattern {
+  readonly pattern: string;
+  /** Where a relative pattern counts from. */
+  readonly directory: string;
+  /** A name for the one database that it is meant to match. */
+  readonly name: string | undefined;
+  /** For messages. */
+  readonly where: string;
 }
 
 export type LogConfig = EmbeddedLogConfig | NatsLogConfig;
@@ -56,6 +71,8 @@ export interface CaptureConfig {
   readonly setWal: boolean;
   /** Upper bound of reading during a first copy or repair, bytes a second; undefined = none. */
   readonly copyBytesPerSecond: number | undefined;
+  /** So many databases are held open and pinned; the quietest beyond that rest. */
+  readonly maxPinned: number;
 }
 
 export interface ReplicaConfig {

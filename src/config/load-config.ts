@@ -5,9 +5,11 @@ import path from "node:path";
 import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig } from "./config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
-import { expandDatabases, type GivenDatabase, parseDatabaseFlag, realPath } from "./database-list.ts";
+import { expandDatabases, type GivenDatabase, type GivenList, parseDatabaseFlag } from "./database-list.ts";
+import { baseDirectory } from "./database-patterns.ts";
 import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
+import { realPath } from "./real-path.ts";
 import { defaultSetName, requireSetName } from "./set-name.ts";
 
 export const DEFAULT_FILE = "tidemark.yml";
@@ -49,14 +51,16 @@ export type Settings = Omit<Config, "set" | "state"> & {
 /** For commands that can do with less than an agent needs. @throws CONFIG */
 export function loadSettings(options: LoadOptions): Settings {
   const file = findFile(options);
-  const databases = databasesOf(options, file);
   const standby = standbyOf(options, file);
+  const list = expandDatabases(givenDatabases(options, file), standby === undefined ? [] : [standby]);
+  const { databases, patterns } = list;
   const log = logOf(options, { file, standby });
   if (standby !== undefined) refuseStandbyOnSource(standby, databases);
-  const set = setOf(options, { file, databases, log });
+  const set = setOf(options, { file, list, log });
   return deepFreeze({
     set,
     databases,
+    patterns,
     log,
     standby,
     state: stateOf(options, { file, standby, set }),
@@ -71,7 +75,7 @@ export function loadSettings(options: LoadOptions): Settings {
 export function loadConfig(options: LoadOptions): Config & Settings {
   const settings = loadSettings(options);
   const { role } = options;
-  if (role !== "replica" && settings.databases.length === 0) {
+  if (role !== "replica" && settings.databases.length === 0 && settings.patterns.length === 0) {
     throw configError(`tidemark ${role} needs a database`, "Give --db PATH, or databases: in tidemark.yml.");
   }
   if (role !== "capture" && settings.standby === undefined) {
@@ -110,20 +114,13 @@ function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | 
   return fs.existsSync(usual) ? readConfigFile(usual, environment) : undefined;
 }
 
-function databasesOf({ flags, directory, role }: LoadOptions, file: ConfigFile | undefined): readonly DatabaseConfig[] {
-  const mustMatch = role === "run" || role === "capture" || role === "check";
-  if (flags.db && flags.db.length > 0) {
-    return expandDatabases(
-      flags.db.map((text) => parseDatabaseFlag(text, directory)),
-      mustMatch,
-    );
-  }
+function givenDatabases({ flags, directory }: LoadOptions, file: ConfigFile | undefined): readonly GivenDatabase[] {
+  if (flags.db && flags.db.length > 0) return flags.db.map((text) => parseDatabaseFlag(text, directory));
   if (!file) return [];
-  const given = (file.values.databases ?? []).map((entry, index): GivenDatabase => {
+  return (file.values.databases ?? []).map((entry, index) => {
     const { path: databasePath, name } = typeof entry === "string" ? { path: entry, name: undefined } : entry;
     return { path: databasePath, name, directory: path.dirname(file.path), where: file.where(["databases", index]) };
   });
-  return expandDatabases(given, mustMatch);
 }
 
 function standbyOf({ flags, directory }: LoadOptions, file: ConfigFile | undefined): string | undefined {
@@ -164,13 +161,16 @@ function logOf(
 
 function setOf(
   { flags, setOfLog }: LoadOptions,
-  known: { file: ConfigFile | undefined; databases: readonly DatabaseConfig[]; log: LogConfig | undefined },
+  known: { file: ConfigFile | undefined; list: GivenList; log: LogConfig | undefined },
 ): string | undefined {
-  const { file, databases, log } = known;
+  const { file, list, log } = known;
   if (flags.set !== undefined) return requireSetName(flags.set, "--set");
   if (file?.values.set !== undefined) return requireSetName(file.values.set, file.where(["set"]));
-  const [first] = databases;
-  if (first) return defaultSetName(first.path);
+  const listed = list.databases.find(({ byPattern }) => !byPattern);
+  if (listed) return defaultSetName(listed.path);
+  // Not after what it matches just now, which comes and goes.
+  const [pattern] = list.patterns;
+  if (pattern) return defaultSetName(baseDirectory(pattern));
   return log?.kind === "embedded" ? setOfLog?.(log) : undefined;
 }
 
@@ -192,7 +192,7 @@ function stateHome(environment: Environment): string {
 }
 
 function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config["capture"] {
-  const { wal, granularity, heartbeat, copyRate } = file?.values ?? {};
+  const { wal, granularity, heartbeat, copyRate, maxPinned } = file?.values ?? {};
   const capture = {
     granularity: granularity ?? "adaptive",
     sealBytes: wal?.seal ?? 16 * MIB,
@@ -200,6 +200,7 @@ function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config
     heartbeatMs: heartbeat ?? 10_000,
     setWal: flags.setWal ?? false,
     copyBytesPerSecond: copyRate,
+    maxPinned: maxPinned ?? 1000,
   };
   if (capture.sealBytes <= capture.walMaxBytes) return capture;
   throw configError(

@@ -80,7 +80,7 @@ class Deadline implements Disposable {
 async function markOn(agents: LiveAgents, body: Readonly<Record<string, unknown>>): Promise<unknown> {
   const name = requireMarkName(body["name"]);
   const { offset: at, atMs } = await capturing(agents).mark(name);
-  return { ok: true, name, offset: at, at: new Date(atMs).toISOString() };
+  return { ok: true, name, offset: at, at: new Date(atMs).toISOString(), ...waitedFor(agents) };
 }
 
 /** @throws USAGE */
@@ -97,11 +97,18 @@ async function syncOn(
 ): Promise<unknown> {
   const wanted = body["offset"];
   const at = typeof wanted === "number" ? requireOffset(wanted) : await interruptible(capturing(agents).sync(), signal);
-  if (body["applied"] !== true) return { ok: true, offset: at, applied: false };
+  const without = waitedFor(agents);
   // A capture alone cannot know; whoever asks goes on to the replica with the offset.
-  if (!agents.replica) return { ok: true, offset: at, applied: false };
+  if (body["applied"] !== true || !agents.replica) return { ok: true, offset: at, applied: false, ...without };
   await agents.replica.waitApplied(at, signal);
-  return { ok: true, offset: at, applied: true };
+  return { ok: true, offset: at, applied: true, ...without };
+}
+
+/** Databases that cannot be captured just now: nobody knows what was committed in them. */
+function waitedFor({ capture }: LiveAgents): { without?: string[] } {
+  const databases = capture?.status().databases ?? [];
+  const without = databases.filter(({ state }) => state === "waiting").map(({ name }) => name);
+  return without.length === 0 ? {} : { without };
 }
 
 function capturing({ capture, self }: LiveAgents): CaptureAgent {

@@ -107,13 +107,16 @@ function isoOf(ms: number): string | null {
  * there is nothing else) says since when commits may have passed unseen.
  */
 function rpoOf({ capture, newest, nowMs, objectiveMs }: StatusSources): StatusReport["rpo"] {
-  const protectedByNow = capture?.databases.every(({ state }) => state === "following");
+  const protectedByNow = capture?.databases.every(({ state }) => PROTECTED.has(state));
   const since = capture && protectedByNow ? capture.lagMs : newest && Math.max(0, nowMs - newest.timeMs);
   const actualMs = since ?? null;
   // A first copy under way protects nothing yet, however fresh the log is.
   const ok = actualMs === null ? null : actualMs <= objectiveMs && protectedByNow !== false;
   return { actualMs, objectiveMs, ok };
 }
+
+/** Nothing that was committed can be missing; of a vanished database there is no more to come. */
+const PROTECTED: ReadonlySet<DatabaseCaptureStatus["state"]> = new Set(["following", "resting", "vanished"]);
 
 function agentAlerts(agents: readonly AgentPart[]): Alert[] {
   return agents.flatMap(({ role, problem }) =>
@@ -122,9 +125,16 @@ function agentAlerts(agents: readonly AgentPart[]): Alert[] {
 }
 
 function captureAlerts(capture: CaptureStatus | undefined): Alert[] {
-  return (capture?.databases ?? []).flatMap(({ name, problem }) =>
-    problem === undefined ? [] : [{ severity: "critical" as const, message: `capture of ${name}: ${problem}` }],
-  );
+  if (!capture) return [];
+  const troubled = capture.databases.filter(({ problem, state }) => problem !== undefined && state !== "vanished");
+  return [
+    ...troubled.map(({ name, problem }) => critical(`capture of ${name}: ${problem ?? ""}`)),
+    ...capture.warnings.map((message) => ({ severity: "warning" as const, message: `capture: ${message}` })),
+  ];
+}
+
+function critical(message: string): Alert {
+  return { severity: "critical", message };
 }
 
 function standbyAlerts(replica: ReplicaStatus | undefined): Alert[] {

@@ -85,6 +85,11 @@ export class PageIndexStore {
     this.#stored.set(name, index);
   }
 
+  /** What is stored is as new as `offset` too: nothing of this database came in between. */
+  raise(name: string, offset: Offset): void {
+    this.#database.prepare("UPDATE page_index SET offset = ? WHERE name = ?").run(offset, name);
+  }
+
   remove(name: string): void {
     this.#stored.delete(name);
     this.#database.prepare("DELETE FROM page_index WHERE name = ?").run(name);

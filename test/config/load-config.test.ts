@@ -183,13 +183,27 @@ test("globs are expanded, without SQLite's own files beside a database", () => {
   }
   const config = loadConfig(options({ db: ["tenants/*"], standby: "standby" }));
   expect(config.databases.map(({ name }) => name)).toEqual(["a.db", "b.db"]);
-  expect(config.set).toBe("a");
+  expect(config.patterns.map(({ pattern }) => pattern)).toEqual(["tenants/*"]);
+  // Not after the file that happens to come first.
+  expect(config.set).toBe("tenants");
 });
 
-test("a glob without a match is a fault where the databases must be, and none elsewhere", () => {
-  const { message } = refusal(() => loadConfig(options({ db: ["tenants/*.db"], standby: "standby" })));
-  expect(message).toBe(`--db "tenants/*.db": nothing matches ${at("tenants/*.db")}`);
-  expect(loadSettings(options({ db: ["tenants/*.db"] }, { role: "client" })).databases).toEqual([]);
+test("a glob without a match is kept: its databases may come", () => {
+  const config = loadConfig(options({ db: ["tenants/*.db"], standby: "standby" }));
+  expect(config.databases).toEqual([]);
+  expect(config.patterns).toMatchObject([{ pattern: "tenants/*.db", where: '--db "tenants/*.db"' }]);
+});
+
+test("what a glob finds gives way: to a listed database, to the standby's own files, to the first of a name", () => {
+  for (const given of ["a/x.db", "b/x.db", "b/y.db", "b/standby/x.db"]) {
+    fs.mkdirSync(path.dirname(at(given)), { recursive: true });
+    fs.writeFileSync(at(given), "");
+  }
+  const config = loadConfig(options({ db: ["*/x.db", "b/**/*.db", "b/y.db=main.db"], standby: "b/standby" }));
+  expect(config.databases).toEqual([
+    { path: at("b/y.db"), name: "main.db" },
+    { path: at("a/x.db"), name: "x.db", byPattern: true },
+  ]);
 });
 
 test("two databases of one name are refused, with the way out", () => {

@@ -17,6 +17,8 @@ const MAIN = path.resolve(import.meta.dirname, "../../src/cli/main.ts");
 export interface DeploymentOptions {
   /** File names of the databases, their names in the set as well: `app.db` alone when left out. */
   readonly names?: readonly string[];
+  /** Patterns of databases in the application's directory, beside `names`. */
+  readonly patterns?: readonly string[];
   /** host:port of a NATS server; the embedded log when left out. */
   readonly nats?: string;
   readonly set?: string;
@@ -44,7 +46,7 @@ export class Deployment implements AsyncDisposable {
   #restores = 0;
 
   constructor(options: DeploymentOptions = {}) {
-    const { names = ["app.db"], set = "e2e", config = "" } = options;
+    const { patterns = [], names = patterns.length > 0 ? [] : ["app.db"], set = "e2e", config = "" } = options;
     this.set = set;
     this.#nats = options.nats;
     fs.mkdirSync(this.databaseDirectory);
@@ -57,6 +59,7 @@ export class Deployment implements AsyncDisposable {
       `set: ${set}`,
       "databases:",
       ...names.map((one) => `  - { path: ${this.pathOf(one)}, name: ${one} }`),
+      ...patterns.map((pattern) => `  - ${JSON.stringify(this.pathOf(pattern))}`),
       `log: ${options.nats === undefined ? `embedded:${this.logDirectory}` : `nats://${options.nats}`}`,
       `standby: ${this.standby}`,
       `state: ${this.state}`,
@@ -108,6 +111,18 @@ export class Deployment implements AsyncDisposable {
   async difference(): Promise<PageDifference | undefined> {
     await this.answer("sync", "--applied");
     return comparePages(this.database, this.standbyDatabase);
+  }
+
+  /** `sync --applied`, then the names of those of which standby and primary differ. */
+  async differing(names: readonly string[]): Promise<string[]> {
+    await this.answer("sync", "--applied");
+    return names.filter((name) => comparePages(this.pathOf(name), this.standbyOf(name)) !== undefined);
+  }
+
+  /** What `status` says of the capture of each database. */
+  async captureStates(): Promise<Record<string, string>> {
+    const { capture } = (await this.answer("status")) as { capture?: { databases: { name: string; state: string }[] } };
+    return Object.fromEntries((capture?.databases ?? []).map(({ name, state }) => [name, state]));
   }
 
   /** How often the log says that a gap was repaired. */

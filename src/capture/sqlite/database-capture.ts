@@ -7,19 +7,26 @@ import { DatabaseSession } from "./database-session.ts";
 import { backOff, Difference } from "./difference.ts";
 import { IndexSaver } from "./index-saver.ts";
 import { LogRoom } from "./log-room.ts";
+import type { PinHolder } from "./pin-budget.ts";
+import { preflight, setWalMode } from "./preflight.ts";
+import { type FileLook, isUnmoved, lookAtFiles } from "./resting-files.ts";
 import { Shipper } from "./shipper.ts";
 import { SyncRequests } from "./sync-requests.ts";
 
 const FIRST_BACK_OFF_MS = 100;
 const MAX_BACK_OFF_MS = 5000;
+/** Between two looks at a database that cannot be captured as it is: missing, not in WAL mode, not readable. */
+const LOOK_AGAIN_MS = 1000;
 
-/** One database from opening to the last look: one session after the other, for as long as its file is the app's. */
-export class DatabaseCapture {
-  /** Resolves when the log holds the database as of now (sent, perhaps not yet acknowledged). */
+/** One database from first to last: held open and followed, resting, or waited for. */
+export class DatabaseCapture implements PinHolder {
+  readonly name: string;
+  /** Resolves when the log holds the database as of now (sent, perhaps not yet acknowledged), or it must be waited for. */
   readonly ready = Promise.withResolvers<void>();
   readonly #parts: DatabaseParts;
   readonly #difference: Difference;
   #session: DatabaseSession | undefined;
+  #backOffMs = FIRST_BACK_OFF_MS;
 
   constructor(options: DatabaseCaptureOptions) {
     const room = new LogRoom(options);
@@ -28,6 +35,7 @@ export class DatabaseCapture {
       { ...options.shipper, database: options.database.name, room: waitForRoom },
       options.shipped,
     );
+    this.name = options.database.name;
     this.#parts = {
       options,
       shipper,
@@ -44,14 +52,11 @@ export class DatabaseCapture {
 
   /** Resolves after a stop with everything captured; rejects with what cannot be retried. */
   async run(): Promise<void> {
-    const { options, progress } = this.#parts;
-    const { clock, database, logger, stop } = options;
-    let backOffMs = FIRST_BACK_OFF_MS;
+    const { clock, stop } = this.#parts.options;
     for (;;) {
       const startedMs = clock.monotonic();
       try {
-        await this.#runSession();
-        return this.#end(undefined);
+        if ((await this.#openAndRest()) === "stopped") return this.#end(undefined);
       } catch (error) {
         const problem = toTidemarkError(error);
         if (problem.code === "INTERRUPTED") return this.#end(problem);
@@ -59,11 +64,8 @@ export class DatabaseCapture {
           this.#end(problem);
           throw problem;
         }
-        if (clock.monotonic() - startedMs > MAX_BACK_OFF_MS) backOffMs = FIRST_BACK_OFF_MS;
-        progress.enter("waiting", `${problem.code}: ${problem.message}`);
-        logger.warn({ database: database.name, code: problem.code }, problem.message);
-        await backOff(this.#parts, backOffMs);
-        backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS);
+        if (clock.monotonic() - startedMs > MAX_BACK_OFF_MS) this.#backOffMs = FIRST_BACK_OFF_MS;
+        await this.#waitOut(problem);
         if (stop.aborted) return this.#end(problem);
       }
     }
@@ -95,15 +97,46 @@ export class DatabaseCapture {
     };
   }
 
+  get movedAtMs(): number {
+    return this.#session?.movedAtMs ?? 0;
+  }
+
+  get restable(): boolean {
+    return this.#session?.restable ?? false;
+  }
+
+  rest(): void {
+    this.#session?.rest();
+  }
+
   /**
-   * Before the first session a missing or unsuitable database is the user's mistake and ends the agent; afterwards it
-   * was deleted or replaced under us, and capture waits for it.
+   * Before the first session a missing or unsuitable database that the user listed is a mistake and ends the agent;
+   * afterwards it was deleted or replaced under us, and capture waits for it.
    */
   #worthRetrying(problem: TidemarkError): boolean {
     if (problem.retryable) return true;
     const { progress, options } = this.#parts;
-    const started = progress.totals.copies + progress.totals.repairs > 0 || options.shipped !== undefined;
+    const started = progress.totals.copies + progress.totals.repairs > 0 || options.mayWait;
     return started && problem.code.startsWith("DATABASE_");
+  }
+
+  /** Says what is wrong, once while it stays the same, and waits a little. */
+  async #waitOut(problem: TidemarkError): Promise<void> {
+    const { options, progress, syncs } = this.#parts;
+    const { database, logger } = options;
+    const text = `${problem.code}: ${problem.message}`;
+    if (progress.problem !== text) logger.warn({ database: database.name, code: problem.code }, problem.message);
+    const vanished = problem.code === "DATABASE_MISSING" && database.byPattern;
+    progress.enter(vanished ? "vanished" : "waiting", text);
+    if (problem.retryable) {
+      await backOff(this.#parts, this.#backOffMs);
+      this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
+      return;
+    }
+    // Somebody must do something about it: until then nobody waits for this one.
+    syncs.standAside();
+    this.ready.resolve();
+    await backOff(this.#parts, LOOK_AGAIN_MS);
   }
 
   #end(problem: TidemarkError | undefined): void {
@@ -113,17 +146,76 @@ export class DatabaseCapture {
     syncs.end(problem);
   }
 
-  async #runSession(): Promise<void> {
-    const { totals } = this.#parts.progress;
-    const session = new DatabaseSession(this.#parts, this.#difference);
+  async #openAndRest(): Promise<"stopped" | "moved"> {
+    const { budget } = this.#parts.options;
+    this.#requireSuitable();
+    await budget.take(this);
+    let restingAs: FileLook | undefined;
+    try {
+      const session = new DatabaseSession(this.#parts, this.#difference);
+      if ((await this.#runSession(session)) === "stopped") return "stopped";
+      restingAs = session.lookBack();
+    } finally {
+      budget.release(this);
+    }
+    return restingAs ? this.#restUntilMoved(restingAs) : "moved";
+  }
+
+  /** Without opening it. @throws DATABASE_* */
+  #requireSuitable(): void {
+    const { database, config } = this.#parts.options;
+    try {
+      preflight(database.path);
+    } catch (error) {
+      const problem = toTidemarkError(error);
+      if (problem.code !== "DATABASE_NOT_WAL" || !config.setWal) throw problem;
+      setWalMode(database.path, { waitMs: 0 });
+    }
+  }
+
+  async #runSession(session: DatabaseSession): Promise<"stopped" | "rest"> {
+    const { progress, syncs, options } = this.#parts;
     this.#session = session;
     try {
-      await session.run(() => this.ready.resolve());
+      return await session.run(() => {
+        this.#backOffMs = FIRST_BACK_OFF_MS;
+        syncs.expect();
+        this.ready.resolve();
+        options.budget.press();
+      });
     } finally {
       this.#session = undefined;
-      totals.commits += session.follower.counters.commits;
-      totals.seals += session.follower.counters.seals;
+      progress.totals.commits += session.follower.counters.commits;
+      progress.totals.seals += session.follower.counters.seals;
       await session.close();
     }
   }
+
+  /** Holds nothing open. A look that finds nothing moved proves that the log holds everything. */
+  async #restUntilMoved(before: FileLook): Promise<"stopped" | "moved"> {
+    const { options, progress, syncs, saver, waker } = this.#parts;
+    const { database, clock, rounds, stop } = options;
+    const isQuiet = (): boolean => {
+      if (!isUnmoved(before, lookAtFiles(database.path, clock.now()))) return false;
+      progress.upToDateMs = clock.now();
+      return true;
+    };
+    progress.enter("resting");
+    using _ = rounds.add(database.path, () => {
+      if (saver.due || !isQuiet()) waker.wake();
+    });
+    while (isQuiet()) {
+      syncs.answer();
+      if (stop.aborted) {
+        await saver.saveIfDirty();
+        return "stopped";
+      }
+      await saver.saveIfDue();
+      await waker.wait(LONG_MS);
+    }
+    return "moved";
+  }
 }
+
+/** As long as a timer can. */
+const LONG_MS = 2 ** 31 - 1;

@@ -6,6 +6,8 @@ import type { Checkpointer } from "./checkpointer.ts";
 import type { DatabaseProgress } from "./database-progress.ts";
 import type { IndexSaver } from "./index-saver.ts";
 import type { LogRoomOptions } from "./log-room.ts";
+import type { PinBudget } from "./pin-budget.ts";
+import type { RestingRounds } from "./resting-rounds.ts";
 import type { Shipper, ShippedState, ShipperOptions } from "./shipper.ts";
 import type { SyncRequests } from "./sync-requests.ts";
 
@@ -21,6 +23,10 @@ export interface DatabaseCaptureOptions extends LogRoomOptions {
   readonly hasSlack: () => boolean;
   /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
   readonly save: (shipped: ShippedState, patienceMs: number | undefined) => Promise<boolean>;
+  /** A pattern found it, or it was captured before: when it cannot be captured now, it is waited for. */
+  readonly mayWait: boolean;
+  readonly budget: PinBudget;
+  readonly rounds: RestingRounds;
   readonly checkpointer: Checkpointer;
   readonly logger: Logger;
   /** Abort: capture what is committed by then, and end. */

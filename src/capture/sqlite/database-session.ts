@@ -2,7 +2,7 @@ import { hasCode } from "../../runtime/errors.ts";
 import type { DatabaseParts } from "./database-parts.ts";
 import type { Difference } from "./difference.ts";
 import { Follower } from "./follower.ts";
-import { preflight } from "./preflight.ts";
+import { agedStamp, lookAtFiles, type FileLook } from "./resting-files.ts";
 import { SourceDatabase } from "./source-database.ts";
 import { WalWatch } from "./wal-watch.ts";
 import { gap } from "./wal-scan.ts";
@@ -16,6 +16,9 @@ const ACTIVE_MS = 500;
 /** Safety net under the file watch. */
 const SAFETY_LOOK_MS = 1000;
 
+/** One that had something to ship keeps its place so long: opening it again may mean to read all of it. */
+const HOLD_MS = 250;
+
 /**
  * One database while its files are held open: resume or ship the difference, then follow. Ends when it is stopped, or
  * with what makes it necessary to open the files again (replaced, deleted, unreadable).
@@ -27,13 +30,20 @@ export class DatabaseSession {
   readonly #source: SourceDatabase;
   readonly #watch: WalWatch;
   #companionDeleted = false;
+  #movedAtMs: number;
+  #following = false;
+  #restWanted = false;
+  /** Something was shipped since the files were opened. */
+  #worked = false;
+  /** Of the database file, right before the files are closed. */
+  #lastStamp: string | undefined;
 
   /** Opens and pins. @throws DATABASE_* */
   constructor(parts: DatabaseParts, difference: Difference) {
     const { database, checkpointer, config, clock, keepsUp, hasSlack } = parts.options;
     this.#parts = parts;
     this.#difference = difference;
-    preflight(database.path);
+    this.#movedAtMs = clock.monotonic();
     this.#source = new SourceDatabase(database.path);
     this.follower = new Follower({
       source: this.#source,
@@ -53,12 +63,42 @@ export class DatabaseSession {
     });
   }
 
-  /** `onFollowing` is called once everything up to now is sent. Resolves after a stop. */
-  async run(onFollowing: () => void): Promise<void> {
+  get movedAtMs(): number {
+    return this.#movedAtMs;
+  }
+
+  get restable(): boolean {
+    return this.#following;
+  }
+
+  /** To make room for another database, as soon as this one had its while. */
+  rest(): void {
+    this.#restWanted = true;
+    this.#parts.waker.wake();
+  }
+
+  /** `onFollowing` is called once everything up to now is sent. Resolves after a stop, or when it is to rest. */
+  async run(onFollowing: () => void): Promise<"stopped" | "rest"> {
+    const { saver, options } = this.#parts;
     await this.#begin();
+    this.#following = true;
     onFollowing();
-    await this.#follow();
-    await this.#parts.saver.save();
+    const ended = await this.#follow();
+    this.#following = false;
+    if (ended === "stopped") await saver.save();
+    else this.#lastStamp = agedStamp(options.database.path, options.clock.now());
+    return ended;
+  }
+
+  /** After `close`: what can be seen of the files now, when it is certain that everything in them is shipped. */
+  lookBack(): FileLook | undefined {
+    const { database, clock } = this.#parts.options;
+    const look = lookAtFiles(database.path, clock.now());
+    // Without a wal-index whoever closed last wrote what was in the WAL into the database, if there was anything.
+    const shipped = look.header
+      ? this.follower.hasShipped(look.header)
+      : look.wal === undefined && look.database !== undefined && look.database === this.#lastStamp;
+    return shipped ? look : undefined;
   }
 
   /** While the log is away the WAL is the queue; past `wal.max` the pin is let go. @throws WAL_GAP when it was */
@@ -81,23 +121,32 @@ export class DatabaseSession {
     // In another file than the one that was shipped an old WAL proves nothing.
     const known = shipper.index.sizePages > 0 && saver.shippedFile === source.file;
     if (known && this.follower.tryResume(source.walIndex().header)) return progress.enter("following");
-    await this.#difference.ship(this.follower, source);
+    await this.#ship();
   }
 
-  async #follow(): Promise<void> {
+  async #ship(): Promise<void> {
+    this.#worked = true;
+    await this.#difference.ship(this.follower, this.#source);
+  }
+
+  async #follow(): Promise<"stopped" | "rest"> {
     const { follower } = this;
     const { saver, waker, options } = this.#parts;
     const { clock, stop } = options;
-    let activeUntilMs = clock.monotonic() + ACTIVE_MS;
-    let checkedMs = clock.monotonic();
+    this.#movedAtMs = clock.monotonic();
+    const followedMs = this.#movedAtMs;
+    let checkedMs = followedMs;
     let unsettled = true;
     for (let quietLooks = 0; ; quietLooks += 1) {
       const last = stop.aborted;
       if (await this.#lookAndRepair()) {
         quietLooks = 0;
-        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+        this.#worked = true;
+        this.#movedAtMs = clock.monotonic();
       }
-      if (last) return;
+      if (last) return "stopped";
+      const hold = this.#worked ? HOLD_MS : 0;
+      if (this.#restWanted && clock.monotonic() - followedMs >= hold) return "rest";
       // As soon as all is quiet, too: what is written to the file from then on was not SQLite's.
       const settledNow = unsettled && !follower.unsettled;
       unsettled = follower.unsettled;
@@ -106,11 +155,11 @@ export class DatabaseSession {
         await this.#checkFiles();
       }
       await saver.saveIfDue();
-      const active = follower.unsettled || !this.#watch.works || clock.monotonic() < activeUntilMs;
+      const active = follower.unsettled || !this.#watch.works || clock.monotonic() - this.#movedAtMs < ACTIVE_MS;
       const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
       if (await waker.wait(pauseMs)) {
         quietLooks = 0;
-        activeUntilMs = clock.monotonic() + ACTIVE_MS;
+        this.#movedAtMs = clock.monotonic();
       }
     }
   }
@@ -127,7 +176,7 @@ export class DatabaseSession {
     this.#companionDeleted = deleted;
     if (source.writtenAround()) {
       logger.warn({ database: database.name }, `${database.path} was written around SQLite; its pages are compared`);
-      await this.#difference.ship(this.follower, source);
+      await this.#ship();
     }
     await this.follower.emptyIfAlone();
   }
@@ -143,7 +192,7 @@ export class DatabaseSession {
       } catch (error) {
         if (!hasCode(error, "WAL_GAP")) throw error;
         options.logger.warn({ database: options.database.name }, error.message);
-        await this.#difference.ship(this.follower, this.#source);
+        await this.#ship();
       }
       if (moved) saver.changed();
       progress.upToDateMs = options.clock.now();

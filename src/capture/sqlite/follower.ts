@@ -103,6 +103,11 @@ export class Follower {
     }
   }
 
+  /** Whether everything up to `header` is shipped. Can be asked after the files were closed, too. */
+  hasShipped(header: WalIndexHeader): boolean {
+    return !this.#moved(header);
+  }
+
   /** Bytes of the WAL that hold committed frames. */
   get walBytes(): number {
     const header = this.#options.source.files.readWalIndex()?.header;

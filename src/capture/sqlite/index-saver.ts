@@ -30,9 +30,16 @@ export class IndexSaver {
     if (urgent) this.#dueMs = 0;
   }
 
+  get due(): boolean {
+    return this.#dirty && this.#clock.monotonic() >= this.#dueMs;
+  }
+
   async saveIfDue(): Promise<void> {
-    if (!this.#dirty || this.#clock.monotonic() < this.#dueMs) return;
-    await this.save(SAVE_PATIENCE_MS);
+    if (this.due) await this.save(SAVE_PATIENCE_MS);
+  }
+
+  async saveIfDirty(): Promise<void> {
+    if (this.#dirty) await this.save();
   }
 
   async save(patienceMs?: number): Promise<void> {

@@ -101,9 +101,9 @@ function notWal(databasePath: string, what: string): TidemarkError {
 }
 
 /** Switches a database to WAL mode, on the user's word only. @throws DATABASE_BUSY when the app holds it */
-export function setWalMode(databasePath: string): void {
+export function setWalMode(databasePath: string, { waitMs }: { readonly waitMs: number }): void {
   readHeader(databasePath);
-  const connection = new Database(databasePath, { fileMustExist: true, timeout: 5000 });
+  const connection = new Database(databasePath, { fileMustExist: true, timeout: waitMs });
   try {
     const mode: unknown = connection.pragma("journal_mode=WAL", { simple: true });
     if (mode === "wal") return;

@@ -9,10 +9,11 @@ type Request = PromiseWithResolvers<void>;
 export class SyncRequests {
   #waiting: Request[] = [];
   #ended: { readonly error: TidemarkError | undefined } | undefined;
+  #aside = false;
 
   async ask(): Promise<void> {
     if (this.#ended?.error) throw this.#ended.error;
-    if (this.#ended) return;
+    if (this.#ended || this.#aside) return;
     const request = Promise.withResolvers<void>();
     this.#waiting.push(request);
     await request.promise;
@@ -29,6 +30,21 @@ export class SyncRequests {
       this.#waiting.unshift(...asked);
       throw error;
     }
+  }
+
+  /** Nothing of the database is to be had for now: nobody waits for it, until `expect`. */
+  standAside(): void {
+    this.#aside = true;
+    this.answer();
+  }
+
+  expect(): void {
+    this.#aside = false;
+  }
+
+  /** Everything committed before this call is sent. */
+  answer(): void {
+    for (const request of this.#waiting.splice(0)) request.resolve();
   }
 
   /** There will be no further look: after a clean last one, or because of `error`. */

@@ -1,0 +1,88 @@
+import type { DatabaseConfig } from "../config/config.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { KnownHead, LogWriter } from "../log/log-writer.ts";
+import type { CaptureState, StoredCapture } from "./capture-state.ts";
+import { recoverIndexes } from "./recover.ts";
+import type { ShippedState } from "./sqlite/shipper.ts";
+
+/** After so many events what is stored of quiet databases is said to hold at the head: a start reads no further back. */
+const RAISE_EVERY_EVENTS = 1000;
+
+/**
+ * What the agent's state holds of each database: brought up to the log's head at the start, stored again as databases
+ * move, and kept from growing old while they do not.
+ */
+export class StoredIndexes {
+  /** Name and path of what this state has captured before. */
+  readonly captured: ReadonlyMap<string, string>;
+  readonly #state: CaptureState;
+  readonly #writer: LogWriter;
+  readonly #recovered: Map<string, ShippedState>;
+  /** Databases of which nothing was sent since they were stored. */
+  readonly #current: Set<string>;
+  #raisedAt: number;
+
+  private constructor(state: CaptureState, writer: LogWriter, recovered: Map<string, ShippedState>) {
+    this.captured = state.captured();
+    this.#state = state;
+    this.#writer = writer;
+    this.#recovered = recovered;
+    this.#current = new Set(recovered.keys());
+    this.#raisedAt = writer.acknowledged.offset;
+  }
+
+  static async recover(options: {
+    readonly state: CaptureState;
+    readonly log: ChangeLog;
+    readonly writer: LogWriter;
+    readonly signal: AbortSignal;
+  }): Promise<StoredIndexes> {
+    const { state, log, writer, signal } = options;
+    const known = headOf(writer);
+    state.saveKnown(known);
+    const captured = state.captured();
+    const stored = new Map<string, StoredCapture>();
+    for (const name of captured.keys()) {
+      const one = state.load(name, writer.checksumSeed);
+      if (one) stored.set(name, one);
+    }
+    const recovered = await recoverIndexes({ log, stored, head: known.offset, signal });
+    for (const [name, shipped] of recovered) {
+      // Others hold at the head as they are stored: nothing of them came since.
+      if (shipped !== stored.get(name)) state.save(name, captured.get(name) ?? "", { shipped, known });
+    }
+    state.raise(recovered.keys(), known);
+    return new StoredIndexes(state, writer, recovered);
+  }
+
+  /** What the log holds of a database; undefined when that is not known: it needs a full copy. */
+  take(name: string): ShippedState | undefined {
+    const shipped = this.#recovered.get(name);
+    this.#recovered.delete(name);
+    return shipped;
+  }
+
+  /** Something of this database is sent. */
+  outdated(name: string): void {
+    this.#current.delete(name);
+  }
+
+  /** Stores an index as it is now, all of which the log has acknowledged. */
+  save({ name, path }: DatabaseConfig, shipped: ShippedState): true {
+    this.#state.save(name, path, { shipped, known: headOf(this.#writer) });
+    this.#current.add(name);
+    this.raiseIfDue();
+    return true;
+  }
+
+  raiseIfDue(): void {
+    const known = headOf(this.#writer);
+    if (known.offset - this.#raisedAt < RAISE_EVERY_EVENTS) return;
+    this.#raisedAt = known.offset;
+    this.#state.raise(this.#current, known);
+  }
+}
+
+function headOf({ logId, acknowledged }: LogWriter): KnownHead {
+  return { logId, offset: acknowledged.offset, hash: acknowledged.hash };
+}

@@ -1,0 +1,39 @@
+import fs from "node:fs";
+
+import { capturedBefore } from "../capture/capture-state.ts";
+import { preflight, setWalMode } from "../capture/sqlite/preflight.ts";
+import { configError } from "../config/config-error.ts";
+import type { Config } from "../config/config.ts";
+import { baseDirectory } from "../config/database-patterns.ts";
+import { requireRoomForCopy } from "../observe/copy-size.ts";
+
+/** How long an application may keep us from switching its database to WAL mode at the start. */
+const SET_WAL_WAIT_MS = 5000;
+
+/**
+ * What is wrong with the databases is said before anything is made on disk. What was captured before, or found by a
+ * pattern, is no mistake of the user's: it is waited for while the others are protected.
+ *
+ * @throws CONFIG, DATABASE_*, AGENT_RUNNING
+ */
+export function checkSource(config: Config): void {
+  requireRoomForCopy(config);
+  const captured = capturedBefore(config.state, config.set);
+  if (captured.size === 0) requireMatches(config);
+  for (const { name, path, byPattern } of config.databases) {
+    if (byPattern || captured.has(name)) continue;
+    if (config.capture.setWal) setWalMode(path, { waitMs: SET_WAL_WAIT_MS });
+    preflight(path);
+  }
+}
+
+/** At the very first start a pattern that leads nowhere, or nothing to capture at all, is a slip of the pen. */
+function requireMatches({ databases, patterns }: Config): void {
+  const astray = patterns.find((pattern) => !fs.existsSync(baseDirectory(pattern)));
+  const wrong = astray ?? (databases.length === 0 ? patterns[0] : undefined);
+  if (!wrong) return;
+  throw configError(
+    `${wrong.where}: nothing matches ${wrong.pattern}`,
+    "Correct the pattern, or start the application once.",
+  );
+}

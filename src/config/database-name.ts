@@ -1,0 +1,24 @@
+import { configError } from "./config-error.ts";
+
+/** Files that SQLite keeps beside a database. */
+export const SQLITE_COMPANIONS = /-(wal|shm|journal)$/;
+
+/** The name becomes a path under the standby and under a restore's target. @throws CONFIG */
+export function requireDatabaseName(name: string, where: string): string {
+  const parts = name.split("/");
+  const fault =
+    [
+      [name === "", "it is empty"],
+      [parts.some((part) => part === "" || part === "." || part === ".."), "it must be a plain relative path"],
+      [parts[0] === ".tidemark", "Tidemark keeps its own state there"],
+      // eslint-disable-next-line no-control-regex
+      [/[\0-\x1f\\]/.test(name), "it holds a control character or a backslash"],
+      [parts.some((part) => Buffer.byteLength(part) > 200), "it is too long for a file name"],
+      [SQLITE_COMPANIONS.test(name), "SQLite keeps files with such names beside a database"],
+    ].find(([faulty]) => faulty === true)?.[1] ?? undefined;
+  if (fault === undefined) return name;
+  throw configError(
+    `${where}: ${JSON.stringify(name)} cannot name a database on the standby: ${String(fault)}`,
+    "Give another: --db PATH=NAME.",
+  );
+}
