@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import { parentPort } from "node:worker_threads";
 
 import type Database from "better-sqlite3";
@@ -14,6 +15,7 @@ import { openQuietly } from "./pin.ts";
 export type CheckpointRequest =
   | { readonly id: number; readonly kind: "passive" | "unlock" | "close"; readonly path: string }
   | { readonly id: number; readonly kind: "truncate"; readonly path: string; readonly shmFd: number }
+  | { readonly id: number; readonly kind: "sync"; readonly fds: readonly number[] }
   | { readonly id: number; readonly kind: "lock"; readonly path: string; readonly maxMs: number };
 
 /** PASSIVE: whether another checkpoint was running, frames in the WAL and frames now in the database file. */
@@ -91,6 +93,9 @@ function carryOut(request: CheckpointRequest): PassiveResult | boolean {
       // Connections first, then the look, then nothing in between: whoever comes has the least of gaps to come through.
       connectionsOf(request.path);
       return othersHoldLocks(request.shmFd) === false && !checkpoint(request.path, "TRUNCATE").busy;
+    case "sync":
+      for (const fd of request.fds) fs.fsyncSync(fd);
+      return true;
     case "lock":
       return lock(request.path, request.maxMs);
     case "unlock":

@@ -2,6 +2,7 @@ import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import { gap, positionAtBackfill, resumePoint, scanWal } from "./wal-scan.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
+import type { SealOptions } from "./seal.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
 import { committedSize, readFilePages } from "./page-source.ts";
@@ -17,7 +18,7 @@ export interface CopyOptions {
   readonly gapSinceMs: number;
   readonly progress: (done: number, total: number) => void;
   /** Keeps the WAL short while the copy goes on, capturing with the function given when it must. */
-  readonly sealIfLong: (capture: (state: WalIndexState) => Promise<void>) => Promise<void>;
+  readonly sealIfLong: (captures: Pick<SealOptions, "captureFirst" | "capture">) => Promise<void>;
   /** Lets others run and keeps the rate: resolves when the next slice of this many bytes may be read. */
   readonly pace: (bytes: number) => Promise<void>;
 }
@@ -64,7 +65,10 @@ class DatabaseCopy {
       while (next <= shipper.index.sizePages) {
         next = await this.#addSlice(batch, next);
         await pace(SLICE_BYTES);
-        await sealIfLong(async (state) => this.#addFrames(batch, state, { wait: false }));
+        await sealIfLong({
+          captureFirst: async (state) => this.#addFrames(batch, state, { wait: true }),
+          capture: async (state) => this.#addFrames(batch, state, { wait: false }),
+        });
         await source.handOver(async (state) => this.#addFrames(batch, state, { wait: true }));
       }
       // Nothing awaits between the last frames and the closing record but the log's room.

@@ -10,8 +10,8 @@ import type { Checkpointer } from "./checkpointer.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
 import { othersHoldLocks } from "./lock-table.ts";
-import { seal } from "./seal.ts";
-import { gap, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
+import { seal, type SealOptions } from "./seal.ts";
+import { gap, recycle, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
 
 /** Quiet for this long before we checkpoint ourselves, so that the pin can go to read lock 0. Longer than an fsync. */
 const QUIET_BEFORE_SETTLING_MS = 25;
@@ -127,7 +127,10 @@ export class Follower {
       this.#movedAtMs = this.#options.clock.monotonic();
       this.#busySinceMs = undefined;
       await source.handOver(async (fresh) => this.capture(fresh.header));
-      await this.sealIfLong(async (fresh) => this.capture(fresh.header, { wait: false }));
+      await this.sealIfLong({
+        captureFirst: async (fresh) => this.capture(fresh.header),
+        capture: async (fresh) => this.capture(fresh.header, { wait: false }),
+      });
       return true;
     }
     if (source.onLockZero) return false;
@@ -162,6 +165,7 @@ export class Follower {
       this.counters.commits += commits.length;
     }
     if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
+    recycle(scan);
   }
 
   /** The proof of continuity: the change counter went up by one with every commit. */
@@ -222,13 +226,13 @@ export class Follower {
     source.pin();
   }
 
-  /** Seals a WAL that grew long; `capture` ships what is left while the write lock is held. Not while the log is slow. */
-  async sealIfLong(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
+  /** Seals a WAL that grew long. Not while the log is slow. */
+  async sealIfLong({ captureFirst, capture }: Pick<SealOptions, "captureFirst" | "capture">): Promise<void> {
     const { source, shipper, checkpointer, clock, sealBytes, hasSlack, mayCheckpoint } = this.#options;
     if (source.onLockZero || this.walBytes < sealBytes || clock.monotonic() < this.#sealAfterMs) return;
     if (!hasSlack() || !mayCheckpoint()) return;
     const behind = ({ header }: WalIndexState): number => header.mxFrame - resumePoint(shipper.position, header).frame;
-    const heldMs = await seal({ source, checkpointer, clock, behind, capture });
+    const heldMs = await seal({ source, checkpointer, clock, behind, capture, captureFirst });
     if (heldMs === undefined) return this.#sealLater();
     this.counters.seals += 1;
     this.counters.sealHeldMs += heldMs;

@@ -14,6 +14,8 @@ export interface SealOptions {
   readonly clock: Clock;
   /** Frames not captured yet. */
   readonly behind: (state: WalIndexState) => number;
+  /** Ships what is there, waiting for room in the log. Nothing is locked. */
+  readonly captureFirst: (state: WalIndexState) => Promise<void>;
   /** Ships what is left, without waiting for the log. */
   readonly capture: (state: WalIndexState) => Promise<void>;
 }
@@ -27,9 +29,12 @@ export interface SealOptions {
  * Returns how long the write lock was held, or undefined when the seal was put off.
  */
 export async function seal(options: SealOptions): Promise<number | undefined> {
-  const { source, checkpointer, clock, behind, capture } = options;
+  const { source, checkpointer, clock, behind, capture, captureFirst } = options;
   await checkpointer.passive(source.path);
   return checkpointer.exclusively(async (worker) => {
+    // A checkpoint that completes brings all that the ones before it wrote onto the disk: not while the lock is held.
+    await worker.sync([source.files.walFd, source.files.databaseFd]);
+    await source.handOver(captureFirst);
     if (!(await worker.lock(source.path, LOCK_MS))) return undefined;
     const lockedAtMs = clock.monotonic();
     try {

@@ -16,6 +16,11 @@ import type { WalIndexState } from "../../sqlite/live-files.ts";
 
 /** Frames are read in slices of at most about this many bytes. */
 const SLICE_BYTES = 4 * 1024 * 1024;
+/** Smaller slices are not worth keeping. */
+const MIN_KEPT_BYTES = 64 * 1024;
+const MAX_KEPT_SLICES = 2;
+/** Slices of finished scans: a busy WAL would otherwise make hundreds of megabytes of garbage a second. */
+const keptSlices: Uint8Array[] = [];
 
 /** One SQLite commit within a scan; frame numbers are 1-based positions in the WAL. */
 export interface ScannedCommit {
@@ -66,9 +71,11 @@ export function scanWal(walFd: number, position: WalPosition, header: WalIndexHe
   checksums.set([checksum.c1, checksum.c2]);
   let firstOfCommit = from.frame + 1;
   let slice: Uint8Array | undefined;
+  const memory = sliceMemory(Math.min(framesPerSlice, pageNumbers.length) * frameBytes);
   for (let first = from.frame + 1; first <= mxFrame; first += framesPerSlice) {
     const count = Math.min(framesPerSlice, mxFrame - first + 1);
-    slice = readExactly(walFd, { byteOffset: frameByteOffset(first, pageSize), byteLength: count * frameBytes });
+    slice = memory.subarray(0, count * frameBytes);
+    readInto(walFd, slice, frameByteOffset(first, pageSize));
     for (let i = 0; i < count; i += 1) {
       const frame = first + i;
       const decoded = decodeFrameHeader(slice, i * frameBytes);
@@ -89,6 +96,7 @@ export function scanWal(walFd: number, position: WalPosition, header: WalIndexHe
       firstOfCommit = frame + 1;
     }
   }
+  if (pageNumbers.length > framesPerSlice) keep(memory);
   if (firstOfCommit !== mxFrame + 1) throw gap(`frame ${mxFrame} should end a commit and does not`);
   return {
     salt1: header.salt1,
@@ -101,6 +109,21 @@ export function scanWal(walFd: number, position: WalPosition, header: WalIndexHe
     checksums,
     bigEndianChecksums: header.bigEndianChecksums,
   };
+}
+
+/** The scan and all images out of it were used: its memory may serve the next one. Never needed, only good. */
+export function recycle({ slice }: WalScan): void {
+  if (slice) keep(new Uint8Array(slice.buffer));
+}
+
+function keep(memory: Uint8Array): void {
+  if (memory.length >= MIN_KEPT_BYTES && keptSlices.length < MAX_KEPT_SLICES) keptSlices.push(memory);
+}
+
+function sliceMemory(byteLength: number): Uint8Array {
+  const kept = keptSlices.pop();
+  if (kept && kept.length >= byteLength) return kept;
+  return new Uint8Array(byteLength < MIN_KEPT_BYTES ? byteLength : Math.max(byteLength, SLICE_BYTES));
 }
 
 /**
@@ -174,9 +197,13 @@ function startChecksum(walFd: number, header: WalIndexHeader): Checksum {
 
 function readExactly(fd: number, range: { byteOffset: number; byteLength: number }): Uint8Array {
   const bytes = new Uint8Array(range.byteLength);
-  const length = fs.readSync(fd, bytes, 0, range.byteLength, range.byteOffset);
-  if (length !== range.byteLength) throw gap(`the WAL is shorter than its index says (${length} bytes read)`);
+  readInto(fd, bytes, range.byteOffset);
   return bytes;
+}
+
+function readInto(fd: number, bytes: Uint8Array, byteOffset: number): void {
+  const length = fs.readSync(fd, bytes, 0, bytes.length, byteOffset);
+  if (length !== bytes.length) throw gap(`the WAL is shorter than its index says (${length} bytes read)`);
 }
 
 /** A gap is repaired by the caller; it reaches a user only as the reason of a repair. */
