@@ -15,6 +15,8 @@ export interface DatabaseCaptureStatus {
   readonly copies: number;
   readonly repairs: number;
   readonly seals: number;
+  /** How often the application's own checkpoints got the right of way, so that its WAL stayed short. */
+  readonly ways: number;
   readonly walBytes: number;
   /** Progress of a copy or repair: pages looked at of pages in all. */
   readonly copy: { readonly done: number; readonly total: number } | undefined;

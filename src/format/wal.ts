@@ -155,6 +155,67 @@ export function frameChecksum(
   });
 }
 
+/** Reads frames that stand one behind the other, without making an object for each. */
+export class FrameRun {
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #words: Int32Array | undefined;
+  readonly #bigEndian: boolean;
+  /** Running checksum after the frames added so far. */
+  c1: number;
+  c2: number;
+
+  constructor(bytes: Uint8Array, options: { readonly bigEndian: boolean; readonly start: Checksum }) {
+    const { bigEndian, start } = options;
+    this.#bytes = bytes;
+    this.#bigEndian = bigEndian;
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const native = bigEndian !== hostIsLittleEndian && bytes.byteOffset % 4 === 0;
+    this.#words = native ? new Int32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength >> 2) : undefined;
+    this.c1 = start.c1;
+    this.c2 = start.c2;
+  }
+
+  pageNumber(byteOffset: number): number {
+    return this.#view.getUint32(byteOffset);
+  }
+
+  commitSizePages(byteOffset: number): number {
+    return this.#view.getUint32(byteOffset + 4);
+  }
+
+  hasSalts(byteOffset: number, salt1: number, salt2: number): boolean {
+    return this.#view.getUint32(byteOffset + 8) === salt1 && this.#view.getUint32(byteOffset + 12) === salt2;
+  }
+
+  /** Adds the frame to the running checksum; whether the frame says the same. */
+  addChecksum(byteOffset: number, pageSize: number): boolean {
+    const words = this.#words;
+    if (words && byteOffset % 4 === 0) {
+      const at = byteOffset >> 2;
+      this.#add(words, at, at + 2);
+      this.#add(words, at + FRAME_HEADER_BYTES / 4, at + (FRAME_HEADER_BYTES + pageSize) / 4);
+    } else {
+      const start = { c1: this.c1, c2: this.c2 };
+      const { c1, c2 } = frameChecksum(this.#bytes, { byteOffset, pageSize, bigEndian: this.#bigEndian, start });
+      this.c1 = c1;
+      this.c2 = c2;
+    }
+    return this.#view.getUint32(byteOffset + 16) === this.c1 && this.#view.getUint32(byteOffset + 20) === this.c2;
+  }
+
+  #add(words: Int32Array, from: number, to: number): void {
+    let c1 = this.c1 | 0;
+    let c2 = this.c2 | 0;
+    for (let i = from; i < to; i += 2) {
+      c1 = (c1 + (words[i] as number) + c2) | 0;
+      c2 = (c2 + (words[i + 1] as number) + c1) | 0;
+    }
+    this.c1 = c1 >>> 0;
+    this.c2 = c2 >>> 0;
+  }
+}
+
 /**
  * Writes frame header and page into `target` at `byteOffset` and returns the running checksum after it.
  * Uses the host's byte order for checksums, so only for a WAL whose header was made on this kind of host.

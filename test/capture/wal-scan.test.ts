@@ -7,9 +7,17 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { Follower } from "../../src/capture/sqlite/follower.ts";
-import { frameImage, positionAtBackfill, resumePoint, scanWal } from "../../src/capture/sqlite/wal-scan.ts";
+import {
+  frameImage,
+  positionAtBackfill,
+  readTail,
+  resumePoint,
+  scanTail,
+  scanWal,
+} from "../../src/capture/sqlite/wal-scan.ts";
 import type { WalPosition } from "../../src/event/kinds.ts";
 import { FRAME_HEADER_BYTES, frameByteOffset } from "../../src/format/wal.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { LiveFiles, type WalIndexState } from "../../src/sqlite/live-files.ts";
 
 const START: WalPosition = { salt1: 0, salt2: 0, frame: 0, checksum1: 0, checksum2: 0 };
@@ -169,6 +177,61 @@ test("a follower resumes only in the same WAL and only where the chain continues
 
 /** Only what tryResume looks at. */
 function followerAt(position: WalPosition): Follower {
-  const parts: unknown = { source: { files }, shipper: { position } };
+  const parts: unknown = { source: { files }, shipper: { position }, clock: systemClock };
   return new Follower(parts as ConstructorParameters<typeof Follower>[0]);
 }
+
+/** Captured up to `position`, then `unseen` commits, then the WAL restarts and holds `fresh` commits. */
+function restartWith({ unseen, fresh }: { unseen: number; fresh: number }): { position: WalPosition; missing: number } {
+  app.pragma("wal_autocheckpoint=0");
+  for (let i = 0; i < 20; i += 1) insert(6000);
+  const before = state();
+  const scan = scanWal(files.walFd, START, before.header);
+  const checksum = scan.commits.at(-1)?.checksum ?? { c1: 0, c2: 0 };
+  const { salt1, salt2, mxFrame } = before.header;
+  for (let i = 0; i < unseen; i += 1) insert(100);
+  app.pragma("wal_checkpoint(RESTART)");
+  for (let i = 0; i < fresh; i += 1) insert(100);
+  const { header } = state();
+  const expected = (header.changeCounter - before.header.changeCounter) >>> 0;
+  const position = { salt1, salt2, frame: mxFrame, checksum1: checksum.c1, checksum2: checksum.c2 };
+  return { position, missing: expected - scanWal(files.walFd, position, header).commits.length };
+}
+
+test("commits that were not captured before the WAL restarted are read behind the position", () => {
+  const { position, missing } = restartWith({ unseen: 5, fresh: 3 });
+  expect(missing).toBe(5);
+  const tail = readTail(files.walFd, position, PAGE_SIZE);
+  const scan = scanTail(tail, position, { commits: missing, header: state().header });
+  expect(scan.commits.map((commit) => commit.firstFrame)[0]).toBe(position.frame + 1);
+  expect(scan.commits.length).toBe(5);
+  const last = scan.commits.at(-1)?.lastFrame ?? 0;
+  // The image is the page as it was then: an insert that filled it further came after the restart.
+  expect(frameImage(files.walFd, scan, last).length).toBe(PAGE_SIZE);
+});
+
+test("a commit frame that was never honoured stands behind the tail and is not taken for one of it", () => {
+  const { position, missing } = restartWith({ unseen: 5, fresh: 3 });
+  const tail = readTail(files.walFd, position, PAGE_SIZE);
+  const all = scanTail(tail, position, { commits: missing, header: state().header });
+  const fewer = scanTail(tail, position, { commits: missing - 1, header: state().header });
+  expect(fewer.commits).toEqual(all.commits.slice(0, -1));
+});
+
+test("what the new generation has written over, a damaged tail and a second restart are gaps", () => {
+  const overwritten = restartWith({ unseen: 5, fresh: 200 });
+  const read = (position: WalPosition): Uint8Array => readTail(files.walFd, position, PAGE_SIZE);
+  const { header } = state();
+  const gap = expect.objectContaining({ code: "WAL_GAP" });
+  const { position, missing } = overwritten;
+  expect(() => scanTail(read(position), position, { commits: missing, header })).toThrow(gap);
+  const second = restartWith({ unseen: 5, fresh: 3 });
+  const tail = read(second.position);
+  const broken = Uint8Array.from(tail);
+  broken[100] = (broken[100] ?? 0) ^ 1;
+  const now = state().header;
+  expect(() => scanTail(broken, second.position, { commits: second.missing, header: now })).toThrow(gap);
+  const later = { ...now, salt1: (now.salt1 + 1) >>> 0 };
+  expect(() => scanTail(tail, second.position, { commits: second.missing, header: later })).toThrow(gap);
+  expect(() => scanTail(tail, second.position, { commits: second.missing + 1, header: now })).toThrow(gap);
+});

@@ -3,10 +3,13 @@ import { parentPort } from "node:worker_threads";
 
 import type Database from "better-sqlite3";
 
+import type { WalPosition } from "../../event/kinds.ts";
+import { WAL_INDEX_SALT_BYTE_OFFSET } from "../../format/wal-index.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { othersHoldLocks } from "./lock-table.ts";
 import { openQuietly } from "./pin.ts";
+import { readTail } from "./wal-scan.ts";
 
 /**
  * Checkpoints and the write lock, off the main thread: both can take milliseconds to tens of them.
@@ -16,7 +19,19 @@ export type CheckpointRequest =
   | { readonly id: number; readonly kind: "passive" | "unlock" | "close"; readonly path: string }
   | { readonly id: number; readonly kind: "truncate"; readonly path: string; readonly shmFd: number }
   | { readonly id: number; readonly kind: "sync"; readonly fds: readonly number[] }
+  | { readonly id: number; readonly kind: "pin"; readonly path: string }
+  | ({ readonly id: number; readonly kind: "await-restart" } & RestartRequest)
   | { readonly id: number; readonly kind: "lock"; readonly path: string; readonly maxMs: number };
+
+export interface RestartRequest {
+  readonly path: string;
+  readonly shmFd: number;
+  readonly walFd: number;
+  /** Everything up to here is captured. */
+  readonly position: WalPosition;
+  readonly pageSize: number;
+  readonly maxMs: number;
+}
 
 /** PASSIVE: whether another checkpoint was running, frames in the WAL and frames now in the database file. */
 export interface PassiveResult {
@@ -25,8 +40,13 @@ export interface PassiveResult {
   readonly backfilledFrames: number;
 }
 
+/** Frames of the generation before. */
+export type Tail = Uint8Array<ArrayBuffer>;
+
+export type CheckpointValue = PassiveResult | Tail | boolean;
+
 export type CheckpointReply =
-  | { readonly id: number; readonly ok: true; readonly value: PassiveResult | boolean }
+  | { readonly id: number; readonly ok: true; readonly value: CheckpointValue }
   | { readonly id: number; readonly ok: false; readonly message: string };
 
 interface Connections {
@@ -35,6 +55,9 @@ interface Connections {
 }
 
 const open = new Map<string, Connections>();
+/** Nobody notifies it: a sleep that blocks the thread. */
+const nobody = new Int32Array(new SharedArrayBuffer(4));
+const LOOK_MS = 0.1;
 
 function connectionsOf(path: string): Connections {
   const known = open.get(path);
@@ -71,6 +94,38 @@ function lock(path: string, maxMs: number): boolean {
   }
 }
 
+/** Holds a snapshot on the connection that otherwise takes the write lock; `unlock` ends it. */
+function pin(path: string): true {
+  const connection = connectionsOf(path).lock;
+  connection.exec("BEGIN");
+  connection.pragma("schema_version");
+  return true;
+}
+
+/**
+ * Lets go of the pin until the WAL has restarted, takes the next one at once, and reads what was committed in between before
+ * the new generation grows over it: here nothing comes between, while the main thread may be busy for too long.
+ */
+function awaitRestart({ path, shmFd, walFd, position, pageSize, maxMs }: RestartRequest): Tail | false {
+  const before = readSalts(shmFd);
+  const until = performance.now() + maxMs;
+  unlock(path);
+  let restarted = false;
+  while (!restarted && performance.now() < until) {
+    Atomics.wait(nobody, 0, 0, LOOK_MS);
+    restarted = !readSalts(shmFd).equals(before);
+  }
+  pin(path);
+  return restarted && readTail(walFd, position, pageSize);
+}
+
+/** Salts of the WAL as the wal-index says them. Torn reads do no harm: the main thread reads and checks the header. */
+function readSalts(shmFd: number): Buffer {
+  const salts = Buffer.alloc(8);
+  fs.readSync(shmFd, salts, 0, salts.length, WAL_INDEX_SALT_BYTE_OFFSET);
+  return salts;
+}
+
 function unlock(path: string): boolean {
   const connection = connectionsOf(path).lock;
   if (connection.inTransaction) connection.exec("ROLLBACK");
@@ -85,7 +140,7 @@ function close(path: string): boolean {
   return true;
 }
 
-function carryOut(request: CheckpointRequest): PassiveResult | boolean {
+function carryOut(request: CheckpointRequest): CheckpointValue {
   switch (request.kind) {
     case "passive":
       return checkpoint(request.path, "PASSIVE");
@@ -98,6 +153,10 @@ function carryOut(request: CheckpointRequest): PassiveResult | boolean {
       return true;
     case "lock":
       return lock(request.path, request.maxMs);
+    case "pin":
+      return pin(request.path);
+    case "await-restart":
+      return awaitRestart(request);
     case "unlock":
       return unlock(request.path);
     case "close":
@@ -114,5 +173,6 @@ parentPort?.on("message", (request: CheckpointRequest) => {
   } catch (error) {
     reply = { id: request.id, ok: false, message: String(error) };
   }
-  parentPort?.postMessage(reply);
+  const transfer = reply.ok && reply.value instanceof Uint8Array ? [reply.value.buffer] : [];
+  parentPort?.postMessage(reply, transfer);
 });

@@ -4,7 +4,13 @@ import { Worker } from "node:worker_threads";
 
 import { TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
-import type { CheckpointReply, CheckpointRequest, PassiveResult } from "./checkpoint-worker.ts";
+import type {
+  CheckpointReply,
+  CheckpointRequest,
+  CheckpointValue,
+  PassiveResult,
+  RestartRequest,
+} from "./checkpoint-worker.ts";
 
 type Order = CheckpointRequest extends infer R ? (R extends { id: number } ? Omit<R, "id"> : never) : never;
 
@@ -19,6 +25,13 @@ export interface WorkerTurn {
   /** Takes the write lock within `maxMs`; false when a writer kept it all the time. */
   lock(databasePath: string, maxMs: number): Promise<boolean>;
   unlock(databasePath: string): Promise<void>;
+  /** Takes a pin that `unlock` ends. */
+  pin(databasePath: string): Promise<void>;
+  /**
+   * Lets that pin go until the WAL has restarted, for at most `maxMs`, and takes it again. What stands in the WAL after
+   * `afterFrame` when it has restarted; undefined when it has not.
+   */
+  awaitRestart(request: RestartRequest): Promise<Uint8Array | undefined>;
 }
 
 /**
@@ -27,20 +40,25 @@ export interface WorkerTurn {
  */
 export class Checkpointer implements AsyncDisposable {
   readonly #worker: Worker;
-  readonly #waiting = new Map<number, PromiseWithResolvers<PassiveResult | boolean>>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<CheckpointValue>>();
   #nextId = 1;
   #lastTurn = Promise.resolve();
   #dead: TidemarkError | undefined;
   readonly #turn: WorkerTurn = {
     passive: async (databasePath) => {
       const result = await this.#order({ kind: "passive", path: databasePath });
-      invariant(typeof result === "object", "passive returns counts");
+      invariant(typeof result === "object" && "walFrames" in result, "passive returns counts");
       return result;
     },
     truncateIfAlone: async (databasePath, shmFd) =>
       (await this.#order({ kind: "truncate", path: databasePath, shmFd })) === true,
     sync: async (fds) => void (await this.#order({ kind: "sync", fds })),
     lock: async (databasePath, maxMs) => (await this.#order({ kind: "lock", path: databasePath, maxMs })) === true,
+    pin: async (databasePath) => void (await this.#order({ kind: "pin", path: databasePath })),
+    awaitRestart: async (request) => {
+      const tail = await this.#order({ kind: "await-restart", ...request });
+      return tail instanceof Uint8Array ? tail : undefined;
+    },
     unlock: async (databasePath) => void (await this.#order({ kind: "unlock", path: databasePath })),
   };
 
@@ -83,10 +101,10 @@ export class Checkpointer implements AsyncDisposable {
     await this.#worker.terminate();
   }
 
-  async #order(order: Order): Promise<PassiveResult | boolean> {
+  async #order(order: Order): Promise<CheckpointValue> {
     if (this.#dead) throw this.#dead;
     const id = this.#nextId++;
-    const waiting = Promise.withResolvers<PassiveResult | boolean>();
+    const waiting = Promise.withResolvers<CheckpointValue>();
     this.#waiting.set(id, waiting);
     this.#worker.ref();
     this.#worker.postMessage({ ...order, id });

@@ -92,6 +92,7 @@ export class DatabaseCapture implements PinHolder {
       copies: totals.copies,
       repairs: totals.repairs,
       seals: totals.seals + (counters?.seals ?? 0),
+      ways: totals.ways + (counters?.ways ?? 0),
       walBytes: this.#session?.follower.walBytes ?? 0,
       copy,
     };
@@ -187,6 +188,7 @@ export class DatabaseCapture implements PinHolder {
       this.#session = undefined;
       progress.totals.commits += session.follower.counters.commits;
       progress.totals.seals += session.follower.counters.seals;
+      progress.totals.ways += session.follower.counters.ways;
       await session.close();
     }
   }

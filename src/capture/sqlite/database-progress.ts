@@ -4,7 +4,7 @@ type State = DatabaseCaptureStatus["state"];
 
 /** How far the capture of one database is, for `status` and for its own parts. */
 export class DatabaseProgress {
-  readonly totals = { commits: 0, copies: 0, repairs: 0, seals: 0 };
+  readonly totals = { commits: 0, copies: 0, repairs: 0, seals: 0, ways: 0 };
   /** Progress of the copy or repair under way. */
   copy: { readonly done: number; readonly total: number } | undefined;
   /** When the log last held everything, ms since 1970. */

@@ -13,6 +13,8 @@ const QUICK_LOOK_MS = 1;
 const LOOK_MS = 10;
 /** How long after the last sign of life the WAL is still looked at every 10 ms: a slow fsync comes before the header. */
 const ACTIVE_MS = 500;
+/** While commits come by the thousand. */
+const HURRIED_LOOK_MS = 5;
 /** Safety net under the file watch. */
 const SAFETY_LOOK_MS = 1000;
 
@@ -155,6 +157,13 @@ export class DatabaseSession {
         await this.#checkFiles();
       }
       await saver.saveIfDue();
+      if (follower.hurried) {
+        this.#watch.pause();
+        await waker.wait(HURRIED_LOOK_MS);
+        quietLooks = 0;
+        continue;
+      }
+      this.#watch.resume();
       const active = follower.unsettled || !this.#watch.works || clock.monotonic() - this.#movedAtMs < ACTIVE_MS;
       const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
       if (await waker.wait(pauseMs)) {

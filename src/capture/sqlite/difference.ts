@@ -62,7 +62,7 @@ export class Difference {
       cause,
       gapSinceMs: progress.upToDateMs,
       progress: (done, total) => (progress.copy = { done, total }),
-      sealIfLong: async (capture) => follower.sealIfLong(capture),
+      sealIfLong: async (captures) => follower.sealIfLong(captures),
       pace: async (bytes) => this.#pace(bytes),
     });
     follower.startAt(changeCounter);

@@ -9,9 +9,20 @@ import type { WalIndexState } from "../../sqlite/live-files.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
+import { Pace } from "./pace.ts";
 import { othersHoldLocks } from "./lock-table.ts";
+import { RightOfWay } from "./right-of-way.ts";
 import { seal, type SealOptions } from "./seal.ts";
-import { gap, recycle, resumePoint, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
+import {
+  gap,
+  readTail,
+  recycle,
+  resumePoint,
+  scanTail,
+  scanWal,
+  type ScannedCommit,
+  type WalScan,
+} from "./wal-scan.ts";
 
 /** Quiet for this long before we checkpoint ourselves, so that the pin can go to read lock 0. Longer than an fsync. */
 const QUIET_BEFORE_SETTLING_MS = 25;
@@ -50,6 +61,8 @@ export interface FollowerOptions {
 export interface FollowerCounters {
   commits: number;
   seals: number;
+  /** How often the application's own checkpoints got the right of way. */
+  ways: number;
   /** Time the write lock was held by seals, ms. */
   sealHeldMs: number;
 }
@@ -61,7 +74,7 @@ export interface FollowerCounters {
  * is protected by the pin until it is captured; or the commit count shows that it was not (WAL_GAP).
  */
 export class Follower {
-  readonly counters: FollowerCounters = { commits: 0, seals: 0, sealHeldMs: 0 };
+  readonly counters: FollowerCounters = { commits: 0, seals: 0, ways: 0, sealHeldMs: 0 };
   readonly #options: FollowerOptions;
   #changeCounter = 0;
   #movedAtMs = 0;
@@ -72,9 +85,29 @@ export class Follower {
   #settleAfterMs = 0;
   #backOffMs = FIRST_BACK_OFF_MS;
   #sealAfterMs = 0;
+  readonly #pace: Pace;
+  readonly #rightOfWay: RightOfWay;
 
   constructor(options: FollowerOptions) {
     this.#options = options;
+    this.#pace = new Pace(options.clock);
+    const { source, checkpointer, clock, shipper } = options;
+    this.#rightOfWay = new RightOfWay({
+      source,
+      checkpointer,
+      clock,
+      position: () => shipper.position,
+      capture: async ({ header }, tail) => this.capture(header, { wait: false, tail }),
+    });
+  }
+
+  get #mayLetBy(): boolean {
+    return this.#options.mayCheckpoint() && this.#options.hasSlack();
+  }
+
+  /** Commits come so fast that a look every few milliseconds serves better than one for each. */
+  get hurried(): boolean {
+    return this.#pace.hurried;
   }
 
   /** Goes on from the shipper's position, which holds everything up to the header with this change counter. */
@@ -126,13 +159,18 @@ export class Follower {
     if (!state || this.#moved(state.header)) {
       this.#movedAtMs = this.#options.clock.monotonic();
       this.#busySinceMs = undefined;
+      const inTheWay = state !== undefined && this.#mayLetBy && this.#rightOfWay.isDue(state);
+      const before = this.counters.commits;
       await source.handOver(async (fresh) => this.capture(fresh.header));
+      if (inTheWay && (await this.#rightOfWay.give())) this.counters.ways += 1;
+      this.#pace.saw(this.counters.commits - before);
       await this.sealIfLong({
         captureFirst: async (fresh) => this.capture(fresh.header),
         capture: async (fresh) => this.capture(fresh.header, { wait: false }),
       });
       return true;
     }
+    this.#pace.saw(0);
     if (source.onLockZero) return false;
     if (state.checkpoint.backfilledFrames === state.header.mxFrame) {
       // Everything is in the database file: a new pin lands on read lock 0 and whoever waits for the old one can go on.
@@ -149,12 +187,33 @@ export class Follower {
     return !this.#options.source.onLockZero;
   }
 
-  /** Reads and ships everything up to `header`. The frames must be protected by a pin. */
-  async capture(header: WalIndexHeader, { wait }: { wait: boolean } = { wait: true }): Promise<void> {
+  /**
+   * Reads and ships everything up to `header`: what was still committed before the WAL restarted, if it did, and what is
+   * in it now. The proof of continuity is the count: the change counter went up by one with every commit.
+   */
+  async capture(
+    header: WalIndexHeader,
+    options: { wait?: boolean; tail?: Uint8Array | undefined } = {},
+  ): Promise<void> {
     const { source, shipper } = this.#options;
+    const { wait = true } = options;
     if (!this.#moved(header)) return;
-    const scan = scanWal(source.files.walFd, shipper.position, header);
-    this.#requireCount(scan, header);
+    const { position } = shipper;
+    const scan = scanWal(source.files.walFd, position, header);
+    const expected = (header.changeCounter - this.#changeCounter) >>> 0;
+    const missing = expected - scan.commits.length;
+    if (missing > 0 && position.salt1 !== header.salt1) {
+      const tail = options.tail ?? readTail(source.files.walFd, position, header.pageSize);
+      await this.#ship(scanTail(tail, position, { commits: missing, header }), { wait });
+    } else if (missing !== 0) {
+      throw gap(`the wal-index counts ${expected} commits, the WAL shows ${scan.commits.length}`);
+    }
+    await this.#ship(scan, { wait });
+    if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
+  }
+
+  async #ship(scan: WalScan, { wait }: { wait: boolean }): Promise<void> {
+    const { source, shipper } = this.#options;
     for (const commits of this.#group(scan)) {
       if (wait && (this.counters.commits & (COMMITS_A_TURN - 1)) === 0) {
         await shipper.room();
@@ -164,15 +223,7 @@ export class Follower {
       this.#changeCounter = (this.#changeCounter + commits.length) >>> 0;
       this.counters.commits += commits.length;
     }
-    if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
     recycle(scan);
-  }
-
-  /** The proof of continuity: the change counter went up by one with every commit. */
-  #requireCount(scan: WalScan, header: WalIndexHeader): void {
-    const expected = (header.changeCounter - this.#changeCounter) >>> 0;
-    if (scan.commits.length === expected) return;
-    throw gap(`the wal-index counts ${expected} commits, the WAL shows ${scan.commits.length}`);
   }
 
   #moved(header: WalIndexHeader): boolean {
@@ -187,7 +238,8 @@ export class Follower {
 
   #group(scan: WalScan): (readonly ScannedCommit[])[] {
     const { granularity, keepsUp } = this.#options;
-    if (granularity === "commit" || (scan.commits.length <= FINE_COMMITS_A_LOOK && keepsUp())) {
+    const fine = scan.commits.length <= FINE_COMMITS_A_LOOK && !this.hurried && keepsUp();
+    if (granularity === "commit" || fine) {
       return scan.commits.map((commit) => [commit]);
     }
     return scan.commits.length === 0 ? [] : [scan.commits];

@@ -21,6 +21,7 @@ export class SourceDatabase {
   /** How many pins in a row landed on read lock 0, where they disturb nobody. */
   #lockZeroPins = 0;
   #fileState: FileState | undefined;
+  #pinnedFrame = 0;
 
   /** Opens and pins. @throws DATABASE_EXCLUSIVE, DATABASE_BUSY, DATABASE_CORRUPT */
   constructor(databasePath: string) {
@@ -45,6 +46,11 @@ export class SourceDatabase {
 
   get pinned(): boolean {
     return this.#current.held;
+  }
+
+  /** The pin keeps the frames after this one, or some later one, from going into the database file. */
+  get pinnedFrame(): number {
+    return this.#pinnedFrame;
   }
 
   get onLockZero(): boolean {
@@ -99,6 +105,7 @@ export class SourceDatabase {
     const before = this.files.readWalIndex();
     pin.acquire();
     const after = this.files.readWalIndex();
+    this.#pinnedFrame = before?.header.mxFrame ?? 0;
     return (
       before !== undefined &&
       after !== undefined &&

@@ -5,6 +5,7 @@ import type { WalIndexHeader } from "../../format/wal-index.ts";
 import {
   decodeFrameHeader,
   decodeWalHeader,
+  FrameRun,
   FRAME_HEADER_BYTES,
   frameByteOffset,
   frameChecksum,
@@ -19,6 +20,9 @@ const SLICE_BYTES = 4 * 1024 * 1024;
 /** Smaller slices are not worth keeping. */
 const MIN_KEPT_BYTES = 64 * 1024;
 const MAX_KEPT_SLICES = 2;
+/** Longer tails of an earlier generation are not looked for: the new one is growing over them. */
+const MAX_TAIL_BYTES = 2 * 1024 * 1024;
+const TAIL_PIECE_FRAMES = 64;
 /** Slices of finished scans: a busy WAL would otherwise make hundreds of megabytes of garbage a second. */
 const keptSlices: Uint8Array[] = [];
 
@@ -62,53 +66,145 @@ export function scanWal(walFd: number, position: WalPosition, header: WalIndexHe
   const { pageSize, mxFrame } = header;
   const from = resumePoint(position, header);
   if (from.frame > mxFrame) throw gap(`the WAL ends at frame ${mxFrame}, frame ${from.frame} was captured before`);
-  const pageNumbers = new Uint32Array(mxFrame - from.frame);
-  const checksums = new Uint32Array(2 * pageNumbers.length + 2);
-  const commits: ScannedCommit[] = [];
+  const start = from.frame === 0 ? startChecksum(walFd, header) : { c1: from.checksum1, c2: from.checksum2 };
+  const check = new FrameCheck(header, { ...from, frames: mxFrame - from.frame, start });
   const frameBytes = FRAME_HEADER_BYTES + pageSize;
   const framesPerSlice = Math.max(1, Math.floor(SLICE_BYTES / frameBytes));
-  let checksum = from.frame === 0 ? startChecksum(walFd, header) : { c1: from.checksum1, c2: from.checksum2 };
-  checksums.set([checksum.c1, checksum.c2]);
-  let firstOfCommit = from.frame + 1;
+  const memory = sliceMemory(Math.min(framesPerSlice, mxFrame - from.frame) * frameBytes);
   let slice: Uint8Array | undefined;
-  const memory = sliceMemory(Math.min(framesPerSlice, pageNumbers.length) * frameBytes);
   for (let first = from.frame + 1; first <= mxFrame; first += framesPerSlice) {
     const count = Math.min(framesPerSlice, mxFrame - first + 1);
     slice = memory.subarray(0, count * frameBytes);
     readInto(walFd, slice, frameByteOffset(first, pageSize));
-    for (let i = 0; i < count; i += 1) {
-      const frame = first + i;
-      const decoded = decodeFrameHeader(slice, i * frameBytes);
-      checksum = frameChecksum(slice, {
-        byteOffset: i * frameBytes,
-        pageSize,
-        bigEndian: header.bigEndianChecksums,
-        start: checksum,
-      });
-      if (decoded.salt1 !== header.salt1 || decoded.salt2 !== header.salt2) throw gap(`frame ${frame} has other salts`);
-      if (decoded.checksum.c1 !== checksum.c1 || decoded.checksum.c2 !== checksum.c2) {
-        throw gap(`frame ${frame} has a wrong checksum`);
-      }
-      pageNumbers[frame - from.frame - 1] = decoded.pageNumber;
-      checksums.set([checksum.c1, checksum.c2], 2 * (frame - from.frame));
-      if (decoded.commitSizePages === 0) continue;
-      commits.push({ firstFrame: firstOfCommit, lastFrame: frame, sizePages: decoded.commitSizePages, checksum });
-      firstOfCommit = frame + 1;
-    }
+    check.take(slice, count);
   }
-  if (pageNumbers.length > framesPerSlice) keep(memory);
-  if (firstOfCommit !== mxFrame + 1) throw gap(`frame ${mxFrame} should end a commit and does not`);
-  return {
-    salt1: header.salt1,
-    salt2: header.salt2,
-    pageSize,
-    firstFrame: from.frame + 1,
-    pageNumbers,
-    commits,
-    slice: pageNumbers.length <= framesPerSlice ? slice : undefined,
-    checksums,
-    bigEndianChecksums: header.bigEndianChecksums,
-  };
+  if (mxFrame - from.frame > framesPerSlice) {
+    keep(memory);
+    slice = undefined;
+  }
+  return check.result(slice);
+}
+
+/** Verifies frame after frame: salts, and the checksum that runs through all of them. */
+class FrameCheck {
+  readonly #generation: Generation;
+  readonly #firstFrame: number;
+  readonly #pageNumbers: Uint32Array;
+  readonly #checksums: Uint32Array;
+  readonly #commits: ScannedCommit[] = [];
+  #checksum: Checksum;
+  #frame: number;
+  #firstOfCommit: number;
+
+  constructor(generation: Generation, from: { frame: number; frames: number; start: Checksum }) {
+    this.#generation = generation;
+    this.#frame = from.frame;
+    this.#firstFrame = from.frame + 1;
+    this.#firstOfCommit = this.#firstFrame;
+    this.#pageNumbers = new Uint32Array(from.frames);
+    this.#checksums = new Uint32Array(2 * from.frames + 2);
+    this.#checksum = from.start;
+    this.#checksums.set([from.start.c1, from.start.c2]);
+  }
+
+  get commits(): number {
+    return this.#commits.length;
+  }
+
+  /** The next `count` frames stand at the start of `bytes`. @throws WAL_GAP */
+  take(bytes: Uint8Array, count: number): void {
+    const { pageSize, bigEndianChecksums: bigEndian } = this.#generation;
+    const run = new FrameRun(bytes, { bigEndian, start: this.#checksum });
+    for (let i = 0; i < count; i += 1) this.#takeOne(run, i * (FRAME_HEADER_BYTES + pageSize));
+    this.#checksum = { c1: run.c1, c2: run.c2 };
+  }
+
+  /** The frames at the start of `bytes`, until so many commits are there; all of them if they are not. @throws WAL_GAP */
+  takeCommits(bytes: Uint8Array, commits: number): void {
+    const { pageSize, bigEndianChecksums: bigEndian } = this.#generation;
+    const frameBytes = FRAME_HEADER_BYTES + pageSize;
+    const run = new FrameRun(bytes, { bigEndian, start: this.#checksum });
+    for (let at = 0; at < bytes.length && this.#commits.length < commits; at += frameBytes) this.#takeOne(run, at);
+    this.#checksum = { c1: run.c1, c2: run.c2 };
+  }
+
+  #takeOne(run: FrameRun, byteOffset: number): void {
+    const { pageSize, salt1, salt2 } = this.#generation;
+    const frame = this.#frame + 1;
+    if (!run.hasSalts(byteOffset, salt1, salt2)) throw gap(`frame ${frame} has other salts`);
+    if (!run.addChecksum(byteOffset, pageSize)) throw gap(`frame ${frame} has a wrong checksum`);
+    const index = frame - this.#firstFrame;
+    this.#pageNumbers[index] = run.pageNumber(byteOffset);
+    this.#checksums[2 * index + 2] = run.c1;
+    this.#checksums[2 * index + 3] = run.c2;
+    this.#frame = frame;
+    const sizePages = run.commitSizePages(byteOffset);
+    if (sizePages === 0) return;
+    const checksum = { c1: run.c1, c2: run.c2 };
+    this.#commits.push({ firstFrame: this.#firstOfCommit, lastFrame: frame, sizePages, checksum });
+    this.#firstOfCommit = frame + 1;
+  }
+
+  /** `slice` holds all frames, from the first one on; undefined when they did not fit. @throws WAL_GAP */
+  result(slice: Uint8Array | undefined): WalScan {
+    if (this.#firstOfCommit !== this.#frame + 1) throw gap(`frame ${this.#frame} should end a commit and does not`);
+    const { salt1, salt2, pageSize, bigEndianChecksums } = this.#generation;
+    return {
+      salt1,
+      salt2,
+      pageSize,
+      firstFrame: this.#firstFrame,
+      pageNumbers: this.#pageNumbers,
+      commits: this.#commits,
+      slice,
+      checksums: this.#checksums,
+      bigEndianChecksums,
+    };
+  }
+}
+
+type Generation = Pick<WalIndexHeader, "salt1" | "salt2" | "pageSize" | "bigEndianChecksums">;
+
+/** The frames that stand after `position` and are of its generation, as far as the salts tell; at most some MiB. */
+export function readTail(walFd: number, position: WalPosition, pageSize: number): Uint8Array<ArrayBuffer> {
+  const frameBytes = FRAME_HEADER_BYTES + pageSize;
+  const bytes = new Uint8Array(Math.floor(MAX_TAIL_BYTES / frameBytes) * frameBytes);
+  let length = 0;
+  while (length < bytes.length) {
+    const piece = bytes.subarray(length, length + Math.max(frameBytes, TAIL_PIECE_FRAMES * frameBytes));
+    const byteOffset = frameByteOffset(position.frame + 1, pageSize) + length;
+    const whole = Math.floor(fs.readSync(walFd, piece, 0, piece.length, byteOffset) / frameBytes);
+    const run = new FrameRun(piece, { bigEndian: false, start: { c1: 0, c2: 0 } });
+    let ours = 0;
+    while (ours < whole && run.hasSalts(ours * frameBytes, position.salt1, position.salt2)) ours += 1;
+    length += ours * frameBytes;
+    if (ours * frameBytes < piece.length) break;
+  }
+  return bytes.slice(0, length);
+}
+
+/**
+ * The last `commits` commits of a WAL that has restarted since `position` was captured: their frames stand where they
+ * stood until the new generation grows over them. The salts say that it restarted once, the caller's count of commits says
+ * how many there were, and the checksum chain that the frames in `tail` are the ones.
+ *
+ * @throws WAL_GAP when they are not all there any more
+ */
+export function scanTail(
+  tail: Uint8Array,
+  position: WalPosition,
+  { commits, header }: { commits: number; header: WalIndexHeader },
+): WalScan {
+  if (position.frame === 0 || header.salt1 !== (position.salt1 + 1) >>> 0) {
+    throw gap(`the WAL restarted more than once, and ${commits} commits were not captured before`);
+  }
+  const { salt1, salt2, frame, checksum1: c1, checksum2: c2 } = position;
+  const frameBytes = FRAME_HEADER_BYTES + header.pageSize;
+  const frames = tail.length / frameBytes;
+  const check = new FrameCheck({ ...header, salt1, salt2 }, { frame, frames, start: { c1, c2 } });
+  check.takeCommits(tail, commits);
+  if (check.commits < commits) throw gap(`${commits} commits before the WAL restarted are out of reach`);
+  return check.result(tail);
 }
 
 /** The scan and all images out of it were used: its memory may serve the next one. Never needed, only good. */

@@ -1,23 +1,47 @@
 import fs from "node:fs";
 
+export interface WalWatchOptions {
+  readonly onWrite: () => void;
+  /** Told why there is no watch (inotify's limits, mostly). */
+  readonly onFailure: (why: string) => void;
+}
+
 /** Wakes capture when the WAL is written. It is only a hint: while it does not work somebody must look more often. */
 export class WalWatch implements Disposable {
-  readonly #watcher: fs.FSWatcher | undefined;
+  readonly #path: string;
+  readonly #options: WalWatchOptions;
+  #watcher: fs.FSWatcher | undefined;
   #works = false;
+  #paused = true;
 
-  /** `onFailure` is told why there is no watch (inotify's limits, mostly). */
-  constructor(databasePath: string, { onWrite, onFailure }: { onWrite: () => void; onFailure: (why: string) => void }) {
-    try {
-      this.#watcher = fs.watch(`${databasePath}-wal`, onWrite);
-      this.#watcher.on("error", () => (this.#works = false));
-      this.#works = true;
-    } catch (error) {
-      onFailure(String(error));
-    }
+  constructor(databasePath: string, options: WalWatchOptions) {
+    this.#path = `${databasePath}-wal`;
+    this.#options = options;
+    this.resume();
   }
 
   get works(): boolean {
     return this.#works;
+  }
+
+  /** While the WAL is looked at all the time anyway: the kernel announces every write, at the cost of who writes. */
+  pause(): void {
+    this.#watcher?.close();
+    this.#watcher = undefined;
+    this.#works = false;
+    this.#paused = true;
+  }
+
+  resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    try {
+      this.#watcher = fs.watch(this.#path, this.#options.onWrite);
+      this.#watcher.on("error", () => (this.#works = false));
+      this.#works = true;
+    } catch (error) {
+      this.#options.onFailure(String(error));
+    }
   }
 
   [Symbol.dispose](): void {
