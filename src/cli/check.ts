@@ -50,7 +50,7 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     await look("SQLITE", "Tidemark's own SQLite library is new enough", requireSafeSqlite),
     ...(await checkDatabases(settings)),
     ...(await checkPlaces(settings)),
-    await checkLog(settings),
+    ...(await checkLog(settings)),
   ];
 }
 
@@ -83,20 +83,17 @@ async function checkPlaces(settings: Settings): Promise<Finding[]> {
 }
 
 /** A log that does not exist yet is no fault: the first `run` or `capture` makes it. */
-async function checkLog(settings: Settings): Promise<Finding> {
-  const { fail, ok, warn } = await import("../observe/finding.ts");
+async function checkLog(settings: Settings): Promise<Finding[]> {
+  const { fail, ok } = await import("../observe/finding.ts");
+  const { logFindings } = await import("../observe/check-log.ts");
   try {
     await using log = await openLogToRead("check", settings);
-    const [bounds, durability] = await Promise.all([log.bounds(), log.durability()]);
-    const text = `${log.location} holds offsets ${bounds.first} to ${bounds.last}; ${durability.text}`;
-    return durability.survivesPowerLoss
-      ? ok("LOG", text)
-      : warn("LOG_DURABILITY", text, "See docs/operations.md for what an acknowledgement means.");
+    return await logFindings(log);
   } catch (error) {
     const place = settings.log ? locationOf(settings.log) : "";
     if (hasCode(error, "LOG_UNREACHABLE") && isOnlyNew(error.message))
-      return ok("LOG", `${place}: there is no log yet; the first start makes it`);
-    return fail(error);
+      return [ok("LOG", `${place}: there is no log yet; the first start makes it`)];
+    return [fail(error)];
   }
 }
 

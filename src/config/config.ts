@@ -54,8 +54,9 @@ export interface NatsLogConfig {
   /** Path of an nkey seed file. */
   readonly nkey: string | undefined;
   readonly tls: { readonly ca?: string; readonly cert?: string; readonly key?: string } | undefined;
-  readonly replicas: number;
-  /** Stream limit in bytes; undefined = no limit of ours. */
+  /** Of the stream; undefined leaves an existing one as it is, and gives a new one 1. */
+  readonly replicas: number | undefined;
+  /** Stream limit in bytes; undefined leaves an existing stream as it is, and a new one without. */
   readonly maxBytes: number | undefined;
 }
 

@@ -34,7 +34,7 @@ export function natsLogConfig(sources: NatsSources): NatsLogConfig {
     token: pick(sources, undefined, "TOKEN") ?? section.token,
     nkey: fileOf("nkey", section.nkey),
     tls: tlsOf(sources),
-    replicas: section.replicas ?? 1,
+    replicas: section.replicas,
     maxBytes: section.maxBytes,
   };
   refuseTwoWaysIn(config);

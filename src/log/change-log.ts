@@ -25,6 +25,15 @@ export interface LogDurability {
   /** true when an acknowledged record survives a power cut of one machine. */
   readonly survivesPowerLoss: boolean;
   readonly text: string;
+  readonly concerns: readonly LogConcern[];
+}
+
+/** Something about the place of the log that works and is worth a warning. */
+export interface LogConcern {
+  readonly code: string;
+  readonly text: string;
+  /** The next step. */
+  readonly hint: string;
 }
 
 /**

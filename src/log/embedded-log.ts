@@ -116,7 +116,7 @@ class EmbeddedLog implements ChangeLog {
   async durability(): Promise<LogDurability> {
     const text =
       "embedded log: an acknowledged record is synced to this machine's disk; it does not survive the loss of that disk";
-    return { survivesPowerLoss: true, text };
+    return { survivesPowerLoss: true, text, concerns: [] };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

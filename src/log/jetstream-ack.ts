@@ -10,7 +10,14 @@ export type Ack =
   | { readonly kind: "refused"; readonly error: TidemarkError };
 
 /** Error codes of the JetStream API, from errors.json of the server. */
-const WRONG_LAST_MESSAGE = [10070, 10071, 10164];
+const LOOK_FIRST = [
+  // Another sequence or message id than expected. Of a record that is sent again after it landed, 2.9 to 2.11 say that it
+  // is a duplicate; from 2.12 on a stream with one replica says this.
+  10070,
+  10071, 10164,
+  // The same message id is on its way into the stream (2.10 and newer, clustered).
+  10158,
+];
 const WRONG_STREAM = 10060;
 const NO_ROOM = [10023, 10028, 10047];
 const TOO_LARGE = [10052, 10053, 10054];
@@ -53,7 +60,7 @@ function parse(message: Msg): RawAck | undefined {
 
 function refusal(error: NonNullable<RawAck["error"]>, sent: { location: string; bytes: number }): Ack {
   const { err_code: code = 0, description = "no reason given" } = error;
-  if (WRONG_LAST_MESSAGE.includes(code)) return { kind: "elsewhere" };
+  if (LOOK_FIRST.includes(code)) return { kind: "elsewhere" };
   if (code === WRONG_STREAM)
     return {
       kind: "refused",

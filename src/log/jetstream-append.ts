@@ -7,7 +7,7 @@ import { invariant } from "../runtime/invariant.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { parseAck } from "./jetstream-ack.ts";
 import { type Call, type Entry, markLanded } from "./jetstream-entry.ts";
-import type { OpenStream } from "./jetstream-stream.ts";
+import { type OpenStream, PUBLISH_HEADER_BYTES } from "./jetstream-stream.ts";
 import { abandonedError, tooLargeError, unreachableError } from "./log-errors.ts";
 
 const WINDOW_BYTES = 8 * 1024 * 1024;
@@ -15,8 +15,6 @@ const WINDOW_MESSAGES = 256;
 const ACK_TIMEOUT_MS = 5_000;
 const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5_000;
-/** Headers, subject and the like beside the record, within the server's max_payload. */
-const HEADER_ROOM = 512;
 
 export interface AppenderOptions {
   readonly onProblem?: (error: TidemarkError) => void;
@@ -63,7 +61,7 @@ export class JetStreamAppender implements Disposable {
     const bytes = records.reduce((sum, record) => sum + record.length, 0);
     const { location } = this.#stream;
     const largest = records.reduce((max, record) => Math.max(max, record.length), 0);
-    const limit = (this.#stream.connection.nats.info?.max_payload ?? Infinity) - HEADER_ROOM;
+    const limit = (this.#stream.connection.nats.info?.max_payload ?? Infinity) - PUBLISH_HEADER_BYTES;
     if (largest > limit)
       return Promise.reject(tooLargeError(location, { bytes: largest, evidence: `the server takes ${limit}` }));
     return new Promise((resolve, reject) => {

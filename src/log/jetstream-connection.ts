@@ -39,6 +39,7 @@ export class JetStreamConnection implements AsyncDisposable {
     const login = loginOf(config);
     try {
       const nats = await connect(connectionOptions(config, login));
+      keepAll(nats, config.servers);
       const manager = await jetstreamManager(nats, {
         checkAPI: false,
         timeout: CONNECT_TIMEOUT_MS,
@@ -131,6 +132,13 @@ function connectionOptions(config: NatsLogConfig, login: Login): NodeConnectionO
     pingInterval: 20_000,
     ...login.options,
   };
+}
+
+/** The client library forgets servers that were away at its first attempt; they are needed when the others fail. */
+function keepAll(nats: NatsConnection, servers: readonly string[]): void {
+  const known = nats.getServers().map(({ listen }) => listen);
+  const forgotten = servers.filter((server) => !known.includes(server));
+  if (forgotten.length > 0) nats.setServers([...known, ...forgotten]);
 }
 
 async function reasonOf(error: unknown, { config, login }: { config: NatsLogConfig; login: Login }): Promise<unknown> {

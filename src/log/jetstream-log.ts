@@ -5,6 +5,7 @@ import type { TidemarkError } from "../runtime/errors.ts";
 import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } from "./change-log.ts";
 import { JetStreamAppender } from "./jetstream-append.ts";
 import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
+import { durabilityOf } from "./jetstream-durability.ts";
 import { readStream } from "./jetstream-read.ts";
 import {
   boundsOf,
@@ -111,15 +112,7 @@ class JetStreamLog implements ChangeLog {
   async durability(): Promise<LogDurability> {
     const info = await streamInfo(this.#stream.connection, this.#stream.name);
     if (!info) throw recreatedError(this.location, "the stream was deleted while it was in use");
-    const replicas = info.config.num_replicas;
-    if (replicas >= 3) {
-      const text = `${replicas} replicas: an acknowledged record is on a majority of them and survives the loss of one machine; a power cut of all at once may lose what was not yet synced (sync_interval, by default 2 minutes)`;
-      return { survivesPowerLoss: true, text };
-    }
-    const text =
-      `${replicas} replica${replicas === 1 ? "" : "s"}: an acknowledgement is not an fsync; a power cut of the server may lose what was ` +
-      "acknowledged since its last sync (sync_interval, by default 2 minutes). Use `nats.replicas: 3`, or `sync_interval: always` on the server";
-    return { survivesPowerLoss: false, text };
+    return durabilityOf({ info, server: this.#stream.connection.nats.info, config: this.#options.config });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -63,25 +63,36 @@ interface Progress {
   through: number | undefined;
 }
 
+interface Consumer {
+  readonly name: string;
+  /** Head of the stream when it began. */
+  readonly last: Offset;
+  /** Most messages that a pull may ask for. */
+  readonly batch: number;
+}
+
 /** One ephemeral consumer and the pull that is open on it. Throws when it is of no use any more. */
 class PullConsumer implements AsyncDisposable {
   /** Head of the stream when the consumer began. */
   readonly last: Offset;
   readonly #stream: OpenStream;
   readonly #name: string;
+  readonly #batch: number;
   readonly #options: ReadStreamOptions;
   readonly #waker = new Waker();
   readonly #inbox = createInbox();
   readonly #messages: Subscription;
   readonly #listening: Disposable;
   #arrived: StoredRecord[] = [];
-  #pulling = false;
+  /** How many messages the open pull may still bring; 0 when there is none. The last one ends it without a word. */
+  #awaited = 0;
   #lost: string | undefined;
 
-  private constructor(stream: OpenStream, options: ReadStreamOptions, consumer: { name: string; last: Offset }) {
+  private constructor(stream: OpenStream, options: ReadStreamOptions, consumer: Consumer) {
     this.#stream = stream;
     this.#options = options;
     this.#name = consumer.name;
+    this.#batch = consumer.batch;
     this.last = consumer.last;
     const { connection } = stream;
     this.#messages = connection.nats.subscribe(this.#inbox, {
@@ -105,7 +116,9 @@ class PullConsumer implements AsyncDisposable {
       inactive_threshold: INACTIVE_MS * NANOS,
       mem_storage: true,
     });
-    return new PullConsumer(stream, options, { name: info.name, last });
+    // A server may limit how many messages a pull asks for (max_request_batch), and says so here.
+    const batch = Math.min(PULL_MESSAGES, info.config.max_batch || PULL_MESSAGES);
+    return new PullConsumer(stream, options, { name: info.name, last, batch });
   }
 
   /** The records that are there, waiting for at least one; undefined when the end is reached or the signal aborted. */
@@ -120,7 +133,7 @@ class PullConsumer implements AsyncDisposable {
       const denial = this.#stream.connection.denial(this.#pullSubject);
       if (denial) throw denial;
       if (this.#lost) throw unreachableError(this.#stream.location, this.#lost);
-      if (!this.#pulling) this.#pull();
+      if (this.#awaited === 0) this.#pull();
       const woken = await this.#waker.wait(this.#heartbeatMs * 2.5);
       if (!woken) this.#lose("the server went silent");
     }
@@ -147,9 +160,9 @@ class PullConsumer implements AsyncDisposable {
   }
 
   #pull(): void {
-    this.#pulling = true;
+    this.#awaited = this.#batch;
     const request = {
-      batch: PULL_MESSAGES,
+      batch: this.#batch,
       max_bytes: PULL_BYTES,
       expires: PULL_EXPIRES_MS * NANOS,
       idle_heartbeat: this.#heartbeatMs * NANOS,
@@ -183,11 +196,12 @@ class PullConsumer implements AsyncDisposable {
   #receiveRecord(message: Msg): void {
     const at = streamSequence(message.reply ?? "");
     if (at === undefined) return this.#lose(`a message without stream sequence (${message.reply})`);
+    this.#awaited = Math.max(0, this.#awaited - 1);
     this.#arrived.push({ offset: offset(at), data: message.data });
   }
 
   #endPull(status: number, description: string): void {
-    this.#pulling = false;
+    this.#awaited = 0;
     const isUsual =
       status === STATUS.expired || (status === STATUS.limit && /exceeds maxbytes|batch completed/i.test(description));
     if (!isUsual) this.#lose(`the server ended the read: ${status} ${description}`);

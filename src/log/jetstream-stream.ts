@@ -7,13 +7,13 @@ import {
   type StreamInfo,
 } from "@nats-io/jetstream";
 import type { NatsLogConfig } from "../config/config.ts";
-import { decodeRecord, decodeRecordHeader } from "../event/codec.ts";
+import { decodeRecord, decodeRecordHeader, MAX_RECORD_BYTES } from "../event/codec.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import { sleep } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { LogBounds } from "./change-log.ts";
 import { type JetStreamConnection, toLogError } from "./jetstream-connection.ts";
-import { foreignError, recreatedError, regressedError } from "./log-errors.ts";
+import { foreignError, recreatedError, regressedError, tooLargeError } from "./log-errors.ts";
 
 /** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
 const DUPLICATE_WINDOW_MS = 120_000;
@@ -22,6 +22,8 @@ const NEXT_LOOK_MS = 700;
 /** JetStream API error codes. */
 const STREAM_NOT_FOUND = 10059;
 const NO_RESOURCES = [10023, 10028, 10047];
+/** Headers, subject and the like beside the record, within the server's max_payload. */
+export const PUBLISH_HEADER_BYTES = 512;
 /** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
 const GENESIS_MARK = "genesis:";
 
@@ -45,12 +47,22 @@ export async function openStream(
 ): Promise<OpenStream> {
   const { location } = connection;
   const name = streamName(options.set);
+  assertRoom(location, { max_payload: connection.nats.info?.max_payload });
   const subject = streamSubject(options.set);
   const found = (await streamInfo(connection, name)) ?? (await createStream(connection, options));
   assertOurShape(location, found.config, subject);
+  assertRoom(location, { max_msg_size: found.config.max_msg_size });
   await assertOurRecords(connection, { info: found, set: options.set });
   if (options.mode === "write") await applyLimits(connection, { info: found, config: options.config });
   return { connection, location, name, subject, created: found.created };
+}
+
+/** Better at the start than in the middle of the first large transaction. */
+function assertRoom(location: string, limits: Readonly<Record<string, number | undefined>>): void {
+  const bytes = MAX_RECORD_BYTES + PUBLISH_HEADER_BYTES;
+  for (const [name, limit = 0] of Object.entries(limits)) {
+    if (limit > 0 && limit < bytes) throw tooLargeError(location, { bytes, evidence: `${name} is ${limit}` });
+  }
 }
 
 /** undefined when there is no such stream. */
@@ -136,7 +148,7 @@ function newStreamConfig(
     retention: RetentionPolicy.Limits,
     storage: StorageType.File,
     discard: DiscardPolicy.New,
-    num_replicas: config.replicas,
+    num_replicas: config.replicas ?? 1,
     max_bytes: config.maxBytes ?? -1,
     max_msgs: -1,
     max_age: 0,
@@ -168,6 +180,11 @@ function assertOurShape(location: string, config: StreamConfig, subject: string)
     (config.max_msgs ?? -1) <= 0 ? undefined : "it is limited by the number of messages",
     (config.max_msgs_per_subject ?? -1) <= 0 ? undefined : "it is limited by messages of a subject",
     config.storage === StorageType.File ? undefined : "it is kept in memory",
+    config.mirror || config.sources?.length || config.subject_transform ? "it copies or renames messages" : undefined,
+    config.no_ack ? "it acknowledges nothing" : undefined,
+    config.sealed ? "it is sealed" : undefined,
+    (config.first_seq ?? 1) > 1 ? `its first offset is ${config.first_seq}` : undefined,
+    config.allow_msg_counter ? "it takes counters only" : undefined,
   ].filter((difference) => difference !== undefined);
   if (differences.length > 0)
     throw foreignError(location, `this is not a stream of Tidemark's: ${differences.join(", ")}`);
@@ -202,17 +219,15 @@ function offsetIn(data: Uint8Array): number | undefined {
   }
 }
 
-/** The limits are the user's to change; the stream follows the configuration. */
+/** The stream follows the configuration, in what it says; what it leaves out may have been set by an administrator. */
 async function applyLimits(
   connection: JetStreamConnection,
   options: { info: StreamInfo; config: NatsLogConfig },
 ): Promise<void> {
   const { config: current } = options.info;
-  const wanted = {
-    num_replicas: options.config.replicas,
-    max_bytes: options.config.maxBytes ?? -1,
-  };
-  if (wanted.num_replicas === current.num_replicas && wanted.max_bytes === current.max_bytes) return;
+  const { replicas = current.num_replicas, maxBytes = current.max_bytes } = options.config;
+  const wanted = { num_replicas: replicas, max_bytes: maxBytes, deny_delete: true };
+  if (replicas === current.num_replicas && maxBytes === current.max_bytes && current.deny_delete) return;
   try {
     await connection.manager.streams.update(current.name, wanted);
   } catch (error) {

@@ -6,8 +6,9 @@ import { BEFORE_FIRST } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { type JetStreamLogOptions, openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { codeOf, until } from "../support/log-records.ts";
-import { bulk, mark, openWriter } from "../support/log-scene.ts";
+import { LogScene, mark, openWriter } from "../support/log-scene.ts";
 import { freePort, natsConfig, NatsServer } from "../support/nats-server.ts";
+import { TcpProxy } from "../support/tcp-proxy.ts";
 
 function open(
   server: NatsServer,
@@ -48,6 +49,21 @@ test("no server", async () => {
 test("one of several servers is enough", async () => {
   await using server = await NatsServer.start();
   expect(await openCode(server, { servers: [`127.0.0.1:${await freePort()}`, server.address] })).toBe("none");
+});
+
+test("a server that was away at the start is used when the others fail", async () => {
+  await using scene = await LogScene.start();
+  await using other = await TcpProxy.start(scene.server.port);
+  other.refuse = true;
+  const config = natsConfig("", { servers: [other.address, scene.proxy.address] });
+  let log = await scene.open("write", { config });
+  // The client tries them in any order.
+  while (other.refused === 0) log = await scene.open("write", { config });
+  const writer = await openWriter(log);
+  other.refuse = false;
+  scene.proxy.refuse = true;
+  scene.proxy.cut();
+  expect(await writer.append([mark("over the other one")]).acknowledged).toBe(3);
 });
 
 test("a server without JetStream", async () => {
@@ -134,21 +150,20 @@ test("the configured limit is applied to a stream that exists; more replicas tha
   });
 });
 
-test("a server that takes only small messages", async () => {
+test("a server, or a stream, that takes only small messages", async () => {
   await using server = await NatsServer.start({ config: "max_payload: 65536" });
-  await using log = await open(server);
-  const writer = await openWriter(log);
-  expect(await codeOf(writer.append([bulk(1, 200_000)]).acknowledged)).toBe("RECORD_TOO_LARGE");
-});
-
-test("durability of one replica is told as it is", async () => {
-  await using server = await NatsServer.start();
-  await using log = await open(server);
-  expect(await log.durability()).toMatchObject({
-    survivesPowerLoss: false,
-    text: expect.stringMatching(/not an fsync.*2 minutes/),
+  for (const mode of ["write", "read"] as const) {
+    await expect(open(server, {}, { mode })).rejects.toMatchObject({
+      code: "RECORD_TOO_LARGE",
+      message: expect.stringContaining("max_payload is 65536"),
+    });
+  }
+  await using other = await NatsServer.start();
+  await addStream(other, { name: "TIDEMARK_app", subjects: ["tidemark.app"], discard: "new", max_msg_size: 65536 });
+  await expect(open(other)).rejects.toMatchObject({
+    code: "RECORD_TOO_LARGE",
+    message: expect.stringContaining("max_msg_size is 65536"),
   });
-  expect(log.location).toBe(`nats://${server.address} stream TIDEMARK_app`);
 });
 
 test("an idle reader asks the server for next to nothing", async () => {

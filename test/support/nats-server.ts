@@ -10,8 +10,8 @@ import { sleep } from "../../src/runtime/clock.ts";
 export interface NatsServerOptions {
   /** Lines for the server's configuration file: users, permissions, limits. */
   readonly config?: string;
-  /** false: a server without JetStream. */
-  readonly jetstream?: boolean;
+  /** false: a server without JetStream; a text: further lines of its block. */
+  readonly jetstream?: boolean | string;
 }
 
 /** A real nats-server with JetStream on a free port of 127.0.0.1 and a store of its own. */
@@ -44,7 +44,8 @@ export class NatsServer implements AsyncDisposable {
 
   /** Takes effect at the next start. */
   configure(options: NatsServerOptions): void {
-    const jetstream = options.jetstream === false ? "" : `jetstream { store_dir: "${this.storeDirectory}" }`;
+    const more = typeof options.jetstream === "string" ? options.jetstream : "";
+    const jetstream = options.jetstream === false ? "" : `jetstream { store_dir: "${this.storeDirectory}", ${more} }`;
     const config = `listen: 127.0.0.1:${this.port}\n${jetstream}\n${options.config ?? ""}\n`;
     writeFileSync(join(this.directory, "server.conf"), config);
   }

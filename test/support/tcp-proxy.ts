@@ -8,12 +8,19 @@ export class TcpProxy implements AsyncDisposable {
   swallowAnswers = false;
   /** New connections are closed at once. */
   refuse = false;
+  refused = 0;
   /** Delay of everything the server says. */
   answerDelayMs = 0;
   /** Bytes a second from the client to the server; 0 = as they come. */
   uploadBytesPerSecond = 0;
   /** What the client sends is kept, and delivered when this ends, even when the client is gone by then. */
   holdUploads = false;
+  /** Sees what clients send. */
+  onUpload: ((chunk: Buffer) => void) | undefined;
+  /** Made for each connection: what becomes of what the server says. */
+  rewriteAnswers: (() => (chunk: Buffer) => Buffer | Promise<Buffer>) | undefined;
+  /** Bytes that uploads hold back. */
+  waiting = 0;
   /** Bytes that went to the server, and that it sent. */
   uploaded = 0;
   downloaded = 0;
@@ -44,6 +51,11 @@ export class TcpProxy implements AsyncDisposable {
     for (const pair of this.#pairs) for (const socket of pair) socket.destroy();
   }
 
+  /** Clients lose their connections; what they sent is still delivered. */
+  cutClients(): void {
+    for (const [client] of this.#pairs) client.destroy();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.refuse = true;
     this.holdUploads = false;
@@ -53,7 +65,10 @@ export class TcpProxy implements AsyncDisposable {
   }
 
   #accept(client: Socket): void {
-    if (this.refuse) return void client.destroy();
+    if (this.refuse) {
+      this.refused += 1;
+      return void client.destroy();
+    }
     const server = connect(this.#target, "127.0.0.1");
     const pair = [client, server] as const;
     this.#pairs.add(pair);
@@ -63,14 +78,16 @@ export class TcpProxy implements AsyncDisposable {
       for (const socket of pair) socket.destroy();
     };
     for (const socket of pair) socket.setNoDelay(true).on("error", end).on("close", end);
-    void this.#forward(client, server, (bytes) => this.#upload(bytes));
-    void this.#forward(server, client, (bytes) => this.#answer(bytes));
+    const rewrite = this.rewriteAnswers?.() ?? ((chunk: Buffer) => chunk);
+    void this.#forward(client, server, (chunk) => this.#upload(chunk));
+    void this.#forward(server, client, async (chunk) => this.#answer(await rewrite(chunk)));
   }
 
-  async #forward(from: Socket, to: Socket, pass: (bytes: number) => Promise<boolean>): Promise<void> {
+  async #forward(from: Socket, to: Socket, pass: (chunk: Buffer) => Promise<Buffer>): Promise<void> {
     try {
       for await (const chunk of from as AsyncIterable<Buffer>) {
-        if ((await pass(chunk.length)) && !to.write(chunk)) await once(to, "drain");
+        const passed = await pass(chunk);
+        if (passed.length > 0 && !to.write(passed)) await once(to, "drain");
       }
     } catch {
       // A cut is what this is for.
@@ -79,16 +96,19 @@ export class TcpProxy implements AsyncDisposable {
     to.end();
   }
 
-  async #upload(bytes: number): Promise<boolean> {
-    if (this.uploadBytesPerSecond > 0) await sleep((bytes / this.uploadBytesPerSecond) * 1000);
+  async #upload(chunk: Buffer): Promise<Buffer> {
+    if (this.uploadBytesPerSecond > 0) await sleep((chunk.length / this.uploadBytesPerSecond) * 1000);
+    this.waiting += chunk.length;
     while (this.holdUploads) await sleep(5);
-    this.uploaded += bytes;
-    return true;
+    this.waiting -= chunk.length;
+    this.uploaded += chunk.length;
+    this.onUpload?.(chunk);
+    return chunk;
   }
 
-  async #answer(bytes: number): Promise<boolean> {
-    this.downloaded += bytes;
+  async #answer(chunk: Buffer): Promise<Buffer> {
+    this.downloaded += chunk.length;
     if (this.answerDelayMs > 0) await sleep(this.answerDelayMs);
-    return !this.swallowAnswers;
+    return this.swallowAnswers ? Buffer.alloc(0) : chunk;
   }
 }
