@@ -10,6 +10,8 @@ import { type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 const KEEPS_UP_BYTES = 1024 * 1024;
 /** A database is sealed while less than this is unacknowledged: half of what the writer takes before it makes wait. */
 const SEAL_SLACK_BYTES = 8 * 1024 * 1024;
+/** A copy keeps less than this unacknowledged, so that a database that is written meanwhile can be sealed. */
+const COPY_SLACK_BYTES = 6 * 1024 * 1024;
 
 export interface CaptureFeedOptions {
   readonly writer: LogWriter;
@@ -53,6 +55,12 @@ export class CaptureFeed {
   async room(): Promise<void> {
     if (this.#failure) throw this.#failure;
     await this.writer.room();
+  }
+
+  /** Resolves when a copy may send more; rejects when the log refused an append. */
+  async slack(): Promise<void> {
+    if (this.#failure) throw this.#failure;
+    await this.writer.room(COPY_SLACK_BYTES);
   }
 
   /** Appends without waiting. @throws what the log refused an earlier append with */

@@ -8,9 +8,11 @@ import { offset, type Offset } from "../event/positions.ts";
 import type { KnownHead } from "../log/log-writer.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
+import type { OpenCopy } from "./sqlite/open-copy.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 
-const FORMAT_VERSION = 1;
+/** 2: a copy under way is remembered. State of version 1 is that of version 2 without one. */
+const FORMAT_VERSION = 2;
 const STATE_FILE = "capture.db";
 
 interface PositionRow {
@@ -22,6 +24,16 @@ interface PositionRow {
   readonly checksum1: number;
   readonly checksum2: number;
   readonly file: string;
+}
+
+interface CopyRow {
+  readonly number: number;
+  readonly parts: number;
+  readonly cause: OpenCopy["cause"];
+  /** u64 as hexadecimal text. */
+  readonly before: string;
+  readonly size_before: number;
+  readonly gap_since_ms: number;
 }
 
 /** What a capture agent remembers of one database, valid at `offset`. */
@@ -50,6 +62,8 @@ export class CaptureState implements Disposable {
       CREATE TABLE IF NOT EXISTS marks (name TEXT PRIMARY KEY, at INTEGER) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, path TEXT, salt1 INTEGER, salt2 INTEGER,
         frame INTEGER, checksum1 INTEGER, checksum2 INTEGER, file TEXT) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS copies (name TEXT PRIMARY KEY, number INTEGER, parts INTEGER, cause TEXT, before TEXT,
+        size_before INTEGER, gap_since_ms INTEGER) STRICT, WITHOUT ROWID;
     `);
     this.#indexes = new PageIndexStore(this.#db);
     this.#claim(set);
@@ -58,7 +72,7 @@ export class CaptureState implements Disposable {
   #claim(set: string): void {
     const version = this.#meta("version") ?? FORMAT_VERSION;
     const owner = this.#meta("set") ?? set;
-    if (version !== FORMAT_VERSION) {
+    if (typeof version !== "number" || version > FORMAT_VERSION) {
       throw new TidemarkError("STATE_FOREIGN", `${this.directory} has state of format ${JSON.stringify(version)}`, {
         hint: "Upgrade Tidemark, or give another directory with --state.",
       });
@@ -106,7 +120,14 @@ export class CaptureState implements Disposable {
     if (!row || !stored) return undefined;
     const { path: databasePath, salt1, salt2, frame, checksum1, checksum2, file } = row;
     const position = { salt1, salt2, frame, checksum1, checksum2 };
-    return { ...stored, position, path: databasePath, file };
+    return { ...stored, position, path: databasePath, file, copy: this.#loadCopy(name) };
+  }
+
+  #loadCopy(name: string): OpenCopy | undefined {
+    const row = this.#db.prepare<[string], CopyRow>("SELECT * FROM copies WHERE name = ?").get(name);
+    if (!row) return undefined;
+    const { number: transaction, parts, cause, before, size_before: sizeBefore, gap_since_ms: gapSinceMs } = row;
+    return { transaction, parts, cause, before: BigInt(`0x${before}`), sizeBefore, gapSinceMs };
   }
 
   /** A damaged index is as good as none: the primary is there, and a full copy puts everything right. */
@@ -126,6 +147,7 @@ export class CaptureState implements Disposable {
       this.#db.transaction(() => {
         this.#indexes.save(name, shipped.index, known.offset);
         this.#savePosition(name, databasePath, shipped);
+        this.#saveCopy(name, shipped.copy);
         this.saveKnown(known);
       })();
     } catch (error) {
@@ -165,6 +187,15 @@ export class CaptureState implements Disposable {
     this.#db
       .prepare("INSERT OR REPLACE INTO positions VALUES (?, ?, ?, ?, ?, ?, ?, ?)")
       .run(name, databasePath, salt1, salt2, frame, checksum1, checksum2, shipped.file);
+  }
+
+  #saveCopy(name: string, copy: OpenCopy | undefined): void {
+    this.#db.prepare("DELETE FROM copies WHERE name = ?").run(name);
+    if (!copy) return;
+    const { transaction, parts, cause, before, sizeBefore, gapSinceMs } = copy;
+    this.#db
+      .prepare("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?)")
+      .run(name, transaction, parts, cause, before.toString(16), sizeBefore, gapSinceMs);
   }
 
   #meta(key: string): unknown {

@@ -176,7 +176,7 @@ class Agent implements CaptureAgent {
       database,
       config: config.capture,
       shipped,
-      shippedAtMs: shipped ? writer.acknowledged.timeMs : 0,
+      shippedAtMs: shipped ? writer.openedAfterMs : 0,
       mayWait: database.byPattern === true || indexes.captured.has(name),
       shipper: {
         seed: writer.checksumSeed,
@@ -190,6 +190,7 @@ class Agent implements CaptureAgent {
       room: async () => feed.room(),
       keepsUp: () => feed.keepsUp(),
       hasSlack: () => feed.hasSlack(),
+      slack: async () => feed.slack(),
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
         (await feed.flushedWithin(patienceMs)) && !this.#failure && indexes.save(database, shippedNow),

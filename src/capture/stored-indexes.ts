@@ -22,12 +22,16 @@ export class StoredIndexes {
   readonly #current: Set<string>;
   #raisedAt: number;
 
-  private constructor(state: CaptureState, writer: LogWriter, recovered: Map<string, ShippedState>) {
+  private constructor(
+    state: CaptureState,
+    writer: LogWriter,
+    { recovered, current }: { recovered: Map<string, ShippedState>; current: readonly string[] },
+  ) {
     this.captured = state.captured();
     this.#state = state;
     this.#writer = writer;
     this.#recovered = recovered;
-    this.#current = new Set(recovered.keys());
+    this.#current = new Set(current);
     this.#raisedAt = writer.acknowledged.offset;
   }
 
@@ -47,12 +51,16 @@ export class StoredIndexes {
       if (one) stored.set(name, one);
     }
     const recovered = await recoverIndexes({ log, stored, head: known.offset, signal });
+    const current: string[] = [];
     for (const [name, shipped] of recovered) {
+      // What is left over of a transaction is found in the log again until it is decided what becomes of it.
+      if (shipped.leftOver) continue;
+      current.push(name);
       // Others hold at the head as they are stored: nothing of them came since.
       if (shipped !== stored.get(name)) state.save(name, captured.get(name) ?? "", { shipped, known });
     }
-    state.raise(recovered.keys(), known);
-    return new StoredIndexes(state, writer, recovered);
+    state.raise(current, known);
+    return new StoredIndexes(state, writer, { recovered, current });
   }
 
   /** What the log holds of a database; undefined when that is not known: it needs a full copy. */

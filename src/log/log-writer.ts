@@ -54,6 +54,8 @@ export class LogWriter {
   readonly logId: string;
   readonly checksumSeed: bigint;
   readonly epoch: Epoch;
+  /** Time of the last record before this writer's first, ms since 1970; 0 in a new log. */
+  readonly openedAfterMs: number;
   readonly #options: LogWriterOptions;
   #predicted: ChainPosition;
   #acknowledged: ChainPosition;
@@ -67,6 +69,7 @@ export class LogWriter {
     this.logId = open.logId;
     this.checksumSeed = open.checksumSeed;
     this.epoch = open.epoch;
+    this.openedAfterMs = open.at.timeMs;
     this.#predicted = open.at;
     this.#acknowledged = open.at;
   }
@@ -166,9 +169,9 @@ export class LogWriter {
     return { offsets: positions.map((position) => position.offset), acknowledged };
   }
 
-  /** Resolves when fewer than `maxPendingBytes` are unacknowledged; rejects when the writer has failed. */
-  async room(): Promise<void> {
-    const limit = this.#options.maxPendingBytes ?? MAX_PENDING_BYTES;
+  /** Resolves when fewer than `limitBytes` (`maxPendingBytes`) are unacknowledged; rejects when the writer has failed. */
+  async room(limitBytes?: number): Promise<void> {
+    const limit = limitBytes ?? this.#options.maxPendingBytes ?? MAX_PENDING_BYTES;
     while (!this.#failure && this.#pendingBytes >= limit) {
       await new Promise<void>((resolve) => this.#waiting.push(resolve));
     }

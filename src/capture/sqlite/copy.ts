@@ -1,87 +1,86 @@
 import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
-import { gap, positionAtBackfill, resumePoint, scanWal } from "./wal-scan.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
+import type { OpenCopy } from "./open-copy.ts";
+import { PageSet } from "./page-set.ts";
+import { committedSize, readFilePages } from "./page-source.ts";
 import type { SealOptions } from "./seal.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
-import { committedSize, readFilePages } from "./page-source.ts";
 import type { TransactionBatch } from "./transaction-batch.ts";
-
-/** Pages are read from the database file in slices of this many bytes; between slices others get their turn. */
-const SLICE_BYTES = 1024 * 1024;
+import { gap, positionAtBackfill, resumePoint, scanWal } from "./wal-scan.ts";
 
 export interface CopyOptions {
   readonly source: SourceDatabase;
   readonly shipper: Shipper;
-  readonly cause: "copy" | "repair";
   readonly gapSinceMs: number;
+  /** Pages are read from the database file in slices of at most this many bytes; between slices others get their turn. */
+  readonly sliceBytes: number;
   readonly progress: (done: number, total: number) => void;
+  /** Resolves when the log has room for another slice. */
+  readonly room: () => Promise<void>;
   /** Keeps the WAL short while the copy goes on, capturing with the function given when it must. */
   readonly sealIfLong: (captures: Pick<SealOptions, "captureFirst" | "capture">) => Promise<void>;
-  /** Lets others run and keeps the rate: resolves when the next slice of this many bytes may be read. */
-  readonly pace: (bytes: number) => Promise<void>;
+  /** After each slice of so many bytes: keeps the rate, lets others run, stores how far the copy is. */
+  readonly afterSlice: (bytes: number) => Promise<void>;
+}
+
+export interface CopyResult {
+  readonly cause: OpenCopy["cause"];
+  /** Change counter up to which everything is shipped. */
+  readonly changeCounter: number;
 }
 
 /**
- * Ships the difference between the log (the shipper's index; empty for a copy) and the database, as one transaction.
+ * Ships the difference between the log (the shipper's index; empty for a copy) and the database, as one transaction: the
+ * one that is open, if an earlier attempt did not come to its end.
  *
  * The copy is fuzzy: commits go on meanwhile. All frames that are not in the file at the start and all committed later
  * are captured too, and a page that came from a frame is never read from the file afterwards: the file can only be older. A page
  * read half-written by a checkpoint has its frame in the WAL that is captured, and is superseded.
  *
- * Returns the change counter up to which everything is shipped. Pinned before and after.
- * @throws WAL_GAP when commits passed unseen during the copy; the caller starts again
+ * Pinned before and after. When it throws, the transaction stays open and the index as new as its parts, whatever they
+ * hold: the next attempt reads every page again.
+ * @throws WAL_GAP when commits passed unseen during the copy
  */
-export async function copyDatabase(options: CopyOptions): Promise<number> {
-  const { source, shipper, cause } = options;
+export async function copyDatabase(options: CopyOptions): Promise<CopyResult> {
+  const { source, shipper, gapSinceMs } = options;
   const { pageSize } = committedSize(source.files, source.walIndex());
-  if (cause === "copy" || shipper.index.pageSize !== pageSize) {
-    shipper.resetIndex(pageSize);
-    return new DatabaseCopy(options, "copy").run();
-  }
-  return new DatabaseCopy(options, "repair").run();
+  const { batch, cause } = shipper.openCopy(pageSize, gapSinceMs);
+  return { cause, changeCounter: await new DatabaseCopy(options, batch).run() };
 }
 
 class DatabaseCopy {
   readonly #options: CopyOptions;
-  readonly #cause: "copy" | "repair";
-  readonly #fromFrames = new Set<number>();
+  readonly #batch: TransactionBatch;
+  readonly #fromFrames = new PageSet();
   #changeCounter: number | undefined;
 
-  constructor(options: CopyOptions, cause: "copy" | "repair") {
+  constructor(options: CopyOptions, batch: TransactionBatch) {
     this.#options = options;
-    this.#cause = cause;
+    this.#batch = batch;
   }
 
   async run(): Promise<number> {
-    const { source, shipper, pace, sealIfLong } = this.#options;
-    await shipper.atomically(async () => {
-      const before = shipper.index.checksum;
-      const sizeBefore = shipper.index.sizePages;
-      const batch = shipper.openBatch();
-      await source.handOver(async (state) => this.#addFrames(batch, state, { wait: true }));
-      let next = 1;
-      while (next <= shipper.index.sizePages) {
-        next = await this.#addSlice(batch, next);
-        await pace(SLICE_BYTES);
-        await sealIfLong({
-          captureFirst: async (state) => this.#addFrames(batch, state, { wait: true }),
-          capture: async (state) => this.#addFrames(batch, state, { wait: false }),
-        });
-        await source.handOver(async (state) => this.#addFrames(batch, state, { wait: true }));
-      }
-      // Nothing awaits between the last frames and the closing record but the log's room.
-      const unchanged = batch.isEmpty && before === shipper.index.checksum && sizeBefore === shipper.index.sizePages;
-      if (this.#cause === "repair" && unchanged) return;
-      const gapSinceMs = this.#options.gapSinceMs;
-      shipper.close(batch, { cause: this.#cause, commits: 0, before, gapSinceMs });
-    });
+    const { source, shipper, room, sliceBytes, afterSlice, sealIfLong } = this.#options;
+    const count = Math.max(1, Math.floor(sliceBytes / shipper.index.pageSize));
+    await source.handOver(async (state) => this.#addFrames(state, { wait: true }));
+    for (let next = 1; next <= shipper.index.sizePages; next += count) {
+      await room();
+      const bytes = this.#addSlice(next, count);
+      await afterSlice(bytes);
+      await source.handOver(async (state) => this.#addFrames(state, { wait: true }));
+      await sealIfLong({
+        captureFirst: async (state) => this.#addFrames(state, { wait: true }),
+        capture: async (state) => this.#addFrames(state, { wait: false }),
+      });
+    }
+    shipper.closeCopy();
     invariant(this.#changeCounter !== undefined, "a copy has looked at the WAL");
     return this.#changeCounter;
   }
 
-  async #addFrames(batch: TransactionBatch, state: WalIndexState, options: { wait: boolean }): Promise<void> {
+  async #addFrames(state: WalIndexState, options: { wait: boolean }): Promise<void> {
     const { source, shipper } = this.#options;
     const { header } = state;
     const first = this.#changeCounter === undefined;
@@ -94,13 +93,10 @@ class DatabaseCopy {
     if (!first && expected !== scan.commits.length) {
       throw gap(`the wal-index counts ${expected} commits during the copy, the WAL shows ${scan.commits.length}`);
     }
-    const onPage = (pageNumber: number): void => {
-      this.#fromFrames.add(pageNumber);
-    };
     await shipper.addCommits(source.files, scan, {
       commits: scan.commits,
-      batch,
-      onPage,
+      batch: this.#batch,
+      onPage: (pageNumber) => this.#fromFrames.add(pageNumber),
       keepDropped: first,
       ...options,
     });
@@ -108,21 +104,21 @@ class DatabaseCopy {
     this.#changeCounter = header.changeCounter;
   }
 
-  /** Returns the first page after the slice. */
-  async #addSlice(batch: TransactionBatch, firstPage: number): Promise<number> {
+  /** Returns how much was read. */
+  #addSlice(firstPage: number, most: number): number {
     const { source, shipper, progress } = this.#options;
-    const { pageSize, sizePages } = shipper.index;
-    const count = Math.min(Math.max(1, Math.floor(SLICE_BYTES / pageSize)), sizePages - firstPage + 1);
+    const { index } = shipper;
+    const { pageSize, sizePages } = index;
+    const count = Math.min(most, sizePages - firstPage + 1);
     const bytes = readFilePages(source.files, firstPage, { count, pageSize });
     const skip = lockBytePage(pageSize);
     for (let i = 0; i < count; i += 1) {
       const pageNumber = firstPage + i;
       if (pageNumber === skip || this.#fromFrames.has(pageNumber)) continue;
       const image = bytes.subarray(i * pageSize, (i + 1) * pageSize);
-      if (shipper.index.set(pageNumber, image)) batch.add(pageNumber, image);
+      if (index.set(pageNumber, image)) this.#batch.add(pageNumber, image);
     }
     progress(firstPage + count - 1, sizePages);
-    await shipper.room();
-    return firstPage + count;
+    return bytes.length;
   }
 }

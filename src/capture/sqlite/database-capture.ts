@@ -30,7 +30,9 @@ export class DatabaseCapture implements PinHolder {
 
   constructor(options: DatabaseCaptureOptions) {
     const room = new LogRoom(options);
-    const waitForRoom = async (): Promise<void> => room.wait(() => this.#session?.letGoOfLongWal());
+    const slack = new LogRoom({ ...options, room: options.slack });
+    const whileAway = (): void => this.#session?.letGoOfLongWal();
+    const waitForRoom = async (): Promise<void> => room.wait(whileAway);
     const shipper = new Shipper(
       { ...options.shipper, database: options.database.name, room: waitForRoom },
       options.shipped,
@@ -40,6 +42,7 @@ export class DatabaseCapture implements PinHolder {
       options,
       shipper,
       waitForRoom,
+      waitForSlack: async () => slack.wait(whileAway),
       progress: new DatabaseProgress(options.shippedAtMs),
       saver: new IndexSaver(shipper, options),
       syncs: new SyncRequests(),

@@ -21,6 +21,8 @@ export interface DatabaseCaptureOptions extends LogRoomOptions {
   readonly shipper: Omit<ShipperOptions, "database" | "room">;
   /** Whether a seal's worth can be sent without waiting for room. */
   readonly hasSlack: () => boolean;
+  /** Resolves when so little is unacknowledged that a copy may send more. Rejects when the log refused an append. */
+  readonly slack: () => Promise<void>;
   /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
   readonly save: (shipped: ShippedState, patienceMs: number | undefined) => Promise<boolean>;
   /** A pattern found it, or it was captured before: when it cannot be captured now, it is waited for. */
@@ -43,4 +45,6 @@ export interface DatabaseParts {
   readonly waker: Waker;
   /** Resolves when the log has room. @throws WAL_GAP when the pin was let go meanwhile */
   readonly waitForRoom: () => Promise<void>;
+  /** Resolves when a copy may send more. @throws WAL_GAP when the pin was let go meanwhile */
+  readonly waitForSlack: () => Promise<void>;
 }

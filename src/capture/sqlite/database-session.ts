@@ -121,7 +121,7 @@ export class DatabaseSession {
     const { shipper, saver, progress } = this.#parts;
     const source = this.#source;
     // In another file than the one that was shipped an old WAL proves nothing.
-    const known = shipper.index.sizePages > 0 && saver.shippedFile === source.file;
+    const known = !shipper.copying && shipper.index.sizePages > 0 && saver.shippedFile === source.file;
     if (known && this.follower.tryResume(source.walIndex().header)) return progress.enter("following");
     await this.#ship();
   }

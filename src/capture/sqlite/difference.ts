@@ -1,35 +1,29 @@
 import { sleep } from "../../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../../runtime/errors.ts";
 import { copyDatabase } from "./copy.ts";
+import { CopyPace } from "./copy-pace.ts";
 import type { DatabaseParts } from "./database-parts.ts";
 import type { Follower } from "./follower.ts";
 import type { SourceDatabase } from "./source-database.ts";
 
 const FIRST_BACK_OFF_MS = 100;
 const MAX_BACK_OFF_MS = 5000;
-/** A copy under way when the agent is stopped gets this long; then it is given up, and begun again at the next start. */
-const COPY_GRACE_MS = 5000;
-
-type Cause = "copy" | "repair";
+/** A copy under way when the agent is stopped is finished if that takes no longer than this. */
+const FINISH_MS = 3000;
 
 /** Ships a copy when the log holds nothing of a database, else the difference; for as long as it takes. */
 export class Difference {
   readonly #parts: DatabaseParts;
-  #stoppedAtMs = Infinity;
 
   constructor(parts: DatabaseParts) {
     this.#parts = parts;
-    const { stop, clock } = parts.options;
-    const onStop = (): void => void (this.#stoppedAtMs = clock.monotonic());
-    if (stop.aborted) onStop();
-    else stop.addEventListener("abort", onStop, { once: true });
   }
 
-  /** Starts again when a gap opens meanwhile. @throws INTERRUPTED when stopped on the way */
+  /** Tries again, and goes on where it was, when a gap opens meanwhile. @throws INTERRUPTED when stopped on the way */
   async ship(follower: Follower, source: SourceDatabase): Promise<void> {
     const { options, progress, saver } = this.#parts;
     // Until the comparison is done nothing is proved: when it fails on the way, the next session must not resume.
-    saver.shippedFile = undefined;
+    saver.copying();
     for (let backOffMs = FIRST_BACK_OFF_MS; ; backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS)) {
       try {
         await this.#attempt(follower, source);
@@ -45,51 +39,54 @@ export class Difference {
         progress.copy = undefined;
       }
       await backOff(this.#parts, backOffMs);
-      this.#giveUpWhenStopped();
+      if (options.stop.aborted) await this.#giveUp(source);
       source.checkIdentity();
     }
   }
 
   async #attempt(follower: Follower, source: SourceDatabase): Promise<void> {
-    const { options, shipper, progress, saver } = this.#parts;
-    const cause: Cause = shipper.index.sizePages === 0 ? "copy" : "repair";
+    const { options, shipper, progress, saver, waitForSlack } = this.#parts;
+    const { clock, config, database, logger } = options;
     progress.enter("copying", progress.problem);
     await options.room();
-    const startedMs = options.clock.monotonic();
-    const changeCounter = await copyDatabase({
+    const startedMs = clock.monotonic();
+    const pace = new CopyPace(config.copyBytesPerSecond, clock);
+    const { cause, changeCounter } = await copyDatabase({
       source,
       shipper,
-      cause,
       gapSinceMs: progress.upToDateMs,
+      sliceBytes: pace.sliceBytes,
       progress: (done, total) => (progress.copy = { done, total }),
+      room: waitForSlack,
       sealIfLong: async (captures) => follower.sealIfLong(captures),
-      pace: async (bytes) => this.#pace(bytes),
+      afterSlice: async (bytes) => {
+        const { done, total } = progress.copy ?? { done: 0, total: 0 };
+        if (done < total) await saver.saveCopyIfDue(source.file);
+        await pace.after(bytes, options.stop.aborted ? undefined : options.stop);
+        if (options.stop.aborted && this.#takesLong(startedMs)) await this.#giveUp(source);
+      },
     });
     follower.startAt(changeCounter);
     saver.shippedFile = source.file;
+    // At once: an agent killed right after a long copy must not read it all again.
     saver.changed({ urgent: true });
     progress.totals[cause === "copy" ? "copies" : "repairs"] += 1;
     progress.enter("following");
-    const ms = Math.round(options.clock.monotonic() - startedMs);
-    options.logger.info(
-      { database: options.database.name, cause, pages: shipper.index.sizePages, ms },
-      `${cause} done`,
-    );
+    const ms = Math.round(clock.monotonic() - startedMs);
+    logger.info({ database: database.name, cause, pages: shipper.index.sizePages, ms }, `${cause} done`);
   }
 
-  /** Yields to the event loop; keeps the configured rate. */
-  async #pace(bytes: number): Promise<void> {
-    const { config, stop } = this.#parts.options;
-    const rate = config.copyBytesPerSecond;
-    await sleep(rate ? (bytes / rate) * 1000 : 0, stop.aborted ? undefined : stop);
-    this.#giveUpWhenStopped();
+  /** Whether the rest, at the pace until now, takes longer than a stop may. */
+  #takesLong(startedMs: number): boolean {
+    const { done, total } = this.#parts.progress.copy ?? { done: 0, total: 1 };
+    const elapsedMs = this.#parts.options.clock.monotonic() - startedMs;
+    return done === 0 || (elapsedMs / done) * (total - done) > FINISH_MS;
   }
 
-  #giveUpWhenStopped(): void {
-    const { clock, database, stop } = this.#parts.options;
-    if (!stop.aborted || clock.monotonic() - this.#stoppedAtMs < COPY_GRACE_MS) return;
-    throw new TidemarkError("INTERRUPTED", `the copy of ${database.name} was not finished`, {
-      hint: "Nothing is lost: the next start begins it again.",
+  async #giveUp(source: SourceDatabase): Promise<never> {
+    await this.#parts.saver.saveCopy(source.file);
+    throw new TidemarkError("INTERRUPTED", `the copy of ${this.#parts.options.database.name} was not finished`, {
+      hint: "Nothing is lost: the next start goes on with it.",
     });
   }
 }

@@ -5,7 +5,11 @@ import type { Shipper } from "./shipper.ts";
 const SAVE_EVERY_MS = 5000;
 /** Storing the index waits for the log's acknowledgements only so long: nobody looks at the WAL meanwhile. */
 const SAVE_PATIENCE_MS = 50;
+/** In a copy the log is always a few MiB behind. */
+const COPY_PATIENCE_MS = 1000;
 const SAVE_AGAIN_MS = 500;
+/** A repair that is done sooner need not be stored on the way: until then the log's tail tells enough. */
+const FIRST_REPAIR_SAVE_MS = 500;
 
 /** Stores what the log holds of a database in the agent's state: now and then, and when it matters. */
 export class IndexSaver {
@@ -31,7 +35,7 @@ export class IndexSaver {
   }
 
   get due(): boolean {
-    return this.#dirty && this.#clock.monotonic() >= this.#dueMs;
+    return this.#dirty && this.#late;
   }
 
   async saveIfDue(): Promise<void> {
@@ -43,8 +47,31 @@ export class IndexSaver {
   }
 
   async save(patienceMs?: number): Promise<void> {
-    const { index, position } = this.#shipper;
-    const saved = await this.#store({ index, position, file: this.shippedFile ?? "none" }, patienceMs);
+    await this.#save(this.shippedFile, patienceMs);
+  }
+
+  /** A copy or repair begins. The first copy is stored as soon as it has parts: nothing else tells whose they are. */
+  copying(): void {
+    this.shippedFile = undefined;
+    const first = this.#shipper.index.sizePages === 0;
+    this.#dueMs = this.#clock.monotonic() + (first ? 0 : FIRST_REPAIR_SAVE_MS);
+  }
+
+  /** In the middle of the copy of `file`: what is stored says that it is under way. */
+  async saveCopyIfDue(file: string): Promise<void> {
+    if (this.#late) await this.#save(file, COPY_PATIENCE_MS);
+  }
+
+  async saveCopy(file: string): Promise<void> {
+    await this.#save(file, undefined);
+  }
+
+  get #late(): boolean {
+    return this.#clock.monotonic() >= this.#dueMs;
+  }
+
+  async #save(file: string | undefined, patienceMs: number | undefined): Promise<void> {
+    const saved = await this.#store(this.#shipper.shipped(file ?? "none"), patienceMs);
     this.#dueMs = this.#clock.monotonic() + (saved ? SAVE_EVERY_MS : SAVE_AGAIN_MS);
     if (saved) this.#dirty = false;
   }

@@ -1,7 +1,9 @@
 import type { SqliteCommit, WalPosition } from "../../event/kinds.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import type { LiveFiles } from "../../sqlite/live-files.ts";
+import { invariant } from "../../runtime/invariant.ts";
 import { PageIndex } from "../../sqlite/page-index.ts";
+import type { LeftOver, OpenCopy } from "./open-copy.ts";
 import { readUnwrittenPage } from "./page-source.ts";
 import { TransactionBatch, type SendBody } from "./transaction-batch.ts";
 import { frameImage, type ScannedCommit, type WalScan } from "./wal-scan.ts";
@@ -26,6 +28,14 @@ export interface ShippedState {
   readonly position: WalPosition;
   /** Which file it was, see SourceDatabase.file. */
   readonly file: string;
+  /** The copy under way: the index is ahead of the last closing record by its parts. */
+  readonly copy?: OpenCopy | undefined;
+  readonly leftOver?: LeftOver | undefined;
+}
+
+/** The transaction of a copy under way; `parts` are counted by its batch. */
+interface CopyUnderWay extends Omit<OpenCopy, "transaction" | "parts"> {
+  readonly batch: TransactionBatch;
 }
 
 /** Turns verified frames into events and keeps the page index as new as the last event sent. */
@@ -33,10 +43,14 @@ export class Shipper {
   readonly #options: ShipperOptions;
   #index: PageIndex;
   #position: WalPosition;
+  #copy: CopyUnderWay | undefined;
+  #leftOver: LeftOver | undefined;
 
   constructor(options: ShipperOptions, state: ShippedState | undefined) {
     this.#options = options;
     this.#index = state?.index ?? new PageIndex(512, options.seed);
+    if (state?.copy) this.#copy = { ...state.copy, batch: this.#batch(state.copy) };
+    this.#leftOver = state?.leftOver;
     this.#position = state?.position ?? { salt1: 0, salt2: 0, frame: 0, checksum1: 0, checksum2: 0 };
   }
 
@@ -53,19 +67,55 @@ export class Shipper {
     return this.#options.room();
   }
 
-  /** Starts a full copy: what the log holds of the database is replaced. */
-  resetIndex(pageSize: number): void {
-    this.#index = new PageIndex(pageSize, this.#options.seed);
+  /** Whether a copy is to be finished before anything else of the database is shipped. */
+  get copying(): boolean {
+    return this.#copy !== undefined;
   }
 
-  openBatch(): TransactionBatch {
-    return new TransactionBatch({
-      database: this.#options.database,
-      transaction: this.#options.nextOffset(),
-      pageSize: this.#index.pageSize,
-      pagesPerRecord: this.#options.pagesPerRecord(this.#index.pageSize),
-      send: this.#options.send,
-    });
+  /** What the log holds, to be stored once everything sent is acknowledged. */
+  shipped(file: string): ShippedState {
+    return { index: this.#index, position: this.#position, file, copy: this.#openCopy() };
+  }
+
+  #openCopy(): OpenCopy | undefined {
+    if (!this.#copy) return undefined;
+    const { batch, ...rest } = this.#copy;
+    batch.flush();
+    return { ...rest, transaction: batch.transaction, parts: batch.parts };
+  }
+
+  /**
+   * Goes on with the copy that is open, or opens one: of everything when the log holds nothing of the database or pages of
+   * another size, else of the difference.
+   */
+  openCopy(pageSize: number, gapSinceMs: number): CopyUnderWay {
+    if (this.#copy && this.#index.pageSize === pageSize) return this.#copy;
+    const cause = this.#index.sizePages === 0 || this.#index.pageSize !== pageSize ? "copy" : "repair";
+    if (cause === "copy") this.#index = new PageIndex(pageSize, this.#options.seed);
+    const { checksum: before, sizePages: sizeBefore } = this.#index;
+    const leftOver = cause === "repair" ? this.#leftOver : undefined;
+    for (const [pageNumber, hash] of leftOver?.hashes ?? []) this.#index.setHash(pageNumber, hash);
+    this.#leftOver = undefined;
+    this.#copy = { cause, before, sizeBefore, gapSinceMs, batch: this.#batch(leftOver) };
+    return this.#copy;
+  }
+
+  /** Ends the copy with its closing record; a difference of nothing needs none. */
+  closeCopy(): void {
+    if (!this.#copy) return;
+    const { batch, cause, before, sizeBefore, gapSinceMs } = this.#copy;
+    const { checksum, sizePages } = this.#index;
+    const nothing = cause === "repair" && batch.isEmpty && before === checksum && sizeBefore === sizePages;
+    if (!nothing) this.#close(batch, { cause, commits: 0, before, gapSinceMs });
+    this.#copy = undefined;
+  }
+
+  #batch(begun?: { readonly transaction: number; readonly parts: number }): TransactionBatch {
+    const { database, nextOffset, pagesPerRecord, send } = this.#options;
+    const { pageSize } = this.#index;
+    const transaction = begun?.transaction ?? nextOffset();
+    const options = { database, transaction, pageSize, pagesPerRecord: pagesPerRecord(pageSize), send };
+    return new TransactionBatch(options, begun?.parts);
   }
 
   /** Ships `commits` (contiguous, of one scan) as one event: the net images of all of them. */
@@ -75,16 +125,18 @@ export class Shipper {
     options: { readonly commits: readonly ScannedCommit[]; readonly wait: boolean },
   ): Promise<void> {
     const { commits, wait } = options;
-    await this.atomically(async () => {
+    invariant(!this.#copy, "a copy is to be closed before a commit is shipped");
+    this.#leftOver = undefined;
+    await this.#atomically(async () => {
       const before = this.#index.checksum;
-      const batch = this.openBatch();
+      const batch = this.#batch();
       await this.addCommits(files, scan, { commits, batch, wait });
-      this.close(batch, { cause: "commit", commits: commits.length, before });
+      this.#close(batch, { cause: "commit", commits: commits.length, before });
     });
   }
 
   /** When `work` throws, no closing record was sent: the log does not hold its pages, so the index must not either. */
-  async atomically(work: () => Promise<void>): Promise<void> {
+  async #atomically(work: () => Promise<void>): Promise<void> {
     const position = this.#position;
     this.#index.begin();
     try {
@@ -143,7 +195,7 @@ export class Shipper {
     this.#position = position;
   }
 
-  close(
+  #close(
     batch: TransactionBatch,
     fields: Pick<SqliteCommit, "cause" | "commits" | "before"> & { readonly gapSinceMs?: number },
   ): void {

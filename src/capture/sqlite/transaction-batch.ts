@@ -15,34 +15,45 @@ export interface BatchOptions {
 export class TransactionBatch {
   readonly #options: BatchOptions;
   #pages: PageImage[] = [];
-  #parts = 0;
-  #pagesInAll = 0;
+  #parts: number;
 
-  constructor(options: BatchOptions) {
+  /** `parts`: so many are in the log already, from the writer before us. */
+  constructor(options: BatchOptions, parts = 0) {
     this.#options = options;
+    this.#parts = parts;
+  }
+
+  get transaction(): number {
+    return this.#options.transaction;
+  }
+
+  /** Parts sent. */
+  get parts(): number {
+    return this.#parts;
   }
 
   get isEmpty(): boolean {
-    return this.#pagesInAll === 0;
+    return this.#parts === 0 && this.#pages.length === 0;
   }
 
-  /** The image must stay as it is until the batch sends it: until it is full, or closed. */
+  /** The image must stay as it is until the batch sends it: until it is full, flushed or closed. */
   add(pageNumber: number, data: Uint8Array): void {
-    if (this.#pages.length === this.#options.pagesPerRecord) this.#sendPart();
+    if (this.#pages.length === this.#options.pagesPerRecord) this.flush();
     this.#pages.push({ pageNumber, data });
-    this.#pagesInAll += 1;
+  }
+
+  /** Sends what was added so far as a part. */
+  flush(): void {
+    if (this.#pages.length === 0) return;
+    const { send, pagesPerRecord: _, ...identity } = this.#options;
+    send({ kind: "sqlite.part", ...identity, sequence: this.#parts, pages: this.#pages });
+    this.#parts += 1;
+    this.#pages = [];
   }
 
   close(rest: Pick<SqliteCommit, "cause" | "commits" | "sizePages" | "before" | "after" | "wal" | "gapSinceMs">): void {
     const { send, pagesPerRecord: _, ...identity } = this.#options;
     send({ kind: "sqlite.commit", ...identity, ...rest, parts: this.#parts, pages: this.#pages });
-    this.#pages = [];
-  }
-
-  #sendPart(): void {
-    const { send, pagesPerRecord: _, ...identity } = this.#options;
-    send({ kind: "sqlite.part", ...identity, sequence: this.#parts, pages: this.#pages });
-    this.#parts += 1;
     this.#pages = [];
   }
 }
