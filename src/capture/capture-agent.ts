@@ -1,4 +1,5 @@
 import type { Offset } from "../event/positions.ts";
+import type { ScrubStatus } from "../sqlite/page-comparison.ts";
 
 export interface DatabaseCaptureStatus {
   readonly name: string;
@@ -20,6 +21,8 @@ export interface DatabaseCaptureStatus {
   readonly walBytes: number;
   /** Progress of a copy or repair: pages looked at of pages in all. */
   readonly copy: { readonly done: number; readonly total: number } | undefined;
+  /** Comparison of the real file with what the log holds. */
+  readonly scrub: ScrubStatus;
 }
 
 export interface CaptureStatus {

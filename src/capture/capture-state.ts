@@ -9,6 +9,7 @@ import type { KnownHead } from "../log/log-writer.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import type { OpenCopy } from "./sqlite/open-copy.ts";
+import type { ScrubRecord } from "./sqlite/scrub.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 
 /** 2: a copy under way is remembered. State of version 1 is that of version 2 without one. */
@@ -34,6 +35,12 @@ interface CopyRow {
   readonly before: string;
   readonly size_before: number;
   readonly gap_since_ms: number;
+}
+
+interface ScrubRow {
+  readonly at_ms: number;
+  readonly pages: number | null;
+  readonly differing: number | null;
 }
 
 /** What a capture agent remembers of one database, valid at `offset`. */
@@ -64,6 +71,8 @@ export class CaptureState implements Disposable {
         frame INTEGER, checksum1 INTEGER, checksum2 INTEGER, file TEXT) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS copies (name TEXT PRIMARY KEY, number INTEGER, parts INTEGER, cause TEXT, before TEXT,
         size_before INTEGER, gap_since_ms INTEGER) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS scrubs (name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, pages INTEGER,
+        differing INTEGER) STRICT, WITHOUT ROWID;
     `);
     this.#indexes = new PageIndexStore(this.#db);
     this.#claim(set);
@@ -176,6 +185,18 @@ export class CaptureState implements Disposable {
 
   addMark(name: string, at: Offset): void {
     this.#db.prepare("INSERT OR REPLACE INTO marks VALUES (?, ?)").run(name, at);
+  }
+
+  scrubOf(name: string): ScrubRecord | undefined {
+    const row = this.#db.prepare<[string], ScrubRow>("SELECT * FROM scrubs WHERE name = ?").get(name);
+    if (!row) return undefined;
+    const { at_ms: atMs, pages, differing } = row;
+    return { atMs, result: pages === null ? undefined : { pages, differing: differing ?? 0 } };
+  }
+
+  saveScrub(name: string, { atMs, result }: ScrubRecord): void {
+    const put = this.#db.prepare("INSERT OR REPLACE INTO scrubs VALUES (?, ?, ?, ?)");
+    put.run(name, atMs, result?.pages ?? null, result?.differing ?? null);
   }
 
   [Symbol.dispose](): void {

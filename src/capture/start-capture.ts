@@ -19,6 +19,7 @@ import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { PinBudget } from "./sqlite/pin-budget.ts";
 import { requireSafeSqlite } from "./sqlite/preflight.ts";
 import { RestingRounds } from "./sqlite/resting-rounds.ts";
+import { ScrubTurn } from "./sqlite/scrub-turn.ts";
 import { StoredIndexes } from "./stored-indexes.ts";
 
 /** A stop waits this long for the log; what it could not take is repaired by difference at the next start. */
@@ -56,6 +57,7 @@ class Agent implements CaptureAgent {
   readonly #state: CaptureState;
   /** UUID of the state: kept, because the status is asked for after the state is closed, too. */
   readonly #writerId: string;
+  readonly #scrubTurn = new ScrubTurn();
   readonly #ready = Promise.withResolvers<void>();
   readonly #done = Promise.withResolvers<void>();
   /** Aborts everything: on the user's stop, or when one part failed for good. */
@@ -194,6 +196,11 @@ class Agent implements CaptureAgent {
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
         (await feed.flushedWithin(patienceMs)) && !this.#failure && indexes.save(database, shippedNow),
+      scrub: {
+        turn: this.#scrubTurn,
+        record: this.#state.scrubOf(name),
+        save: (record) => this.#state.saveScrub(name, record),
+      },
       logger,
       clock,
       stop: this.#stop.signal,

@@ -19,6 +19,18 @@ const duration = z.union([z.string(), z.number()]).transform((given, context) =>
   return z.NEVER;
 });
 
+/** A duration, or `off`. */
+const interval = z.union([z.string(), z.number()]).transform((given, context) => {
+  if (given === "off") return given;
+  const ms = typeof given === "number" ? undefined : parseDuration(given);
+  if (ms !== undefined && ms > 0) return ms;
+  context.addIssue({
+    code: "custom",
+    message: "is no duration; write it with a unit, for instance 12h, 24h or 7d, or off",
+  });
+  return z.NEVER;
+});
+
 const text = z.string().min(1, "is empty");
 
 const wholeNumber = (least: number, most: number) =>
@@ -57,6 +69,9 @@ export const fileSchema = z.strictObject({
   /** Bytes a second. */
   copyRate: size.optional(),
   maxPinned: wholeNumber(1, 1_000_000).optional(),
+  scrub: interval.optional(),
+  /** Bytes a second. */
+  scrubRate: size.optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
 });
 

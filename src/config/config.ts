@@ -74,6 +74,15 @@ export interface CaptureConfig {
   readonly copyBytesPerSecond: number | undefined;
   /** So many databases are held open and pinned; the quietest beyond that rest. */
   readonly maxPinned: number;
+  readonly scrub: ScrubConfig;
+}
+
+/** Reading the real database files again, to compare every page with what the log holds. */
+export interface ScrubConfig {
+  /** From the end of one to the beginning of the next; undefined = never. */
+  readonly everyMs: number | undefined;
+  /** Of all databases of an agent together. */
+  readonly bytesPerSecond: number;
 }
 
 export interface ReplicaConfig {
@@ -81,4 +90,5 @@ export interface ReplicaConfig {
   readonly checkpointBytes: number;
   /** Past this size appending waits until a checkpoint succeeds. Bytes. */
   readonly walMaxBytes: number;
+  readonly scrub: ScrubConfig;
 }

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig } from "./config.ts";
+import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, ScrubConfig } from "./config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList, parseDatabaseFlag } from "./database-list.ts";
@@ -15,6 +15,7 @@ import { defaultSetName, requireSetName } from "./set-name.ts";
 export const DEFAULT_FILE = "tidemark.yml";
 const KIB = 1024;
 const MIB = 1024 * KIB;
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** run, capture and replica insist on what they need; the others take what is there. */
 export type Role = "run" | "capture" | "replica" | "check" | "client";
@@ -201,6 +202,7 @@ function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config
     setWal: flags.setWal ?? false,
     copyBytesPerSecond: copyRate,
     maxPinned: maxPinned ?? 1000,
+    scrub: scrubOf(file),
   };
   if (capture.sealBytes <= capture.walMaxBytes) return capture;
   throw configError(
@@ -212,12 +214,21 @@ function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config
 function replicaOf(file: ConfigFile | undefined): Config["replica"] {
   const standby = file?.values.standby;
   const given = typeof standby === "object" ? standby : undefined;
-  const replica = { checkpointBytes: given?.checkpoint ?? 8 * MIB, walMaxBytes: given?.walMax ?? 256 * MIB };
+  const replica = {
+    checkpointBytes: given?.checkpoint ?? 8 * MIB,
+    walMaxBytes: given?.walMax ?? 256 * MIB,
+    scrub: scrubOf(file),
+  };
   if (replica.checkpointBytes <= replica.walMaxBytes) return replica;
   throw configError(
     `${file?.where(["standby"]) ?? "standby"}: checkpoint (${replica.checkpointBytes} bytes) is larger than walMax (${replica.walMaxBytes} bytes)`,
     "Past checkpoint the standby's WAL is emptied, past walMax applying waits for that: make checkpoint the smaller one.",
   );
+}
+
+function scrubOf(file: ConfigFile | undefined): ScrubConfig {
+  const { scrub = DAY_MS, scrubRate = 16 * MIB } = file?.values ?? {};
+  return { everyMs: scrub === "off" ? undefined : scrub, bytesPerSecond: scrubRate };
 }
 
 /** The standby's copy in the place of the application's own file would destroy it. */

@@ -1,4 +1,5 @@
 import type { Offset } from "../event/positions.ts";
+import type { ScrubStatus } from "../sqlite/page-comparison.ts";
 
 export interface DatabaseReplicaStatus {
   readonly name: string;
@@ -11,6 +12,9 @@ export interface DatabaseReplicaStatus {
   readonly walBytes: number;
   /** Whether every page of the file was read and compared since the start (it is, in the background). */
   readonly checked: boolean;
+  readonly scrub: ScrubStatus;
+  /** Times that wrong pages of it were repaired from the log, since the start. */
+  readonly repairs: number;
 }
 
 export interface ReplicaStatus {

@@ -10,6 +10,9 @@ export class ReplicaProgress {
   readonly waiters = new AppliedWaiters();
   state: ReplicaStatus["state"] = "starting";
   problem: TidemarkError | undefined;
+  /** A standby file is not what the log says, and not repaired yet. */
+  diverged = false;
+  readonly #repairs = new Map<string, number>();
   readonly #clock: Clock;
   #applied: Offset = BEFORE_FIRST;
   #appliedTimeMs = 0;
@@ -27,6 +30,15 @@ export class ReplicaProgress {
 
   get head(): Offset {
     return this.#head;
+  }
+
+  /** Times a database was repaired since the start. */
+  repairsOf(name: string): number {
+    return this.#repairs.get(name) ?? 0;
+  }
+
+  repaired(name: string): void {
+    this.#repairs.set(name, this.repairsOf(name) + 1);
   }
 
   sawHead(head: Offset): void {

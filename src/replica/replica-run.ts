@@ -5,10 +5,10 @@ import { sleep } from "../runtime/clock.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Checkpointer } from "./checkpointer.ts";
-import { checkPages } from "./page-check.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
+import { StandbyScrub } from "./standby-scrub.ts";
 import { StandbySet } from "./standby-set.ts";
 import type { StandbyState } from "./standby-state.ts";
 import type { StartReplicaOptions } from "./start-replica.ts";
@@ -34,16 +34,16 @@ export interface RunContext extends StartReplicaOptions {
 export class ReplicaRun {
   readonly set: StandbySet;
   readonly checkpointer: Checkpointer;
+  readonly scrub: StandbyScrub;
   readonly #context: RunContext;
   readonly #progress: ReplicaProgress;
-  /** Aborts with the caller's signal, and when a page check failed. */
+  /** Aborts with the caller's signal, and at the end of the run. */
   readonly #signal: AbortSignal;
   readonly #halt = new AbortController();
   #following = false;
   #failure: unknown;
   #recordedAtMs: number;
   #unrecordedBytes = 0;
-  #check: Promise<void> | undefined;
 
   constructor(context: RunContext) {
     this.#context = context;
@@ -51,6 +51,7 @@ export class ReplicaRun {
     this.#signal = AbortSignal.any([context.signal, this.#halt.signal]);
     this.#recordedAtMs = context.clock.monotonic();
     this.checkpointer = new Checkpointer(context.config, context.clock);
+    this.scrub = new StandbyScrub({ ...context, config: context.config.scrub, signal: this.#signal });
     this.set = new StandbySet({ ...context, crashPoint: context.crashPoint });
   }
 
@@ -63,7 +64,6 @@ export class ReplicaRun {
       this.#failure ??= error;
     } finally {
       this.#halt.abort();
-      await this.#check;
       this.set.close();
     }
     if (this.#failure !== undefined) throw toTidemarkError(this.#failure);
@@ -99,12 +99,12 @@ export class ReplicaRun {
   /** The next batch, or undefined when there is something else to do meanwhile. */
   async #orTick<T>(next: Promise<T>): Promise<T | undefined> {
     const { databases } = this.set;
-    const idle =
-      !this.set.dirty && !this.checkpointer.due(databases) && databases.every((database) => database.checked);
-    if (!this.#following || idle) return next;
+    if (!this.#following) return next;
+    const idle = !this.set.dirty && !this.checkpointer.due(databases);
+    const waitMs = Math.min(this.scrub.waitMs(databases), idle ? Infinity : TICK_MS);
     const timer = new AbortController();
     try {
-      return await Promise.race([next, sleep(TICK_MS, timer.signal).then(() => undefined)]);
+      return await Promise.race([next, sleep(waitMs, timer.signal).then(() => undefined)]);
     } finally {
       timer.abort();
     }
@@ -162,7 +162,7 @@ export class ReplicaRun {
     const due = this.#context.clock.monotonic() >= dueMs || this.#unrecordedBytes >= RECORD_BYTES;
     if (this.set.dirty && due) await this.#record();
     this.checkpointer.run(this.set.databases);
-    this.#beginCheck();
+    await this.scrub.step(this.set.databases);
   }
 
   async #record(): Promise<void> {
@@ -180,20 +180,5 @@ export class ReplicaRun {
       this.#context.logger.debug({ error: errnoOf(error) ?? String(error) }, "no hash for the recorded position");
       return undefined;
     }
-  }
-
-  /** One database after the other; each as soon as its index says exactly what its readers see. */
-  #beginCheck(): void {
-    const database = this.set.databases.find((candidate) => !candidate.checked && candidate.writer && candidate.index);
-    if (this.#check || !database?.writer || !database.index) return;
-    this.#check = checkPages(database.writer, database.index, this.#signal)
-      .then(() => {
-        if (!this.#signal.aborted) database.markChecked();
-        this.#check = undefined;
-      })
-      .catch((error: unknown) => {
-        this.#failure = error;
-        this.#halt.abort();
-      });
   }
 }

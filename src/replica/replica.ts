@@ -43,14 +43,15 @@ export class Replica implements ReplicaAgent {
   status(): ReplicaStatus {
     const { problem } = this.#progress;
     const waiting = this.#run?.checkpointer.waitingFor;
-    if (this.#run) this.#databases = this.#run.set.databases.map(databaseStatus);
+    this.#lookAtDatabases();
     return {
       set: this.#options.set,
       ...this.#progress.fields(),
       problem: waiting
         ? `readers keep the WAL of ${waiting.path} from being emptied; it is at its limit, so apply waits for them`
         : problem?.message,
-      verified: !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN"),
+      verified:
+        !this.#progress.diverged && !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN"),
       databases: this.#databases,
     };
   }
@@ -100,9 +101,15 @@ export class Replica implements ReplicaAgent {
     } catch (error) {
       throw toTidemarkError(error);
     } finally {
-      if (this.#run) this.#databases = this.#run.set.databases.map(databaseStatus);
+      this.#lookAtDatabases();
       this.#run = undefined;
     }
+  }
+
+  #lookAtDatabases(): void {
+    const run = this.#run;
+    const progress = this.#progress;
+    if (run) this.#databases = run.set.databases.map((database) => databaseStatus(database, { run, progress }));
   }
 
   /** Undefined when stopped before there was anything in the log. */
@@ -123,7 +130,13 @@ export class Replica implements ReplicaAgent {
   }
 }
 
-function databaseStatus(database: StandbyDatabase): DatabaseReplicaStatus {
+interface StatusSources {
+  readonly run: ReplicaRun;
+  readonly progress: ReplicaProgress;
+}
+
+function databaseStatus(database: StandbyDatabase, { run, progress }: StatusSources): DatabaseReplicaStatus {
+  const { lastCheck } = database;
   return {
     name: database.name,
     path: database.path,
@@ -132,6 +145,13 @@ function databaseStatus(database: StandbyDatabase): DatabaseReplicaStatus {
     checksum: hex(database.index?.checksum ?? 0n),
     walBytes: database.writer?.walBytes ?? 0,
     checked: database.checked,
+    scrub: {
+      at: lastCheck && new Date(lastCheck.atMs).toISOString(),
+      pages: lastCheck?.pages ?? 0,
+      differing: lastCheck?.differing ?? 0,
+      running: run.scrub.runningOf(database),
+    },
+    repairs: progress.repairsOf(database.name),
   };
 }
 

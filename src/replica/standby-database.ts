@@ -6,16 +6,15 @@ import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import { lockBytePage } from "../format/database-header.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { invariant } from "../runtime/invariant.ts";
+import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { incomplete, OpenTransaction } from "./open-transaction.ts";
-import { diverged } from "./page-check.ts";
 import type { CrashHook } from "./sqlite/crash-point.ts";
 import { buildDatabase } from "./sqlite/new-database.ts";
-import { PageReader } from "./sqlite/page-reader.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
 import { storedPageSize } from "./sqlite/stored-page-size.ts";
-import { foreign, mismatch } from "./standby-errors.ts";
+import { diverged, foreign, mismatch } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 
@@ -29,6 +28,13 @@ export interface StandbyDatabaseOptions {
   /** A reseed: a file that is there is moved aside, whosever it is. */
   readonly replaceFile: boolean;
   readonly crashPoint: CrashHook | undefined;
+}
+
+/** A comparison of all pages with the index that has come to its end, with what differed repaired. */
+export interface CheckResult {
+  readonly atMs: number;
+  readonly pages: number;
+  readonly differing: number;
 }
 
 /**
@@ -54,7 +60,7 @@ export class StandbyDatabase {
   /** A commit failed its proof: the index has its pages and must not be recorded. */
   #spoiled = false;
   #shownBytes = 0;
-  #checked = false;
+  #lastCheck: CheckResult | undefined;
 
   constructor(options: StandbyDatabaseOptions) {
     this.name = options.name;
@@ -101,11 +107,16 @@ export class StandbyDatabase {
 
   /** Whether the file was compared with the index, page by page, since the start. */
   get checked(): boolean {
-    return this.#checked;
+    return this.#lastCheck !== undefined;
   }
 
-  markChecked(): void {
-    this.#checked = true;
+  /** How that last comparison went. */
+  get lastCheck(): CheckResult | undefined {
+    return this.#lastCheck;
+  }
+
+  markChecked(result: CheckResult): void {
+    this.#lastCheck = result;
   }
 
   /** Bytes shown since the last call. */
@@ -225,10 +236,15 @@ export class StandbyDatabase {
   async #append(pending: PageSpool): Promise<void> {
     const writer = this.#writer;
     invariant(writer, "no writer");
-    const header = writer.files.readWalIndex()?.header;
     // Nothing changed but the size: SQLite needs a frame to carry it.
-    if (pending.size === 0 && header && header.sizePages !== this.#pendingSizePages) {
-      pending.put(1, new PageReader(writer.files, header, pending.pageSize).read(1, new Uint8Array(pending.pageSize)));
+    if (pending.size === 0) {
+      writer.look(({ frames, sizePages }) => {
+        if (sizePages === this.#pendingSizePages) return;
+        pending.put(
+          1,
+          readCommittedPages(writer.files, frames, { firstPage: 1, count: 1, pageSize: pending.pageSize }),
+        );
+      });
     }
     if (pending.size > 0) await writer.append(pending, this.#pendingSizePages);
   }

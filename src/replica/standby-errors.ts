@@ -16,6 +16,12 @@ export function mismatch(
   );
 }
 
+export function diverged(path: string, evidence: string): TidemarkError {
+  return new TidemarkError("STANDBY_DIVERGED", `the standby database ${path} was altered or damaged: ${evidence}`, {
+    hint: "Check the disk and who may write there, then build it anew with `tidemark replica --reseed`.",
+  });
+}
+
 export function hex(checksum: bigint): string {
   return checksum.toString(16).padStart(16, "0");
 }

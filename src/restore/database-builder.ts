@@ -3,7 +3,7 @@ import fs from "node:fs";
 import type { LogEvent, PageImage, SqliteCommit, SqlitePart } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { lockBytePage } from "../format/database-header.ts";
-import { writeFully } from "../replica/sqlite/write-fully.ts";
+import { writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import type { PlannedDatabase } from "./plan.ts";

@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { REPLICA_CONFIG } from "../support/replica-config.ts";
 import { Process } from "../support/processes.ts";
 import { applied, query, ReplicaFixture } from "../support/replica-fixture.ts";
 import { waitFor } from "../support/wait.ts";
@@ -77,7 +78,7 @@ test("four overlapping readers that never leave a gap: appending waits at the li
   const primary = fixture.source("a.db");
   await log.ship("a.db", primary);
   const walMaxBytes = 600_000;
-  const agent = await fixture.ready({ config: { checkpointBytes: 100_000, walMaxBytes } });
+  const agent = await fixture.ready({ config: { ...REPLICA_CONFIG, checkpointBytes: 100_000, walMaxBytes } });
   const file = fixture.file("a.db");
   const readers = await Promise.all(
     [0.11, 0.12, 0.13, 0.14].map((seconds) => python(HOLDING_READER, file, String(seconds))),
@@ -103,7 +104,9 @@ test("a long reader keeps its snapshot through appends and checkpoints", async (
   const primary = fixture.source("a.db");
   primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(50000))");
   await log.ship("a.db", primary);
-  const agent = await fixture.ready({ config: { checkpointBytes: 50_000, walMaxBytes: 500_000_000 } });
+  const agent = await fixture.ready({
+    config: { ...REPLICA_CONFIG, checkpointBytes: 50_000, walMaxBytes: 500_000_000 },
+  });
   const reader = await python(HOLDING_READER, fixture.file("a.db"), "2");
   for (let i = 1; i <= 200; i += 1) {
     primary.connection.exec(
@@ -123,7 +126,7 @@ test("a reader without write permission on -shm reads every state", async () => 
   const { log } = fixture;
   const primary = fixture.source("a.db");
   await log.ship("a.db", primary);
-  const agent = await fixture.ready({ config: { checkpointBytes: 60_000, walMaxBytes: 600_000 } });
+  const agent = await fixture.ready({ config: { ...REPLICA_CONFIG, checkpointBytes: 60_000, walMaxBytes: 600_000 } });
   const file = fixture.file("a.db");
   const reader = await python(OTHER_USER, file, path.join(fixture.directory, "end"));
   for (let i = 1; i <= 400; i += 1) {

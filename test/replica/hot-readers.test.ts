@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { startReplica } from "../../src/replica/start-replica.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { REPLICA_CONFIG } from "../support/replica-config.ts";
 import { BankDatabase } from "../support/bank-database.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
 import { Process } from "../support/processes.ts";
@@ -56,7 +57,7 @@ test("readers in other processes never see a broken state through thousands of e
   const agent = await startReplica({
     set: "app",
     directory: path.dirname(standbyFile),
-    config: { checkpointBytes: 200_000, walMaxBytes: 8_000_000 },
+    config: { ...REPLICA_CONFIG, checkpointBytes: 200_000, walMaxBytes: 8_000_000 },
     log: log.log,
     logger: pino({ enabled: false }),
     clock: systemClock,

@@ -99,42 +99,6 @@ test("a stranger's checkpoint is not taken for a write", async () => {
   expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), primary.image)).toBe(0);
 });
 
-test("a flipped bit in the standby's file is found after a start and named; a reseed heals it", async () => {
-  const { log } = fixture;
-  const primary = fixture.source("a.db");
-  primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(100000))");
-  await log.ship("a.db", primary);
-  const first = await fixture.ready();
-  await waitFor("the check of all pages", () => first.status().databases[0]?.checked);
-  await fixture.stop();
-  const fd = fs.openSync(fixture.file("a.db"), "r+");
-  const byte = new Uint8Array(1);
-  fs.readSync(fd, byte, 0, 1, 10 * 4096 + 99);
-  byte[0] = (byte[0] ?? 0) ^ 4;
-  fs.writeSync(fd, byte, 0, 1, 10 * 4096 + 99);
-  fs.closeSync(fd);
-  const second = await fixture.start();
-  const error = await within("a halt", 10_000, failure(second.done));
-  expect(error.code).toBe("STANDBY_DIVERGED");
-  expect(error.message).toContain("page 11 ");
-  const third = await fixture.ready({ reseed: true });
-  await waitFor("the check of all pages", () => third.status().databases[0]?.checked);
-  await fixture.stop();
-  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), primary.image)).toBe(0);
-  expect(fs.existsSync(fixture.file(".tidemark/aside"))).toBe(false);
-});
-
-test("a write made while the replica was down is found", async () => {
-  const { log } = fixture;
-  const primary = fixture.source("a.db");
-  await log.ship("a.db", primary);
-  await fixture.ready();
-  await fixture.stop();
-  await new Process("sqlite3", [fixture.file("a.db"), "INSERT INTO t (body) VALUES ('stranger')"]).exited;
-  const agent = await fixture.start();
-  expect((await within("a halt", 10_000, failure(agent.done))).code).toBe("STANDBY_DIVERGED");
-});
-
 test("a second replica on the same standby is refused", async () => {
   await fixture.log.ship("a.db", fixture.source("a.db"));
   await fixture.ready();

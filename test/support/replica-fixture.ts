@@ -12,8 +12,7 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import { TidemarkError } from "../../src/runtime/errors.ts";
 import { ImagedDatabase } from "./database-images.ts";
 import { PageDiffLog } from "./page-diff-log.ts";
-
-const MIB = 1024 * 1024;
+import { REPLICA_CONFIG } from "./replica-config.ts";
 
 /** A log, primaries and a standby in a temporary directory, and replicas in this process. */
 export class ReplicaFixture implements AsyncDisposable {
@@ -55,7 +54,7 @@ export class ReplicaFixture implements AsyncDisposable {
     const agent = await startReplica({
       set: "app",
       directory: this.standby,
-      config: { checkpointBytes: 4 * MIB, walMaxBytes: 64 * MIB },
+      config: REPLICA_CONFIG,
       log: this.log.log,
       logger: pino({ enabled: false }),
       clock: systemClock,

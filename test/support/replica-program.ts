@@ -4,6 +4,7 @@ import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { startReplica } from "../../src/replica/start-replica.ts";
 import type { CrashPoint } from "../../src/replica/sqlite/crash-point.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { REPLICA_CONFIG } from "./replica-config.ts";
 
 /**
  * A replica as a process of its own: `replica-program.ts LOG STANDBY [CRASH_POINT COUNT]`. Prints `ready`, and kills
@@ -18,7 +19,7 @@ const log = await openEmbeddedLog({ directory: logDirectory, set: "app", mode: "
 const agent = await startReplica({
   set: "app",
   directory: standby,
-  config: { checkpointBytes: 1024 * 1024, walMaxBytes: 16 * 1024 * 1024 },
+  config: { ...REPLICA_CONFIG, checkpointBytes: 1024 * 1024, walMaxBytes: 16 * 1024 * 1024 },
   log,
   logger: pino({ enabled: false }),
   clock: systemClock,

@@ -1,9 +1,10 @@
 import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
+import { readFilePages } from "../../sqlite/committed-pages.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
 import type { OpenCopy } from "./open-copy.ts";
 import { PageSet } from "./page-set.ts";
-import { committedSize, readFilePages } from "./page-source.ts";
+import { committedSize } from "./page-source.ts";
 import type { SealOptions } from "./seal.ts";
 import type { Shipper } from "./shipper.ts";
 import type { SourceDatabase } from "./source-database.ts";
@@ -110,7 +111,7 @@ class DatabaseCopy {
     const { index } = shipper;
     const { pageSize, sizePages } = index;
     const count = Math.min(most, sizePages - firstPage + 1);
-    const bytes = readFilePages(source.files, firstPage, { count, pageSize });
+    const bytes = readFilePages(source.files, { firstPage, count, pageSize });
     const skip = lockBytePage(pageSize);
     for (let i = 0; i < count; i += 1) {
       const pageNumber = firstPage + i;

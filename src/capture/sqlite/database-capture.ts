@@ -10,6 +10,7 @@ import { LogRoom } from "./log-room.ts";
 import type { PinHolder } from "./pin-budget.ts";
 import { preflight, setWalMode } from "./preflight.ts";
 import { type FileLook, isUnmoved, lookAtFiles } from "./resting-files.ts";
+import { Scrub } from "./scrub.ts";
 import { Shipper } from "./shipper.ts";
 import { SyncRequests } from "./sync-requests.ts";
 
@@ -25,6 +26,7 @@ export class DatabaseCapture implements PinHolder {
   readonly ready = Promise.withResolvers<void>();
   readonly #parts: DatabaseParts;
   readonly #difference: Difference;
+  readonly #scrub: Scrub;
   #session: DatabaseSession | undefined;
   #backOffMs = FIRST_BACK_OFF_MS;
 
@@ -49,6 +51,7 @@ export class DatabaseCapture implements PinHolder {
       waker: new Waker(),
     };
     this.#difference = new Difference(this.#parts);
+    this.#scrub = new Scrub(this.#parts, this.#difference, options.scrub);
     options.stop.addEventListener("abort", () => this.#parts.waker.wake(), { once: true });
     this.ready.promise.catch(() => undefined);
   }
@@ -98,6 +101,7 @@ export class DatabaseCapture implements PinHolder {
       ways: totals.ways + (counters?.ways ?? 0),
       walBytes: this.#session?.follower.walBytes ?? 0,
       copy,
+      scrub: this.#scrub.status(),
     };
   }
 
@@ -128,6 +132,7 @@ export class DatabaseCapture implements PinHolder {
   async #waitOut(problem: TidemarkError): Promise<void> {
     const { options, progress, syncs } = this.#parts;
     const { database, logger } = options;
+    this.#scrub.abandon();
     const text = `${problem.code}: ${problem.message}`;
     if (progress.problem !== text) logger.warn({ database: database.name, code: problem.code }, problem.message);
     const vanished = problem.code === "DATABASE_MISSING" && database.byPattern;
@@ -156,7 +161,7 @@ export class DatabaseCapture implements PinHolder {
     await budget.take(this);
     let restingAs: FileLook | undefined;
     try {
-      const session = new DatabaseSession(this.#parts, this.#difference);
+      const session = new DatabaseSession(this.#parts, this.#difference, this.#scrub);
       if ((await this.#runSession(session)) === "stopped") return "stopped";
       restingAs = session.lookBack();
     } finally {
@@ -189,6 +194,7 @@ export class DatabaseCapture implements PinHolder {
       });
     } finally {
       this.#session = undefined;
+      this.#scrub.abandon();
       progress.totals.commits += session.follower.counters.commits;
       progress.totals.seals += session.follower.counters.seals;
       progress.totals.ways += session.follower.counters.ways;
@@ -207,9 +213,9 @@ export class DatabaseCapture implements PinHolder {
     };
     progress.enter("resting");
     using _ = rounds.add(database.path, () => {
-      if (saver.due || !isQuiet()) waker.wake();
+      if (saver.due || this.#scrub.isDue() || !isQuiet()) waker.wake();
     });
-    while (isQuiet()) {
+    while (isQuiet() && !this.#scrub.isDue()) {
       syncs.answer();
       if (stop.aborted) {
         await saver.saveIfDirty();

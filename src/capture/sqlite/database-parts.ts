@@ -8,6 +8,7 @@ import type { IndexSaver } from "./index-saver.ts";
 import type { LogRoomOptions } from "./log-room.ts";
 import type { PinBudget } from "./pin-budget.ts";
 import type { RestingRounds } from "./resting-rounds.ts";
+import type { ScrubOptions } from "./scrub.ts";
 import type { Shipper, ShippedState, ShipperOptions } from "./shipper.ts";
 import type { SyncRequests } from "./sync-requests.ts";
 
@@ -30,6 +31,7 @@ export interface DatabaseCaptureOptions extends LogRoomOptions {
   readonly budget: PinBudget;
   readonly rounds: RestingRounds;
   readonly checkpointer: Checkpointer;
+  readonly scrub: ScrubOptions;
   readonly logger: Logger;
   /** Abort: capture what is committed by then, and end. */
   readonly stop: AbortSignal;

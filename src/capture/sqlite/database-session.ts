@@ -3,6 +3,7 @@ import type { DatabaseParts } from "./database-parts.ts";
 import type { Difference } from "./difference.ts";
 import { Follower } from "./follower.ts";
 import { agedStamp, lookAtFiles, type FileLook } from "./resting-files.ts";
+import type { Scrub } from "./scrub.ts";
 import { SourceDatabase } from "./source-database.ts";
 import { WalWatch } from "./wal-watch.ts";
 import { gap } from "./wal-scan.ts";
@@ -29,6 +30,7 @@ export class DatabaseSession {
   readonly follower: Follower;
   readonly #parts: DatabaseParts;
   readonly #difference: Difference;
+  readonly #scrub: Scrub;
   readonly #source: SourceDatabase;
   readonly #watch: WalWatch;
   #companionDeleted = false;
@@ -41,11 +43,12 @@ export class DatabaseSession {
   #lastStamp: string | undefined;
 
   /** Opens and pins. @throws DATABASE_* */
-  constructor(parts: DatabaseParts, difference: Difference) {
+  constructor(parts: DatabaseParts, difference: Difference, scrub: Scrub) {
     const { database, checkpointer, config, clock, keepsUp, hasSlack } = parts.options;
     this.#parts = parts;
     this.#difference = difference;
     this.#movedAtMs = clock.monotonic();
+    this.#scrub = scrub;
     this.#source = new SourceDatabase(database.path);
     this.follower = new Follower({
       source: this.#source,
@@ -70,7 +73,7 @@ export class DatabaseSession {
   }
 
   get restable(): boolean {
-    return this.#following;
+    return this.#following && !this.#scrub.isRunning;
   }
 
   /** To make room for another database, as soon as this one had its while. */
@@ -129,6 +132,7 @@ export class DatabaseSession {
   async #ship(): Promise<void> {
     this.#worked = true;
     await this.#difference.ship(this.follower, this.#source);
+    this.#scrub.wasCompared();
   }
 
   async #follow(): Promise<"stopped" | "rest"> {
@@ -148,7 +152,7 @@ export class DatabaseSession {
       }
       if (last) return "stopped";
       const hold = this.#worked ? HOLD_MS : 0;
-      if (this.#restWanted && clock.monotonic() - followedMs >= hold) return "rest";
+      if (this.#restWanted && !this.#scrub.isRunning && clock.monotonic() - followedMs >= hold) return "rest";
       // As soon as all is quiet, too: what is written to the file from then on was not SQLite's.
       const settledNow = unsettled && !follower.unsettled;
       unsettled = follower.unsettled;
@@ -156,6 +160,7 @@ export class DatabaseSession {
         checkedMs = clock.monotonic();
         await this.#checkFiles();
       }
+      await this.#scrub.step({ follower, source: this.#source });
       await saver.saveIfDue();
       if (follower.hurried) {
         this.#watch.pause();
@@ -166,7 +171,7 @@ export class DatabaseSession {
       this.#watch.resume();
       const active = follower.unsettled || !this.#watch.works || clock.monotonic() - this.#movedAtMs < ACTIVE_MS;
       const pauseMs = quietLooks < QUICK_LOOKS ? QUICK_LOOK_MS : active ? LOOK_MS : SAFETY_LOOK_MS;
-      if (await waker.wait(pauseMs)) {
+      if (await waker.wait(Math.min(pauseMs, this.#scrub.waitMs))) {
         quietLooks = 0;
         this.#movedAtMs = clock.monotonic();
       }

@@ -1,5 +1,6 @@
 import fs from "node:fs";
 
+import { readFilePages } from "../../sqlite/committed-pages.ts";
 import type { LiveFiles, WalIndexState } from "../../sqlite/live-files.ts";
 import { DATABASE_HEADER_BYTES, decodeDatabaseHeader } from "../../format/database-header.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
@@ -21,23 +22,6 @@ export function committedSize(files: LiveFiles, state: WalIndexState): { pageSiz
   return { pageSize: decoded.pageSize, sizePages: Math.ceil(fileBytes / decoded.pageSize) };
 }
 
-/** Reads `count` pages from the database file; pages beyond its end are zeros, as SQLite reads them. */
-export function readFilePages(
-  files: LiveFiles,
-  firstPage: number,
-  range: { count: number; pageSize: number },
-): Uint8Array {
-  const bytes = new Uint8Array(range.count * range.pageSize);
-  let filled = 0;
-  while (filled < bytes.length) {
-    const byteOffset = (firstPage - 1) * range.pageSize + filled;
-    const length = fs.readSync(files.databaseFd, bytes, filled, bytes.length - filled, byteOffset);
-    if (length === 0) break;
-    filled += length;
-  }
-  return bytes;
-}
-
 /**
  * A page that grew and is in no frame of its commit, as a reader sees it: an older frame that is not in the database
  * file yet, else the file. SQLite leaves its content undefined (it is on the free list), but not ours to choose.
@@ -48,5 +32,5 @@ export function readUnwrittenPage(
   range: { pageSize: number; afterFrame: number; throughFrame: number },
 ): Uint8Array {
   const image = findLastImage(files.walFd, pageNumber, range);
-  return image ?? readFilePages(files, pageNumber, { count: 1, pageSize: range.pageSize });
+  return image ?? readFilePages(files, { firstPage: pageNumber, count: 1, pageSize: range.pageSize });
 }

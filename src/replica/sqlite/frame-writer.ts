@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { encodeFrame, FRAME_HEADER_BYTES, frameByteOffset, type Checksum } from "../../format/wal.ts";
 import type { CrashHook } from "./crash-point.ts";
-import { writeFully } from "./write-fully.ts";
+import { writeFully } from "../../sqlite/write-fully.ts";
 
 /** Frames are written in pieces of about this many bytes; the event loop turns between them. */
 const PIECE_BYTES = 1024 * 1024;

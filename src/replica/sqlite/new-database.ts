@@ -7,7 +7,7 @@ import { TidemarkError } from "../../runtime/errors.ts";
 import type { CrashHook } from "./crash-point.ts";
 import type { PageSource } from "./frame-writer.ts";
 import { isBusy, openStandby } from "./wal-writer.ts";
-import { writeFully } from "./write-fully.ts";
+import { writeFully } from "../../sqlite/write-fully.ts";
 
 const fsync = promisify(fs.fsync);
 const PAGES_PER_TURN = 256;

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { readUpTo, writeFully } from "./write-fully.ts";
+import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 
 /** Images are kept in memory up to this many bytes, then in a file. */
 export const SPOOL_MEMORY_BYTES = 16 * 1024 * 1024;

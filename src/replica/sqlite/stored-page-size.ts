@@ -1,7 +1,7 @@
 import fs from "node:fs";
 
 import { DATABASE_HEADER_BYTES, decodeDatabaseHeader } from "../../format/database-header.ts";
-import { readUpTo } from "./write-fully.ts";
+import { readUpTo } from "../../sqlite/write-fully.ts";
 
 /** Before SQLite has the file open in this process: closing the descriptor would drop its locks. */
 export function storedPageSize(file: string): number | undefined {

@@ -9,7 +9,7 @@ import {
   type WalIndexHeader,
 } from "../../format/wal-index.ts";
 import type { CrashHook } from "./crash-point.ts";
-import { readUpTo, writeFully } from "./write-fully.ts";
+import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 
 const HEADER_COPY_BYTES = 48;
 
@@ -41,18 +41,6 @@ export function appendEntries(
     done += count;
   }
   crashPoint?.("hash-table");
-}
-
-/** Page numbers of frames 1 to `mxFrame`. */
-export function readEntries(shmFd: number, mxFrame: number): Uint32Array {
-  const pageNumbers = new Uint32Array(mxFrame);
-  for (let done = 0; done < mxFrame;) {
-    const { block, byteOffset } = locateEntry(done + 1);
-    const count = Math.min(entriesOf(block).count, mxFrame - done);
-    readUpTo(shmFd, new Uint8Array(pageNumbers.buffer, done * 4, count * 4), byteOffset);
-    done += count;
-  }
-  return pageNumbers;
 }
 
 /** Makes a commit visible: header copy 2, then copy 1, as SQLite does, so that a reader in between looks again. */

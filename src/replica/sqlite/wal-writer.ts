@@ -11,11 +11,12 @@ import { decodeWalHeader, encodeWalHeader, frameByteOffset, WAL_HEADER_BYTES } f
 import { sleep, type Clock } from "../../runtime/clock.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
+import type { FrameRange } from "../../sqlite/committed-pages.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
 import type { CrashHook } from "./crash-point.ts";
 import { writeFrames, type PageSource, type WalEnd } from "./frame-writer.ts";
 import { appendEntries, publishHeader } from "./wal-index-writer.ts";
-import { readUpTo, writeFully } from "./write-fully.ts";
+import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 
 const fsync = promisify(fs.fsync);
 
@@ -32,6 +33,12 @@ export interface WalWriterOptions {
   readonly crashPoint?: CrashHook | undefined;
 }
 
+/** What readers see at one moment: see readCommittedPages. */
+export interface StandbySnapshot {
+  readonly frames: FrameRange;
+  readonly sizePages: number;
+}
+
 /**
  * Appends commits of page images to a standby database as one more SQLite writer would, so that other processes may
  * read it meanwhile. After SQLite's walFrames, walIndexAppend, walCleanupHash and walIndexWriteHdr; the lock, recovery
@@ -42,6 +49,7 @@ export class WalWriter {
   readonly pageSize: number;
   readonly files: LiveFiles;
   readonly #connection: Database.Database;
+  readonly #begin: Database.Statement;
   readonly #lock: Database.Statement;
   readonly #unlock: Database.Statement;
   readonly #read: Database.Statement;
@@ -58,6 +66,7 @@ export class WalWriter {
     this.#crashPoint = options.crashPoint;
     this.#connection = openStandby(options.path);
     try {
+      this.#begin = this.#connection.prepare("BEGIN");
       this.#lock = this.#connection.prepare("BEGIN IMMEDIATE");
       this.#unlock = this.#connection.prepare("COMMIT");
       // Reads page 1 and needs no schema. The first read recovers the WAL and makes sure that -shm exists.
@@ -139,9 +148,26 @@ export class WalWriter {
     if (header) this.#requireOwn(header);
   }
 
-  /** Takes this state for ours when nothing was appended yet; its pages are being compared with the log's. */
-  buildOn(header: WalIndexHeader): void {
-    this.#expected ??= header;
+  /**
+   * Runs `look` in a read transaction, so that what it reads stands still. Not while an append is under way. When nothing
+   * was appended yet, what is looked at is what later appends build on: its pages are being compared with the log's.
+   * @throws STANDBY_WRITTEN
+   */
+  look<T>(look: (seen: StandbySnapshot) => T): T {
+    this.#begin.run();
+    try {
+      this.#read.get();
+      const state = this.files.readWalIndex();
+      invariant(state, "no valid wal-index header while a read transaction is open");
+      const { header, checkpoint } = state;
+      this.#expected ??= header;
+      this.#requireOwn(header);
+      // 0 right after a recovery that found no commit: then the file itself is the size.
+      const sizePages = header.sizePages || Math.floor(fs.fstatSync(this.files.databaseFd).size / this.pageSize);
+      return look({ frames: { after: checkpoint.backfilledFrames, through: header.mxFrame }, sizePages });
+    } finally {
+      this.#unlock.run();
+    }
   }
 
   close(): void {
