@@ -1,0 +1,144 @@
+import { readFileSync } from "node:fs";
+import path from "node:path";
+
+import { expect, test } from "vitest";
+
+import { DEFAULT_BANK } from "/work/wt/scrub/test/support/apps/bank.ts";
+import { createBank, startWriter } from "/work/wt/scrub/test/support/apps/bank-programs.ts";
+import { reportOf } from "/work/wt/scrub/test/support/apps/program.ts";
+import { SqlSession } from "/work/wt/scrub/test/support/apps/sql-session.ts";
+import type { WriterReport } from "/work/wt/scrub/test/support/apps/writer.ts";
+import { flipBits } from "/work/wt/scrub/test/support/bit-rot.ts";
+import { Deployment } from "/work/wt/scrub/test/support/deployment.ts";
+import { Random } from "/work/wt/scrub/test/support/random.ts";
+import { waitFor } from "/work/wt/scrub/test/support/wait.ts";
+
+const PAGE = 4096;
+
+interface Scrub {
+  readonly at?: string;
+  readonly pages: number;
+  readonly differing: number;
+  readonly running?: { readonly done: number; readonly total: number };
+}
+
+async function scrubOf(deployment: Deployment): Promise<Scrub> {
+  const report = await deployment.answer("status");
+  const { databases } = report["capture"] as { databases: { scrub: Scrub }[] };
+  return databases[0]?.scrub ?? { pages: 0, differing: 0 };
+}
+
+/** A database of a few hundred pages, all of it in its file. */
+async function application(database: string): Promise<SqlSession> {
+  const app = new SqlSession(database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)");
+  for (let row = 0; row < 100; row += 1) await app.run("INSERT INTO t (body) VALUES (randomblob(10000))");
+  await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
+  return app;
+}
+
+test("bits that rot in the primary's file: found by a scrub, named, shipped; the former pages are in the log", async () => {
+  await using deployment = new Deployment({ config: "scrub: 500ms" });
+  await using app = await application(deployment.database);
+  const agent = await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  const intact = readFileSync(deployment.database);
+  // Byte 60 of page 1 is the user version; the others are far within blobs.
+  flipBits(deployment.database, [60, 150 * PAGE + 2000, 151 * PAGE + 3000]);
+  await waitFor("the repair", async () => (await deployment.repairs()) > 0);
+  expect(await deployment.difference()).toBeUndefined();
+  expect(readFileSync(deployment.database).equals(intact)).toBe(false);
+  expect(agent.output.stderr).toContain("pages 1, 151, 152 of ");
+  const [, before = ""] = /restore --to (\d+) --database app\.db/.exec(agent.output.stderr) ?? [];
+  const restored = await deployment.restore(before);
+  expect(readFileSync(restored.database).equals(intact)).toBe(true);
+  const report = await deployment.answer("status");
+  expect(report["capture"]).toMatchObject({ databases: [{ repairs: 1 }] });
+  await waitFor("a clean scrub after it", async () => {
+    const { pages, differing } = await scrubOf(deployment);
+    return pages === intact.length / PAGE && differing === 0;
+  });
+  await app.run("UPDATE t SET body = x'' WHERE id < 3");
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(1);
+});
+
+test("rot while the agent was down is found by the first scrub that is due", async () => {
+  await using deployment = new Deployment({ config: "scrub: 1s" });
+  await using app = await application(deployment.database);
+  const first = await deployment.start("run");
+  await waitFor("a scrub", async () => (await scrubOf(deployment)).at);
+  await app.run("INSERT INTO t (body) VALUES (1)");
+  // Its WAL then proves to the next start that no commit passed, so that the pages are not compared.
+  await first.stop();
+  flipBits(deployment.database, [100 * PAGE + 9]);
+  const agent = await deployment.start("run");
+  // What the last one found is remembered.
+  expect(await scrubOf(deployment)).toMatchObject({ differing: 0, at: expect.any(String) });
+  await waitFor("the repair", async () => (await deployment.repairs()) > 0);
+  expect(agent.output.stderr).toContain("page 101 of ");
+  expect(await deployment.difference()).toBeUndefined();
+});
+
+test("writers that checkpoint after every commit, TRUNCATE and VACUUM: no scrub sees anything but what the log holds", async () => {
+  await using deployment = new Deployment({ config: "scrub: 50ms\nscrubRate: 1GiB\nwal: { seal: 256KiB }" });
+  const random = new Random("scrub under writers");
+  const { database } = deployment;
+  await createBank(database, DEFAULT_BANK);
+  const agent = await deployment.start("run");
+  const writers = await Promise.all(
+    [1, 7, 50].map(async (autocheckpoint, writer) =>
+      startWriter({
+        database,
+        journal: path.join(deployment.directory, `${writer}.journal`),
+        writer,
+        bank: DEFAULT_BANK,
+        rate: 2000,
+        burst: 10,
+        autocheckpoint,
+        truncateEvery: random.integer(20, 200),
+      }),
+    ),
+  );
+  await using app = new SqlSession(database);
+  let scrubs = 0;
+  let last = "";
+  const until = performance.now() + 100_000;
+  while (performance.now() < until) {
+    const size = random.integer(1, 60) * 10_000;
+    const sql = [
+      "VACUUM",
+      `CREATE TABLE IF NOT EXISTS x (b); INSERT INTO x VALUES (randomblob(${size}))`,
+      "DELETE FROM x",
+    ];
+    // VACUUM may meet a writer's lock for too long.
+    await app.run(random.pick(sql as [string, ...string[]])).catch(() => undefined);
+    const { at = "", differing } = await scrubOf(deployment);
+    expect(differing).toBe(0);
+    if (at !== last) scrubs += 1;
+    last = at;
+  }
+  const reports = [];
+  for (const writer of writers) reports.push(await reportOf<WriterReport>(writer));
+  const commits = reports.reduce((sum, report) => sum + report.commits, 0);
+  process.stdout.write(`${commits} commits, ${scrubs} scrubs seen\n`);
+  expect(commits).toBeGreaterThan(2000);
+  expect(scrubs).toBeGreaterThan(5);
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(0);
+  expect(agent.output.stderr).not.toContain("not what the log holds");
+});
+
+test("xkilled in the middle of a scrub: the next start begins it again and finds what there is", async () => {
+  await using deployment = new Deployment({ config: "scrub: 500ms\nscrubRate: 1MiB" });
+  await using app = await application(deployment.database);
+  const first = await deployment.start("run");
+  flipBits(deployment.database, [200 * PAGE + 5]);
+  await waitFor("half a scrub", async () => ((await scrubOf(deployment)).running?.done ?? 0) > 60);
+  await first.kill9();
+  await app.run("INSERT INTO t (body) VALUES (2)");
+  await deployment.start("run");
+  await waitFor("the repair", async () => (await deployment.repairs()) > 0);
+  expect(await deployment.difference()).toBeUndefined();
+});
