@@ -74,8 +74,6 @@ test("rot while the agent was down is found by the first scrub that is due", asy
   await first.stop();
   flipBits(deployment.database, [100 * PAGE + 9]);
   const agent = await deployment.start("run");
-  // What the last one found is remembered.
-  expect(await scrubOf(deployment)).toMatchObject({ differing: 0, at: expect.any(String) });
   await waitFor("the repair", async () => (await deployment.repairs()) > 0);
   expect(agent.output.stderr).toContain("page 101 of ");
   expect(await deployment.difference()).toBeUndefined();
@@ -102,29 +100,22 @@ test("writers that checkpoint after every commit, TRUNCATE and VACUUM: no scrub 
     ),
   );
   await using app = new SqlSession(database);
-  let scrubs = 0;
-  let last = "";
-  const until = performance.now() + 6000;
-  while (performance.now() < until) {
+  const scrubs = (): number => agent.output.stderr.split("scrub done: every page is what the log holds").length - 1;
+  const until = performance.now() + 5000;
+  const deadline = performance.now() + 40_000;
+  while (performance.now() < until || (scrubs() < 10 && performance.now() < deadline)) {
     const size = random.integer(1, 60) * 10_000;
-    const sql = [
-      "VACUUM",
-      `CREATE TABLE IF NOT EXISTS x (b); INSERT INTO x VALUES (randomblob(${size}))`,
-      "DELETE FROM x",
-    ];
+    const grow = `CREATE TABLE IF NOT EXISTS x (b); INSERT INTO x VALUES (randomblob(${size}))`;
     // VACUUM may meet a writer's lock for too long.
-    await app.run(random.pick(sql as [string, ...string[]])).catch(() => undefined);
-    const { at = "", differing } = await scrubOf(deployment);
-    expect(differing).toBe(0);
-    if (at !== last) scrubs += 1;
-    last = at;
+    await app.run(random.pick(["VACUUM", grow, "DELETE FROM x"])).catch(() => undefined);
   }
   const reports = [];
   for (const writer of writers) reports.push(await reportOf<WriterReport>(writer));
   const commits = reports.reduce((sum, report) => sum + report.commits, 0);
-  process.stdout.write(`${commits} commits, ${scrubs} scrubs seen\n`);
-  expect(commits).toBeGreaterThan(2000);
-  expect(scrubs).toBeGreaterThan(5);
+  process.stdout.write(`${commits} commits, ${scrubs()} scrubs\n`);
+  expect(commits).toBeGreaterThan(1000);
+  expect(scrubs()).toBeGreaterThanOrEqual(10);
+  expect(await scrubOf(deployment)).toMatchObject({ differing: 0, at: expect.any(String) });
   expect(await deployment.difference()).toBeUndefined();
   expect(await deployment.repairs()).toBe(0);
   expect(agent.output.stderr).not.toContain("not what the log holds");

@@ -51,8 +51,13 @@ test("flags alone make a whole configuration, with the log and the state on the 
       walMaxBytes: 1024 ** 3,
       heartbeatMs: 10_000,
       setWal: false,
+      scrub: { everyMs: 24 * 60 * 60 * 1000, bytesPerSecond: 16 * 1024 ** 2 },
     },
-    replica: { checkpointBytes: 8 * 1024 ** 2, walMaxBytes: 256 * 1024 ** 2 },
+    replica: {
+      checkpointBytes: 8 * 1024 ** 2,
+      walMaxBytes: 256 * 1024 ** 2,
+      scrub: { everyMs: 24 * 60 * 60 * 1000, bytesPerSecond: 16 * 1024 ** 2 },
+    },
     objectives: { rpoMs: 60_000 },
   });
 });
@@ -75,6 +80,8 @@ test("the file's paths count from the file, flags go before it", () => {
       "heartbeat: 2s",
       "granularity: commit",
       "copyRate: 100MiB",
+      "scrub: 7d",
+      "scrubRate: 1MiB",
       "objectives: { rpo: 5s }",
     ].join("\n"),
     "etc/tidemark.yml",
@@ -95,10 +102,17 @@ test("the file's paths count from the file, flags go before it", () => {
       heartbeatMs: 2000,
       copyBytesPerSecond: 100 * 1024 ** 2,
       setWal: true,
+      scrub: { everyMs: 7 * 24 * 60 * 60 * 1000, bytesPerSecond: 1024 ** 2 },
     },
     replica: { checkpointBytes: 1024 ** 2, walMaxBytes: 64 * 1024 ** 2 },
     objectives: { rpoMs: 5000 },
   });
+});
+
+test("scrub: off", () => {
+  const { capture, replica } = loadSettings(options({ config: file("scrub: off") }, { role: "client" }));
+  expect([capture.scrub.everyMs, replica.scrub.everyMs]).toEqual([undefined, undefined]);
+  for (const given of ["no", "0s", "24"]) expect(refusedFile(`scrub: ${given}`).message).toContain(", or off");
 });
 
 test("./tidemark.yml is read when there is one", () => {

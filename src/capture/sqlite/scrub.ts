@@ -205,19 +205,12 @@ export class Scrub {
   async #repair(pageNumbers: readonly number[], source: SourceDatabase): Promise<void> {
     const { shipper, progress, saver, options } = this.#parts;
     const { database, logger } = options;
-    const repaired: number[] = [];
-    const before = shipper.index.checksum;
     const lastOffset = options.shipper.nextOffset() - 1;
-    await shipper.atomically(async () => {
-      const batch = shipper.openBatch();
-      for (const pageNumber of pageNumbers) {
-        const image = this.#imageIfDiffering(pageNumber, source);
-        if (!image || !shipper.index.set(pageNumber, image)) continue;
-        batch.add(pageNumber, image);
-        repaired.push(pageNumber);
-      }
-      if (repaired.length > 0) shipper.close(batch, { cause: "repair", commits: 0, before });
+    const images = pageNumbers.flatMap((pageNumber) => {
+      const data = this.#imageIfDiffering(pageNumber, source);
+      return data ? [{ pageNumber, data }] : [];
     });
+    const repaired = await shipper.shipRepair(images);
     if (repaired.length === 0) return;
     progress.totals.repairs += 1;
     saver.changed({ urgent: true });

@@ -1,4 +1,4 @@
-import type { SqliteCommit, WalPosition } from "../../event/kinds.ts";
+import type { PageImage, SqliteCommit, WalPosition } from "../../event/kinds.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import type { LiveFiles } from "../../sqlite/live-files.ts";
 import { invariant } from "../../runtime/invariant.ts";
@@ -133,6 +133,27 @@ export class Shipper {
       await this.addCommits(files, scan, { commits, batch, wait });
       this.#close(batch, { cause: "commit", commits: commits.length, before });
     });
+  }
+
+  /**
+   * Ships pages that are not what the log holds although no commit changed them, as one event.
+   * Returns the numbers of those that did differ; without any there is no event.
+   */
+  async shipRepair(images: readonly PageImage[]): Promise<number[]> {
+    invariant(!this.#copy, "a copy is to be closed before a page is repaired");
+    this.#leftOver = undefined;
+    const repaired: number[] = [];
+    await this.#atomically(async () => {
+      const before = this.#index.checksum;
+      const batch = this.#batch();
+      for (const { pageNumber, data } of images) {
+        if (!this.#index.set(pageNumber, data)) continue;
+        batch.add(pageNumber, data);
+        repaired.push(pageNumber);
+      }
+      if (repaired.length > 0) this.#close(batch, { cause: "repair", commits: 0, before });
+    });
+    return repaired;
   }
 
   /** When `work` throws, no closing record was sent: the log does not hold its pages, so the index must not either. */
