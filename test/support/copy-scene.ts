@@ -1,15 +1,25 @@
+import assert from "node:assert/strict";
 import fs from "node:fs";
+import path from "node:path";
 
+import { pino } from "pino";
+
+import { startCapture } from "../../src/capture/start-capture.ts";
+import type { CaptureAgent } from "../../src/capture/capture-agent.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
+import { restore } from "../../src/restore/restore.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
+import { comparePages } from "./compare.ts";
 import type { Deployment } from "./deployment.ts";
 import type { RunningTidemark } from "./tidemark-cli.ts";
-import { waitFor } from "./wait.ts";
+import { waitFor, within } from "./wait.ts";
 
-type Shipped = LogEvent & { readonly body: SqlitePart | SqliteCommit };
+export type Shipped = LogEvent & { readonly body: SqlitePart | SqliteCommit };
 
-/** Looks at the log while a copy is under way, and cuts it off where a killed agent could have left it. */
+/** Copies under way: captures in this process that are stopped in them, and the log as a killed agent could have left it. */
 export class CopyScene {
   readonly #deployment: Deployment;
   readonly #name: string;
@@ -27,13 +37,48 @@ export class CopyScene {
   }
 
   /** Resolves when the log has grown by so many bytes since the call. */
-  async grownBy(bytes: number, agent: RunningTidemark): Promise<void> {
+  async grownBy(bytes: number, agent?: RunningTidemark): Promise<void> {
     const before = await this.logBytes();
     const grown = async (): Promise<boolean> => {
-      if (agent.child.exitCode !== null) throw new Error(`the agent ended: ${agent.output.stderr}`);
+      if (agent && agent.child.exitCode !== null) throw new Error(`the agent ended: ${agent.output.stderr}`);
       return (await this.logBytes()) >= before + bytes;
     };
     await waitFor(`the log grows by ${bytes} bytes`, grown, { everyMs: 10 });
+  }
+
+  /** Captures in this process until `work` is done, then stops as on SIGTERM. */
+  async capture(
+    work: (agent: CaptureAgent) => Promise<void>,
+    options: { readonly copyRate?: number } = {},
+  ): Promise<void> {
+    const { configFile: config, logDirectory: directory, set } = this.#deployment;
+    const loaded = loadConfig({ role: "capture", flags: { config }, environment: {}, directory: "/" });
+    const copyBytesPerSecond = options.copyRate;
+    const stop = new AbortController();
+    await using log = await openEmbeddedLog({ directory, set, mode: "write" });
+    const agent = await startCapture({
+      config: { ...loaded, capture: { ...loaded.capture, copyBytesPerSecond } },
+      log,
+      logger: pino({ enabled: false }),
+      clock: systemClock,
+      signal: stop.signal,
+    });
+    try {
+      await within("the capture", 30_000, work(agent));
+    } finally {
+      stop.abort();
+      await within("the capture ends", 10_000, agent.done);
+    }
+  }
+
+  /** To the end of the copy or repair. */
+  async captureAll(): Promise<void> {
+    await this.capture(async (agent) => agent.ready);
+  }
+
+  /** Stops when so many bytes of a copy are in the log. */
+  async captureSome(bytes: number): Promise<void> {
+    await this.capture(async () => this.grownBy(bytes), { copyRate: bytes });
   }
 
   /** Everything shipped of the database. */
@@ -48,21 +93,49 @@ export class CopyScene {
     return (await this.shipped()).reduce((sum, { body }) => sum + body.pages.length * body.pageSize, 0);
   }
 
-  /** Leaves the log as it was when `through` was its last record. No agent may be running. */
-  async cutLogAfter(through: Offset): Promise<void> {
-    const { logDirectory, set } = this.#deployment;
-    const whole = `${logDirectory}-whole`;
-    fs.renameSync(logDirectory, whole);
-    {
-      await using from = await openEmbeddedLog({ directory: whole, set, mode: "read" });
-      await using to = await openEmbeddedLog({ directory: logDirectory, set, mode: "write" });
-      const { signal } = new AbortController();
-      let head: Offset = BEFORE_FIRST;
-      for await (const batch of from.read(BEFORE_FIRST, { signal, follow: false })) {
-        const records = batch.filter((record) => record.offset <= through).map(({ data }) => data);
-        if (records.length > 0) head = await to.append(records, head, signal);
-      }
+  async commits(): Promise<SqliteCommit[]> {
+    return (await this.shipped()).map(({ body }) => body).filter((body) => body.kind === "sqlite.commit");
+  }
+
+  /** A restore to the end of the log must be the database. */
+  async requireEqual(): Promise<void> {
+    const { directory, database } = this.#deployment;
+    const target = path.join(directory, "restored");
+    await using log = await this.#deployment.openLog();
+    const report = await restore({
+      log,
+      target: { kind: "latest" },
+      directory: target,
+      check: "full",
+      force: false,
+      dryRun: false,
+      clock: systemClock,
+      signal: new AbortController().signal,
+    });
+    assert.equal(report.ok, true);
+    assert.equal(comparePages(database, path.join(target, this.#name)), undefined);
+    fs.rmSync(target, { recursive: true });
+  }
+
+  /** Keeps log and state as they are now, to be put back. No agent may be running. */
+  keep(name: string): void {
+    const { state, logDirectory } = this.#deployment;
+    fs.cpSync(state, `${state}-${name}`, { recursive: true });
+    fs.cpSync(logDirectory, `${logDirectory}-${name}`, { recursive: true });
+  }
+
+  /** Puts the state kept as `state` back, and of the log kept as `log` the records up to `through`. */
+  async putBack(kept: { readonly state: string; readonly log: string; readonly through: Offset }): Promise<void> {
+    const { logDirectory, state, set } = this.#deployment;
+    for (const directory of [logDirectory, state]) fs.rmSync(directory, { recursive: true });
+    fs.cpSync(`${state}-${kept.state}`, state, { recursive: true });
+    await using from = await openEmbeddedLog({ directory: `${logDirectory}-${kept.log}`, set, mode: "read" });
+    await using to = await openEmbeddedLog({ directory: logDirectory, set, mode: "write" });
+    const { signal } = new AbortController();
+    let head: Offset = BEFORE_FIRST;
+    for await (const batch of from.read(BEFORE_FIRST, { signal, follow: false })) {
+      const records = batch.filter((record) => record.offset <= kept.through).map(({ data }) => data);
+      if (records.length > 0) head = await to.append(records, head, signal);
     }
-    fs.rmSync(whole, { recursive: true });
   }
 }

@@ -9,7 +9,7 @@ import type { SourceDatabase } from "./source-database.ts";
 const FIRST_BACK_OFF_MS = 100;
 const MAX_BACK_OFF_MS = 5000;
 /** A copy under way when the agent is stopped is finished if that takes no longer than this. */
-const FINISH_MS = 3000;
+const FINISH_MS = 1000;
 
 /** Ships a copy when the log holds nothing of a database, else the difference; for as long as it takes. */
 export class Difference {
