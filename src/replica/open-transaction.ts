@@ -1,19 +1,20 @@
-import type { SqliteCommit, SqlitePart } from "../event/kinds.ts";
-import type { Offset } from "../event/positions.ts";
+import type { LogEvent, SqliteCommit, SqlitePart } from "../event/kinds.ts";
+import type { Epoch, Offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 
 /** Parts of a transaction whose commit record has not come yet. */
 export class OpenTransaction {
   readonly transaction: number;
-  readonly firstOffset: Offset;
+  /** Of its first part. */
+  readonly first: { readonly offset: Offset; readonly epoch: Epoch };
   readonly pages: PageSpool;
   #parts = 0;
 
-  constructor(first: SqlitePart, firstOffset: Offset, spoolDirectory: string) {
-    this.transaction = first.transaction;
-    this.firstOffset = firstOffset;
-    this.pages = new PageSpool(first.pageSize, spoolDirectory);
+  constructor({ offset, epoch }: LogEvent, part: SqlitePart, spoolDirectory: string) {
+    this.transaction = part.transaction;
+    this.first = { offset, epoch };
+    this.pages = new PageSpool(part.pageSize, spoolDirectory);
   }
 
   /** May be called again with the same part after it threw (no room on the disk). */

@@ -87,9 +87,9 @@ export class StandbyDatabase {
     return this.#writer;
   }
 
-  /** First offset of a transaction that is not closed yet: reading must start before it. */
-  get openSince(): Offset | undefined {
-    return this.#open?.firstOffset;
+  /** First part of a transaction that is not closed yet: reading must start before it. */
+  get openSince(): OpenTransaction["first"] | undefined {
+    return this.#open?.first;
   }
 
   get unseeded(): Offset | undefined {
@@ -132,7 +132,7 @@ export class StandbyDatabase {
     if (this.#open && this.#open.transaction !== body.transaction) this.#dropOpen();
     if (!this.#open) {
       if (body.sequence !== 0 && !this.#index) return void (this.#unseeded ??= event.offset);
-      this.#open = new OpenTransaction(body, event.offset, this.#options.paths.spool);
+      this.#open = new OpenTransaction(event, body, this.#options.paths.spool);
     }
     this.#open.add(body, event.offset);
   }

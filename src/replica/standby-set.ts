@@ -97,11 +97,13 @@ export class StandbySet {
     const databases = this.databases;
     invariant(!databases.some((database) => database.pending), "recording while pages are pending");
     const taken = this.#taken;
-    const since = databases.map((database) => database.openSince ?? Number.POSITIVE_INFINITY);
-    const at = toOffset(Math.min(taken, ...since.map((first) => first - 1)));
+    const open = databases.flatMap(({ openSince }) => openSince ?? []);
+    const at = toOffset(Math.min(taken, ...open.map((first) => first.offset - 1)));
+    // Read again, the parts must not look like those of a writer that was fenced since.
+    const epoch = Math.min(this.#epoch, ...open.map((first) => first.epoch)) as Epoch;
     const hash = await hashAt(at);
     const { set, logId } = identity;
-    const position = { set, logId, offset: at, hash, timeMs: this.#takenTimeMs, epoch: this.#epoch };
+    const position = { set, logId, offset: at, hash, timeMs: this.#takenTimeMs, epoch };
     const changed = databases.filter((database) => database.dirty);
     const save = (): void => {
       for (const database of changed) database.save();

@@ -2,6 +2,8 @@ import fs from "node:fs";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { LogWriter } from "../../src/log/log-writer.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { Process } from "../support/processes.ts";
 import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
 import { waitFor } from "../support/wait.ts";
@@ -36,6 +38,37 @@ test("a copy and commits appear on the standby, through stop and start", async (
   expect(query(file, "SELECT count(*) FROM t")).toBe("10");
   await fixture.stop();
   expect(Buffer.compare(fs.readFileSync(file), primary.image)).toBe(0);
+});
+
+test("a transaction that is open while the epoch changes is read again after a restart, and gone on with", async () => {
+  const { log } = fixture;
+  const [large, other] = [fixture.source("a.db"), fixture.source("b.db")];
+  await log.ship("b.db", other);
+  large.connection.exec("INSERT INTO t (body) VALUES (randomblob(3000000))");
+  const bodies = log.commitBodies("a.db", { pages: large.allPages(), cause: "copy", database: large });
+  await log.append(bodies.slice(0, 3));
+  other.connection.exec("INSERT INTO t (body) VALUES (randomblob(3000))");
+  const otherBodies = log.commitBodies("b.db", { pages: other.changes(), cause: "commit", database: other });
+  const next = await LogWriter.open({
+    log: log.log,
+    set: "app",
+    identity: { writer: "00000000-0000-4000-8000-000000000002", host: "test" },
+    known: undefined,
+    clock: systemClock,
+    signal: new AbortController().signal,
+    foreignWriterGraceMs: 0,
+    takeover: true,
+  });
+  expect(next.epoch).toBe(2);
+  const at = await next.append(otherBodies).acknowledged;
+  await applied(await fixture.ready(), at);
+  await fixture.stop();
+  const again = await fixture.ready();
+  expect(again.status()).toMatchObject({ problem: undefined });
+  await applied(again, await next.append(bodies.slice(3)).acknowledged);
+  await fixture.stop();
+  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), large.image)).toBe(0);
+  expect(Buffer.compare(fs.readFileSync(fixture.file("b.db")), other.image)).toBe(0);
 });
 
 test("a transaction of many parts is spooled, and visible only with its commit", async () => {
