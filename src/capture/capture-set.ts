@@ -77,9 +77,12 @@ export class CaptureSet {
 
   /** Captures all, and what appears meanwhile. Resolves after a stop, when all have ended. */
   async run(): Promise<void> {
+    const { stop } = this.#options;
     this.#began = true;
+    // One listener for all: a signal looks through those it has whenever one is added.
+    stop.addEventListener("abort", () => this.#captures.forEach((capture) => capture.wake()), { once: true });
     for (const capture of this.#captures) this.#start(capture);
-    await this.#finder.run(this.#options.stop);
+    await this.#finder.run(stop);
     await Promise.all(this.#running);
   }
 

@@ -29,7 +29,10 @@ export class LiveFiles {
   readonly databaseFd: number;
   readonly walFd: number;
   readonly shmFd: number;
-  readonly #headerBytes = new Uint8Array(WAL_INDEX_HEADER_BYTES);
+  readonly #headerBytes = Buffer.alloc(WAL_INDEX_HEADER_BYTES);
+  /** What was read last, and what it says: mostly nothing has changed. */
+  readonly #lastBytes = Buffer.alloc(WAL_INDEX_HEADER_BYTES);
+  #lastState: WalIndexState | undefined;
 
   /** @param mode "r" for a primary, "r+" for the standby's WAL writer. */
   constructor(path: string, mode: "r" | "r+") {
@@ -47,8 +50,12 @@ export class LiveFiles {
     for (let attempt = 0; attempt < HEADER_READ_TRIES; attempt += 1) {
       const length = fs.readSync(this.shmFd, this.#headerBytes, 0, WAL_INDEX_HEADER_BYTES, 0);
       if (length < WAL_INDEX_HEADER_BYTES) return undefined;
+      if (this.#lastState && this.#headerBytes.equals(this.#lastBytes)) return this.#lastState;
       const header = decodeWalIndexHeader(this.#headerBytes);
-      if (header) return { header, checkpoint: decodeCheckpointInfo(this.#headerBytes) };
+      if (!header) continue;
+      this.#lastState = { header, checkpoint: decodeCheckpointInfo(this.#headerBytes) };
+      this.#headerBytes.copy(this.#lastBytes);
+      return this.#lastState;
     }
     return undefined;
   }

@@ -147,7 +147,7 @@ function carryOut(request: CheckpointRequest): CheckpointValue {
     case "truncate":
       // Connections first, then the look, then nothing in between: whoever comes has the least of gaps to come through.
       connectionsOf(request.path);
-      return othersHoldLocks(request.shmFd) === false && !checkpoint(request.path, "TRUNCATE").busy;
+      return othersHoldLocks(request.shmFd, { now: true }) === false && !checkpoint(request.path, "TRUNCATE").busy;
     case "sync":
       for (const fd of request.fds) fs.fsyncSync(fd);
       return true;

@@ -41,6 +41,8 @@ export interface WorkerTurn {
 export class Checkpointer implements AsyncDisposable {
   readonly #worker: Worker;
   readonly #waiting = new Map<number, PromiseWithResolvers<CheckpointValue>>();
+  /** Databases that the worker has connections to. */
+  readonly #open = new Set<string>();
   #nextId = 1;
   #lastTurn = Promise.resolve();
   #dead: TidemarkError | undefined;
@@ -95,6 +97,12 @@ export class Checkpointer implements AsyncDisposable {
   /** Closes the worker's connections on a database; before its raw descriptors are closed. */
   async close(databasePath: string): Promise<void> {
     await this.#order({ kind: "close", path: databasePath });
+    this.#open.delete(databasePath);
+  }
+
+  /** Spares the descriptors and memory of connections that a quiet database does not need. */
+  async closeIfOpen(databasePath: string): Promise<void> {
+    if (this.#open.has(databasePath)) await this.exclusively(async () => this.close(databasePath));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -103,6 +111,7 @@ export class Checkpointer implements AsyncDisposable {
 
   async #order(order: Order): Promise<CheckpointValue> {
     if (this.#dead) throw this.#dead;
+    if ("path" in order) this.#open.add(order.path);
     const id = this.#nextId++;
     const waiting = Promise.withResolvers<CheckpointValue>();
     this.#waiting.set(id, waiting);

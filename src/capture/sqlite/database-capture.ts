@@ -52,7 +52,6 @@ export class DatabaseCapture implements PinHolder {
     };
     this.#difference = new Difference(this.#parts);
     this.#scrub = new Scrub(this.#parts, this.#difference, options.scrub);
-    options.stop.addEventListener("abort", () => this.#parts.waker.wake(), { once: true });
     this.ready.promise.catch(() => undefined);
   }
 
@@ -75,6 +74,11 @@ export class DatabaseCapture implements PinHolder {
         if (stop.aborted) return this.#end(problem);
       }
     }
+  }
+
+  /** Something happened that it should see at once: the stop, for one. */
+  wake(): void {
+    this.#parts.waker.wake();
   }
 
   /** Resolves when everything committed before the call is sent to the log. */

@@ -18,6 +18,10 @@ const ACTIVE_MS = 500;
 const HURRIED_LOOK_MS = 5;
 /** Safety net under the file watch. */
 const SAFETY_LOOK_MS = 1000;
+/** The files themselves are checked every second, too, and less often where nothing has moved for a while. */
+const CHECK_MS = 1000;
+const QUIET_AFTER_MS = 10_000;
+const QUIET_CHECK_MS = 5000;
 
 /** One that had something to ship keeps its place so long: opening it again may mean to read all of it. */
 const HOLD_MS = 250;
@@ -137,7 +141,7 @@ export class DatabaseSession {
 
   async #follow(): Promise<"stopped" | "rest"> {
     const { follower } = this;
-    const { saver, waker, options } = this.#parts;
+    const { saver, waker, options, progress } = this.#parts;
     const { clock, stop } = options;
     this.#movedAtMs = clock.monotonic();
     const followedMs = this.#movedAtMs;
@@ -145,7 +149,11 @@ export class DatabaseSession {
     let unsettled = true;
     for (let quietLooks = 0; ; quietLooks += 1) {
       const last = stop.aborted;
-      if (await this.#lookAndRepair()) {
+      // Whoever asks means the files that are there now.
+      if (this.#parts.syncs.pending) this.#source.checkIdentity();
+      if (!last && this.#isStill()) {
+        progress.upToDateMs = clock.now();
+      } else if (await this.#lookAndRepair()) {
         quietLooks = 0;
         this.#worked = true;
         this.#movedAtMs = clock.monotonic();
@@ -156,12 +164,14 @@ export class DatabaseSession {
       // As soon as all is quiet, too: what is written to the file from then on was not SQLite's.
       const settledNow = unsettled && !follower.unsettled;
       unsettled = follower.unsettled;
-      if (settledNow || clock.monotonic() - checkedMs >= SAFETY_LOOK_MS) {
+      const quiet = clock.monotonic() - this.#movedAtMs >= QUIET_AFTER_MS;
+      if (settledNow || clock.monotonic() - checkedMs >= (quiet ? QUIET_CHECK_MS : CHECK_MS)) {
         checkedMs = clock.monotonic();
         await this.#checkFiles();
+        if (quiet) await options.checkpointer.closeIfOpen(options.database.path);
       }
       await this.#scrub.step({ follower, source: this.#source });
-      await saver.saveIfDue();
+      if (saver.due) await saver.saveIfDue();
       if (follower.hurried) {
         this.#watch.pause();
         await waker.wait(HURRIED_LOOK_MS);
@@ -178,7 +188,7 @@ export class DatabaseSession {
     }
   }
 
-  /** Once a second: are these still the app's files, and did anybody write to them around SQLite? */
+  /** Now and then: are these still the app's files, and did anybody write to them around SQLite? */
   async #checkFiles(): Promise<void> {
     const { database, logger } = this.#parts.options;
     const source = this.#source;
@@ -193,6 +203,11 @@ export class DatabaseSession {
       await this.#ship();
     }
     await this.follower.emptyIfAlone();
+  }
+
+  /** The short way of a look, for the many that find nothing. */
+  #isStill(): boolean {
+    return !this.#parts.syncs.pending && !this.follower.hurried && this.follower.atRest;
   }
 
   /** Returns whether anything was committed. */

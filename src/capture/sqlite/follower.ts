@@ -136,6 +136,14 @@ export class Follower {
     }
   }
 
+  /** Whether a look would find nothing to do: nothing was committed, and the pin disturbs nobody. */
+  get atRest(): boolean {
+    const { source } = this.#options;
+    if (!source.onLockZero) return false;
+    const state = source.files.readWalIndex();
+    return state !== undefined && !this.#moved(state.header);
+  }
+
   /** Whether everything up to `header` is shipped. Can be asked after the files were closed, too. */
   hasShipped(header: WalIndexHeader): boolean {
     return !this.#moved(header);
@@ -303,7 +311,7 @@ export class Follower {
     const { source, checkpointer, clock, mayCheckpoint } = this.#options;
     const header = source.files.readWalIndex()?.header;
     const mayEmpty = header && header.mxFrame > 0 && source.onLockZero && mayCheckpoint() && !this.#moved(header);
-    if (!mayEmpty || othersHoldLocks(source.files.shmFd) !== false) {
+    if (!mayEmpty || othersHoldLocks(source.files.shmFd, { now: false }) !== false) {
       this.#aloneSinceMs = undefined;
       return;
     }

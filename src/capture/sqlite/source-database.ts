@@ -29,8 +29,10 @@ export class SourceDatabase {
     this.#current = new Pin(databasePath);
     let spare: Pin | undefined;
     try {
+      this.#current.slim();
       this.#current.acquire();
       spare = new Pin(databasePath);
+      spare.slim();
       spare.acquire();
       spare.release();
       this.files = new LiveFiles(databasePath, "r");

@@ -11,6 +11,10 @@ export class SyncRequests {
   #ended: { readonly error: TidemarkError | undefined } | undefined;
   #aside = false;
 
+  get pending(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   async ask(): Promise<void> {
     if (this.#ended?.error) throw this.#ended.error;
     if (this.#ended || this.#aside) return;
