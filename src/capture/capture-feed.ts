@@ -9,9 +9,9 @@ import { type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 /** Commits stay events of their own while less than this is unacknowledged. */
 const KEEPS_UP_BYTES = 1024 * 1024;
 /** A database is sealed while less than this is unacknowledged: half of what the writer takes before it makes wait. */
-const SEAL_SLACK_BYTES = 8 * 1024 * 1024;
+const SEAL_SLACK_BYTES = 4 * 1024 * 1024;
 /** A copy keeps less than this unacknowledged, so that a database that is written meanwhile can be sealed. */
-const COPY_SLACK_BYTES = 6 * 1024 * 1024;
+const COPY_SLACK_BYTES = 3 * 1024 * 1024;
 
 export interface CaptureFeedOptions {
   readonly writer: LogWriter;

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
+import { giveBack } from "../runtime/give-back.ts";
 import { type BodyParts, decodeBody, encodeBody } from "./body-codec.ts";
 import { KIND_FORMATS, kindOfCode } from "./body-fields.ts";
 import type { EventBody, LogEvent, Skipped } from "./kinds.ts";
@@ -76,6 +77,10 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
   const plain = layOut(parts);
   const packed = compress(plain.subarray(RECORD_HEADER_BYTES));
   const record = packed ? withRoomForHeader(packed) : plain;
+  if (packed) {
+    giveBack(plain.buffer);
+    giveBack(packed.buffer);
+  }
   if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
   encodeRecordHeader(record, {
     kind: KIND_FORMATS[body.kind].code,

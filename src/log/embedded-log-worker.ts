@@ -4,6 +4,7 @@ import { dirname } from "node:path";
 import { parentPort, workerData } from "node:worker_threads";
 import { sleep } from "../runtime/clock.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import { invariant } from "../runtime/invariant.ts";
 import {
   type AppendRequest,
@@ -29,7 +30,7 @@ import { abandonedError, recreatedError } from "./log-errors.ts";
  * The thread that owns the embedded log's only write connection, so that an fsync never holds up the main thread.
  * Appends that arrive while one is being synced are committed together in the next transaction.
  */
-const GROUP_BYTES = 16 * 1024 * 1024;
+const GROUP_BYTES = 4 * 1024 * 1024;
 const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5_000;
 
@@ -153,7 +154,12 @@ function commitGroup(store: Store): void {
   const group = nextGroup();
   const outcome = store.database.transaction(() => appendRows(store.database, group, location)).immediate();
   ring(store, outcome.heads.at(-1));
-  outcome.heads.forEach((head, index) => post({ type: "done", id: group[index]?.id ?? -1, head }));
+  outcome.heads.forEach((head, index) => {
+    const request = group[index];
+    if (!request) return;
+    giveBack(request.bytes);
+    post({ type: "done", id: request.id, head });
+  });
   waiting = waiting.slice(outcome.heads.length);
   if (outcome.error) failAll(outcome.error);
 }

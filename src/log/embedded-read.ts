@@ -7,7 +7,7 @@ import { bellFile, embeddedLocation, fileIdentity, logFile, storeBounds, toStore
 import { gapError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
 
 /** Small enough that reading one batch does not hold up the main thread for long. */
-const BATCH_BYTES = 4 * 1024 * 1024;
+const BATCH_BYTES = 1 * 1024 * 1024;
 /** The bell wakes us at once; this look is for file systems that do not announce changes, such as a shared disk. */
 const LOOK_EVERY_MS = 1_000;
 

@@ -10,7 +10,7 @@ import { embeddedLocation } from "./embedded-store.ts";
 import { abandonedError } from "./log-errors.ts";
 
 /** Bytes handed to the thread and not yet acknowledged. */
-const WINDOW_BYTES = 16 * 1024 * 1024;
+const WINDOW_BYTES = 8 * 1024 * 1024;
 
 interface Pending {
   readonly resolve: (head: Offset) => void;

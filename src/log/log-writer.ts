@@ -11,7 +11,7 @@ import { type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
 
 /** Unacknowledged bytes at which `room` starts to wait. */
-const MAX_PENDING_BYTES = 16 * 1024 * 1024;
+const MAX_PENDING_BYTES = 8 * 1024 * 1024;
 
 export interface LogWriterOptions {
   readonly log: ChangeLog;

@@ -42,6 +42,9 @@ const MAX_BACK_OFF_MS = 1000;
 /** adaptive: up to this many commits of one look stay events of their own while the log keeps up. */
 const FINE_COMMITS_A_LOOK = 64;
 
+/** Frames of commits that share an event: it is applied as a whole, in memory. */
+const MAX_EVENT_BYTES = 4 * 1024 * 1024;
+
 export interface FollowerOptions {
   readonly source: SourceDatabase;
   readonly shipper: Shipper;
@@ -250,7 +253,7 @@ export class Follower {
     if (granularity === "commit" || fine) {
       return scan.commits.map((commit) => [commit]);
     }
-    return scan.commits.length === 0 ? [] : [scan.commits];
+    return [...together(scan)];
   }
 
   /**
@@ -325,6 +328,21 @@ export class Follower {
     this.#sealAfterMs = this.#options.clock.monotonic() + this.#backOffMs;
     this.#backOffMs = Math.min(this.#backOffMs * 2, MAX_BACK_OFF_MS);
   }
+}
+
+/** Neighbouring commits, as many as make an event of bounded size. */
+function* together(scan: WalScan): Generator<readonly ScannedCommit[]> {
+  const most = Math.floor(MAX_EVENT_BYTES / scan.pageSize);
+  let group: ScannedCommit[] = [];
+  for (const commit of scan.commits) {
+    const [first] = group;
+    if (first && commit.lastFrame - first.firstFrame >= most) {
+      yield group;
+      group = [];
+    }
+    group.push(commit);
+  }
+  if (group.length > 0) yield group;
 }
 
 function allBackfilled(source: SourceDatabase): boolean {
