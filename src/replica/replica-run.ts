@@ -5,6 +5,7 @@ import { sleep } from "../runtime/clock.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Checkpointer } from "./checkpointer.ts";
+import { damageOf } from "./repair-standby.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
@@ -145,7 +146,7 @@ export class ReplicaRun {
       try {
         await database.show();
       } catch (error) {
-        throw toTidemarkError(error);
+        throw toTidemarkError(damageOf(error, `the standby database ${database.path}`));
       }
     };
     const onRetry = (error: TidemarkError, delayMs: number): void => {

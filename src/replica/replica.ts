@@ -6,6 +6,7 @@ import { retry } from "../runtime/retry.ts";
 import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus } from "./replica-agent.ts";
 import { ReplicaProgress } from "./replica-progress.ts";
 import { ReplicaRun } from "./replica-run.ts";
+import { damageOf, repairStandby } from "./repair-standby.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import { hex } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
@@ -14,6 +15,7 @@ import type { StartReplicaOptions } from "./start-replica.ts";
 
 /** Between two looks at a log that holds nothing yet. */
 const EMPTY_LOG_MS = 500;
+const MAX_REPAIRS = 3;
 
 export interface ReplicaOptions extends StartReplicaOptions {
   readonly paths: StandbyPaths;
@@ -86,7 +88,35 @@ export class Replica implements ReplicaAgent {
     this.#ready.reject(reason);
   }
 
+  /** What can be put right without anybody's help is, a few times in a row: a disk that decays faster is given up. */
   async #follow(): Promise<void> {
+    for (let repairs = 0; ; repairs += 1) {
+      try {
+        return await this.#followOnce();
+      } catch (error) {
+        if (repairs >= MAX_REPAIRS || !(await this.#repaired(error))) throw error;
+      }
+    }
+  }
+
+  async #repaired(error: unknown): Promise<boolean> {
+    const { log, set, signal, logger } = this.#options;
+    if (!hasCode(error, "INTEGRITY", "STANDBY_DIVERGED", "CHECKSUM_MISMATCH")) return false;
+    const identity = await readLogIdentity(log, signal);
+    if (identity.set !== set) return false;
+    logger.warn({ code: error.code }, error.message);
+    try {
+      return await repairStandby({ ...this.#options, identity, progress: this.#progress });
+    } catch (failure) {
+      throw this.#explained(failure);
+    }
+  }
+
+  #explained(error: unknown): TidemarkError {
+    return toTidemarkError(damageOf(error, `the standby ${this.#options.paths.root}`));
+  }
+
+  async #followOnce(): Promise<void> {
     try {
       const identity = await this.#identity();
       if (!identity) return;
@@ -99,7 +129,7 @@ export class Replica implements ReplicaAgent {
       this.#run = new ReplicaRun({ ...this.#options, identity, progress: this.#progress, onCaughtUp });
       await this.#run.run();
     } catch (error) {
-      throw toTidemarkError(error);
+      throw this.#explained(error);
     } finally {
       this.#lookAtDatabases();
       this.#run = undefined;

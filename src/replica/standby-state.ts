@@ -4,7 +4,8 @@ import path from "node:path";
 import Database from "better-sqlite3";
 
 import { epoch as toEpoch, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
-import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
+import type { PageIndex } from "../sqlite/page-index.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 
@@ -30,9 +31,26 @@ export class StandbyState {
   readonly indexes: PageIndexStore;
   readonly #database: Database.Database;
 
-  /** @throws AGENT_RUNNING, RECORD_VERSION (made by a newer Tidemark) */
+  /** For a reseed. State that is damaged (nobody can have it open then) is begun anew. */
+  static openToReseed(paths: StandbyPaths): StandbyState {
+    let state;
+    try {
+      state = new StandbyState(paths);
+      state.beginReseed();
+      return state;
+    } catch (error) {
+      state?.close();
+      if (!isDamaged(error) && !hasCode(error, "INTEGRITY")) throw error;
+    }
+    for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(stateFile(paths) + suffix, { force: true });
+    const fresh = new StandbyState(paths);
+    fresh.beginReseed();
+    return fresh;
+  }
+
+  /** @throws AGENT_RUNNING, RECORD_VERSION (made by a newer Tidemark), INTEGRITY */
   constructor(paths: StandbyPaths) {
-    const file = path.join(paths.state, "state.db");
+    const file = stateFile(paths);
     this.#database = openExclusively(file, paths.root);
     try {
       this.#database.exec("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
@@ -43,7 +61,7 @@ export class StandbyState {
       this.indexes = new PageIndexStore(this.#database);
     } catch (error) {
       this.#database.close();
-      throw error;
+      throw isDamaged(error) ? damaged(file, error) : error;
     }
     // The lock protects the spool as well: nobody else's files are in it.
     for (const name of fs.readdirSync(paths.spool)) fs.rmSync(path.join(paths.spool, name), { force: true });
@@ -85,6 +103,14 @@ export class StandbyState {
 
   claimed(name: string): boolean {
     return this.#database.prepare("SELECT 1 FROM claim WHERE name = ?").get(name) !== undefined;
+  }
+
+  /** Puts an index that was made anew in the place of a damaged one. */
+  replaceIndex(name: string, index: PageIndex, offset: Offset): void {
+    this.#durably(() => {
+      this.indexes.remove(name);
+      this.indexes.save(name, index, offset);
+    });
   }
 
   /**
@@ -138,6 +164,10 @@ export class StandbyState {
   }
 }
 
+function stateFile(paths: StandbyPaths): string {
+  return path.join(paths.state, "state.db");
+}
+
 function openExclusively(file: string, root: string): Database.Database {
   const database = new Database(file, { timeout: 0 });
   try {
@@ -149,12 +179,24 @@ function openExclusively(file: string, root: string): Database.Database {
     return database;
   } catch (error) {
     database.close();
+    if (isDamaged(error)) throw damaged(file, error);
     if (!errnoOf(error)?.startsWith("SQLITE_BUSY")) throw error;
     throw new TidemarkError("AGENT_RUNNING", `another replica already works on the standby ${root}`, {
       hint: "Stop it first (`tidemark status` and `fuser` name it), or give this one a standby directory of its own.",
       cause: error,
     });
   }
+}
+
+function isDamaged(error: unknown): boolean {
+  return /^SQLITE_(NOTADB|CORRUPT)/.test(errnoOf(error) ?? "");
+}
+
+function damaged(file: string, cause: unknown): TidemarkError {
+  return new TidemarkError("INTEGRITY", `the state of the standby, ${file}, is damaged: ${String(cause)}`, {
+    hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`.",
+    cause,
+  });
 }
 
 function newer(file: string, version: string): TidemarkError {

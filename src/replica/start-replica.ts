@@ -33,12 +33,6 @@ export interface StartReplicaOptions {
  */
 export async function startReplica(options: StartReplicaOptions): Promise<ReplicaAgent> {
   const paths = prepareStandby(options.directory);
-  const state = new StandbyState(paths);
-  try {
-    if (options.reseed) state.beginReseed();
-  } catch (error) {
-    state.close();
-    throw error;
-  }
+  const state = options.reseed ? StandbyState.openToReseed(paths) : new StandbyState(paths);
   return new Replica({ ...options, paths, state });
 }

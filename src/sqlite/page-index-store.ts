@@ -101,6 +101,12 @@ export class PageIndexStore {
     this.#stored.clear();
   }
 
+  /** What an index is exactly as new as, without loading it. */
+  offsetOf(name: string): Offset | undefined {
+    const row = this.#row(name);
+    return row && toOffset(row.offset);
+  }
+
   names(): string[] {
     return this.#database.prepare<[], string>("SELECT name FROM page_index ORDER BY name").pluck().all();
   }

@@ -1,0 +1,97 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import { decodeRecord } from "../event/codec.ts";
+import { offset as toOffset, type Offset } from "../event/positions.ts";
+import { readEvents } from "../log/log-reader.ts";
+import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
+import { readCommittedPages } from "../sqlite/committed-pages.ts";
+import { PageIndex } from "../sqlite/page-index.ts";
+import { CHECK_SLICE_BYTES } from "./page-check.ts";
+import type { KnownDatabase, ProvedIndex, RepairContext } from "./repair-standby.ts";
+import { storedPageSize } from "./sqlite/stored-page-size.ts";
+import { WalWriter } from "./sqlite/wal-writer.ts";
+import type { Clock } from "../runtime/clock.ts";
+
+/** The stored index, when it adds up and the log, as far as it still tells, says the same. Else undefined. */
+export async function loadProvedIndex(context: RepairContext, name: string): Promise<ProvedIndex | undefined> {
+  const { state, identity, log } = context;
+  let stored;
+  try {
+    stored = state.indexes.load(name, identity.checksumSeed);
+  } catch (error) {
+    if (hasCode(error, "INTEGRITY") || errnoOf(error)?.startsWith("SQLITE_CORRUPT")) return undefined;
+    throw error;
+  }
+  const record = stored && (await log.get(stored.offset));
+  if (!stored || !record) return stored;
+  const { body } = decodeRecord(record);
+  const says = body.kind === "sqlite.commit" && body.database === name ? body.after : undefined;
+  return says === stored.index.checksum ? stored : undefined;
+}
+
+/**
+ * Makes the index anew from the file, and finds in the log the commit that led to its checksum: both are proved, and how
+ * far the file is, is known. @throws INTEGRITY when there is no such commit: then the file is damaged as well
+ */
+export async function rebuildIndex(context: RepairContext, database: KnownDatabase): Promise<ProvedIndex> {
+  const { name, path } = database;
+  const { state, identity, log, clock, signal } = context;
+  const pageSize = storedPageSize(path);
+  if (!pageSize) throw hopeless(name, path);
+  const index = await indexOfFile(path, new PageIndex(pageSize, identity.checksumSeed), clock);
+  const { first } = await log.bounds();
+  const storedAt = state.indexes.offsetOf(name) ?? toOffset(0);
+  // The file may be further than what was recorded of it, not less far; unless the offset is what was damaged.
+  for (const after of new Set([toOffset(Math.max(first, storedAt) - 1), toOffset(first - 1)])) {
+    const offset = await findCommit(context, { name, after, index });
+    if (offset === undefined || signal.aborted) continue;
+    state.replaceIndex(name, index, offset);
+    return { index, offset };
+  }
+  throw hopeless(name, path);
+}
+
+async function indexOfFile(path: string, index: PageIndex, clock: Clock): Promise<PageIndex> {
+  const { pageSize } = index;
+  const writer = new WalWriter({ path, pageSize, clock });
+  try {
+    const perSlice = Math.ceil(CHECK_SLICE_BYTES / pageSize);
+    for (let firstPage = 1; ; firstPage += perSlice) {
+      const more = writer.look(({ frames, sizePages }) => {
+        index.resize(sizePages);
+        const count = Math.max(0, Math.min(perSlice, sizePages - firstPage + 1));
+        const bytes = readCommittedPages(writer.files, frames, { firstPage, count, pageSize });
+        for (let i = 0; i < count; i += 1) {
+          index.set(firstPage + i, bytes.subarray(i * pageSize, (i + 1) * pageSize));
+        }
+        return firstPage + count <= sizePages;
+      });
+      if (!more) return index;
+      await nextTurn();
+    }
+  } finally {
+    writer.close();
+  }
+}
+
+async function findCommit(
+  { log, signal }: RepairContext,
+  wanted: { readonly name: string; readonly after: Offset; readonly index: PageIndex },
+): Promise<Offset | undefined> {
+  const { name, after, index } = wanted;
+  for await (const events of readEvents(log, { after, follow: false, signal })) {
+    for (const { offset, body } of events) {
+      if (body.kind !== "sqlite.commit" || body.database !== name) continue;
+      if (body.after === index.checksum && body.sizePages === index.sizePages) return offset;
+    }
+  }
+  return undefined;
+}
+
+function hopeless(name: string, path: string): TidemarkError {
+  return new TidemarkError(
+    "INTEGRITY",
+    `the page index of ${name} is damaged, and the file ${path} is at no commit that the log holds`,
+    { hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`." },
+  );
+}
