@@ -40,7 +40,8 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
   let settings: Settings;
   try {
     settings = await settingsFor(cli, "check", options);
-    if (settings.databases.length === 0 && settings.standby === undefined) throw nothingToCheck();
+    const { databases, patterns, standby } = settings;
+    if (databases.length + patterns.length === 0 && standby === undefined) throw nothingToCheck();
   } catch (error) {
     return [fail(error)];
   }
@@ -49,6 +50,7 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     ok("CONFIG", settings.file === undefined ? "the flags are understood" : `${settings.file} is understood`),
     await look("SQLITE", "Tidemark's own SQLite library is new enough", requireSafeSqlite),
     ...(await checkDatabases(settings)),
+    ...(await checkLimits(settings)),
     ...(await checkPlaces(settings)),
     ...(await checkLog(settings)),
   ];
@@ -58,9 +60,20 @@ function nothingToCheck(): Error {
   return configError("there is nothing to check", "Give -c FILE, or --db PATH and --standby DIR or --log.");
 }
 
-async function checkDatabases({ databases }: Settings): Promise<Finding[]> {
-  const { checkDatabase } = await import("../observe/check-database.ts");
-  return databases.flatMap((database) => checkDatabase(database));
+async function checkDatabases({ databases, patterns }: Settings): Promise<Finding[]> {
+  const { checkDatabase, checkPattern } = await import("../observe/check-database.ts");
+  return [
+    ...databases.flatMap((database) => checkDatabase(database)),
+    ...patterns.flatMap((pattern) => checkPattern(pattern, databases)),
+  ];
+}
+
+/** For the agent that this host would run: what is configured tells which. */
+async function checkLimits(settings: Settings): Promise<Finding[]> {
+  const { checkOpenFiles } = await import("../observe/open-files.ts");
+  const { databases, standby } = settings;
+  if (databases.length === 0) return [];
+  return checkOpenFiles(standby === undefined ? "capture" : "run", settings);
 }
 
 async function checkPlaces(settings: Settings): Promise<Finding[]> {

@@ -7,6 +7,7 @@ import type { Config } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 import { agentHandlers, type LiveAgents } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
+import { checkOpenFiles } from "../observe/open-files.ts";
 import type { AgentPart } from "../observe/status-report.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
@@ -44,6 +45,9 @@ export async function startAgents(options: AgentOptions): Promise<RunningAgents>
   const { role, config } = options;
   requireSafeSqlite();
   if (role !== "replica") checkSource(config);
+  for (const { severity, code, message, hint } of checkOpenFiles(role, config)) {
+    if (severity !== "ok") options.logger.warn({ code, hint }, message);
+  }
   const agents = new Agents(options);
   await agents.open();
   return agents;

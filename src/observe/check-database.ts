@@ -3,7 +3,8 @@ import fs from "node:fs";
 import Database from "better-sqlite3";
 
 import { OLDEST_SAFE_SQLITE, preflight } from "../capture/sqlite/preflight.ts";
-import type { DatabaseConfig } from "../config/config.ts";
+import type { DatabaseConfig, DatabasePattern } from "../config/config.ts";
+import { DatabaseNames, matchingFiles } from "../config/database-patterns.ts";
 import { formatSize } from "../config/units.ts";
 import { DATABASE_HEADER_BYTES, decodeDatabaseHeader } from "../format/database-header.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
@@ -22,6 +23,22 @@ export function checkDatabase({ path, name }: DatabaseConfig): Finding[] {
     checkLock(path),
     checkVersion(path),
   ];
+}
+
+/** What a pattern finds and what of it cannot join the set. */
+export function checkPattern(pattern: DatabasePattern, databases: readonly DatabaseConfig[]): Finding[] {
+  const files = matchingFiles(pattern);
+  if (files.length === 0) {
+    const message = `${pattern.where}: nothing matches ${pattern.pattern} yet`;
+    return [warn("PATTERN", message, "Correct the pattern, unless its databases are still to come.")];
+  }
+  const names = new DatabaseNames([]);
+  for (const database of databases) names.add(database);
+  return files.flatMap((file) => {
+    const admitted = names.admit(pattern, file);
+    if (!admitted || !("refusal" in admitted)) return [];
+    return [warn("PATTERN", admitted.refusal, `Name it by itself: { path: ${file}, name: NAME } in tidemark.yml.`)];
+  });
 }
 
 /** Another process that works in exclusive locking mode keeps everybody out. */

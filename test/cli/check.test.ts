@@ -48,6 +48,7 @@ test("a sound set-up: nothing fails, nothing is made, the same disk is warned of
     "DATABASE",
     "DATABASE_LOCK",
     "APP_SQLITE",
+    "OPEN_FILES",
     "STANDBY",
     "LOG_DIRECTORY",
     "LOG",
@@ -55,6 +56,27 @@ test("a sound set-up: nothing fails, nothing is made, the same disk is warned of
   expect(fs.readdirSync(scene.directory).toSorted()).toEqual(
     ["app.db", "home"].filter((name) => fs.existsSync(scene.path(name))),
   );
+});
+
+test("too few open files for so many databases are warned of with the number; what a pattern leaves out, too", async () => {
+  await using scene = new CliScene();
+  for (let i = 0; i < 3; i += 1) scene.database(`tenants/${i}.db`);
+  scene.database("other/0.db");
+  const options = { limits: { openFiles: 120 } };
+  const { code, stdout } = await scene.run(
+    ["check", "--db", "tenants/*.db", "--db", "other/*.db", "--db", "no/*.db", "--standby", "standby", "--json"],
+    options,
+  );
+  expect(code).toBe(0);
+  const findings = lastJson(stdout)["findings"] as Finding[];
+  const warnings = findings.filter(({ severity }) => severity === "warn");
+  expect(warnings.map((finding) => finding.code)).toEqual(["PATTERN", "PATTERN", "OPEN_FILES", "STANDBY_SAME_DISK"]);
+  expect(warnings.map(({ message }) => message).slice(0, 3)).toEqual([
+    expect.stringContaining("other/0.db is not captured"),
+    expect.stringContaining("nothing matches no/*.db yet"),
+    "run with 3 databases may need 154 open files; 120 are allowed here",
+  ]);
+  expect(warnings[2]?.hint).toContain("LimitNOFILE=154");
 });
 
 test("for people: a line a finding", async () => {

@@ -13,6 +13,8 @@ export interface CliOptions {
   readonly timeoutMs?: number;
   /** Root loses what lets it read and write everything, so that permissions count for it too. */
   readonly unprivileged?: boolean;
+  /** What the shell that starts it allows. */
+  readonly limits?: { readonly openFiles: number };
 }
 
 export interface CliResult {
@@ -79,7 +81,8 @@ export function startTidemark(args: readonly string[], options: CliOptions = {})
   };
 }
 
-function commandFor({ unprivileged = false }: CliOptions): string[] {
+function commandFor({ unprivileged = false, limits }: CliOptions): string[] {
+  if (limits) return ["prlimit", `--nofile=${limits.openFiles}:${limits.openFiles}`, process.execPath];
   if (!unprivileged || process.geteuid?.() !== 0) return [process.execPath];
   return ["setpriv", "--bounding-set=-all", "--inh-caps=-all", process.execPath];
 }
