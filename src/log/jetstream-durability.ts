@@ -54,16 +54,12 @@ function replicaConcerns({ info, config }: StreamFacts): (LogConcern | undefined
           text: `the stream has ${given} replica${given === 1 ? "" : "s"}, nats.replicas asks for ${wanted}`,
           hint: "The next start of `tidemark capture` changes it.",
         };
-  const peers = info.cluster?.replicas ?? [];
-  const away = peers.filter(({ offline }) => offline).map(({ name }) => name);
-  const behind = peers.filter(({ offline, current }) => !offline && !current).map(({ name }) => name);
-  const what = [
-    ...(away.length > 0 ? [`${away.join(" and ")} ${away.length > 1 ? "are" : "is"} away`] : []),
-    ...(behind.length > 0 ? [`${behind.join(" and ")} ${behind.length > 1 ? "are" : "is"} behind`] : []),
-  ];
-  if (what.length === 0) return [differs];
+  const missing = (info.cluster?.replicas ?? []).filter(({ current, offline }) => offline || !current);
+  if (missing.length === 0) return [differs];
+  const names = missing.map(({ name }) => name).join(" and ");
   const hint = "Bring the servers back before another one fails: without a majority nothing is stored.";
-  return [differs, { code: "LOG_CLUSTER", text: `of the stream's ${given} replicas ${what.join(", ")}`, hint }];
+  const text = `of the stream's ${given} replicas, ${names} ${missing.length > 1 ? "are" : "is"} away or behind`;
+  return [differs, { code: "LOG_CLUSTER", text, hint }];
 }
 
 function isAsync(info: StreamInfo): boolean {

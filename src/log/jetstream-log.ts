@@ -33,6 +33,8 @@ export interface JetStreamLogOptions {
   readonly ackTimeoutMs?: number;
   /** How often the server says that a waiting read is alive; two missed ones mean that it is not. */
   readonly idleHeartbeatMs?: number;
+  /** After so long without a record a reader begins anew: its place on the server may have fallen behind. */
+  readonly barrenMs?: number;
 }
 
 /**
@@ -85,6 +87,7 @@ class JetStreamLog implements ChangeLog {
     return readStream(this.#stream, after, {
       ...options,
       idleHeartbeatMs: this.#options.idleHeartbeatMs,
+      barrenMs: this.#options.barrenMs,
     });
   }
 

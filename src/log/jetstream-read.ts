@@ -1,7 +1,7 @@
 import { AckPolicy, DeliverPolicy } from "@nats-io/jetstream";
 import { createInbox, type Msg, type Subscription } from "@nats-io/transport-node";
 import { type Offset, offset } from "../event/positions.ts";
-import { sleep } from "../runtime/clock.ts";
+import { sleep, systemClock } from "../runtime/clock.ts";
 import { hasCode } from "../runtime/errors.ts";
 import { Waker } from "../runtime/waker.ts";
 import type { ReadOptions, StoredRecord } from "./change-log.ts";
@@ -13,7 +13,13 @@ import { gapError, purgedError, unreachableError } from "./log-errors.ts";
 const PULL_BYTES = 16 * 1024 * 1024;
 const PULL_MESSAGES = 65_536;
 const PULL_EXPIRES_MS = 60_000;
-const IDLE_HEARTBEAT_MS = 5_000;
+/** Two and a half of these in silence, and the consumer is taken for lost: a server that dies takes its consumers along without a word. */
+const IDLE_HEARTBEAT_MS = 2_000;
+/**
+ * A consumer can say that it is alive and bring nothing, though there is more: when the server it lives on has fallen behind
+ * the others of its cluster. A writer that lives appends a heartbeat sooner than this (every 10 s by default).
+ */
+const BARREN_MS = 15_000;
 /** The server forgets a consumer that nobody asked for this long. */
 const INACTIVE_MS = 120_000;
 const FIRST_DELAY_MS = 50;
@@ -22,6 +28,8 @@ const NANOS = 1_000_000;
 
 export interface ReadStreamOptions extends ReadOptions {
   readonly idleHeartbeatMs?: number | undefined;
+  /** After so long without a record another consumer is begun. */
+  readonly barrenMs?: number | undefined;
 }
 
 /**
@@ -87,6 +95,8 @@ class PullConsumer implements AsyncDisposable {
   /** How many messages the open pull may still bring; 0 when there is none. The last one ends it without a word. */
   #awaited = 0;
   #lost: string | undefined;
+  /** When it last brought something. */
+  #recordAtMs = systemClock.monotonic();
 
   private constructor(stream: OpenStream, options: ReadStreamOptions, consumer: Consumer) {
     this.#stream = stream;
@@ -136,6 +146,9 @@ class PullConsumer implements AsyncDisposable {
       if (this.#awaited === 0) this.#pull();
       const woken = await this.#waker.wait(this.#heartbeatMs * 2.5);
       if (!woken) this.#lose("the server went silent");
+      const barrenMs = systemClock.monotonic() - this.#recordAtMs;
+      if (this.#arrived.length === 0 && barrenMs > (this.#options.barrenMs ?? BARREN_MS))
+        this.#lose(`nothing came for ${Math.round(barrenMs)} ms`);
     }
     return undefined;
   }
@@ -197,6 +210,7 @@ class PullConsumer implements AsyncDisposable {
     const at = streamSequence(message.reply ?? "");
     if (at === undefined) return this.#lose(`a message without stream sequence (${message.reply})`);
     this.#awaited = Math.max(0, this.#awaited - 1);
+    this.#recordAtMs = systemClock.monotonic();
     this.#arrived.push({ offset: offset(at), data: message.data });
   }
 

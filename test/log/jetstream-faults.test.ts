@@ -7,6 +7,7 @@ import { readEvents } from "../../src/log/log-reader.ts";
 import { sleep } from "../../src/runtime/clock.ts";
 import { chain, codeOf, until } from "../support/log-records.ts";
 import { natsConfig } from "../support/nats-server.ts";
+import { rewriting, type WireMessage } from "../support/nats-wire.ts";
 import { bulk, LogScene, mark, markNames, openWriter } from "../support/log-scene.ts";
 
 const forever = new AbortController().signal;
@@ -233,6 +234,27 @@ test("a server put back to an older store under a writer and a reader", async ()
   await scene.server.start();
   expect(await codeOf(writer.append([mark("lost")]).acknowledged)).toBe("LOG_REGRESSED");
   expect(await waiting).toBe("LOG_REGRESSED");
+});
+
+test("a consumer that says it is alive and brings nothing is given up for another one", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  // As on a server that has fallen behind: its consumers know of nothing new.
+  let behind = true;
+  const isRecord = ({ reply }: WireMessage): boolean => reply?.startsWith("$JS.ACK.") === true;
+  const heartbeat = "NATS/1.0 100 Idle Heartbeat\r\n\r\n";
+  scene.proxy.rewriteAnswers = rewriting((message) =>
+    behind && isRecord(message)
+      ? { ...message, reply: undefined, headers: heartbeat, payload: Buffer.alloc(0) }
+      : message,
+  );
+  const reader = await scene.open("read", { idleHeartbeatMs: 100, barrenMs: 400 });
+  const batches = reader.read(offset(2), { signal: forever, follow: true })[Symbol.asyncIterator]();
+  const next = batches.next();
+  await writer.append([mark("unseen")]).acknowledged;
+  await sleep(300);
+  behind = false;
+  expect((await next).value?.[0]?.offset).toBe(3);
 });
 
 test("records purged before a reader had them, and at the head", async () => {

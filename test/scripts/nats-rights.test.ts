@@ -1,119 +1,164 @@
-import { type ChildProcess, spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { expect, test, vi } from "vitest";
 import type { NatsLogConfig } from "../../src/config/config.ts";
-import { BEFORE_FIRST } from "../../src/event/positions.ts";
-import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
-import { readEvents, readLogIdentity } from "../../src/log/log-reader.ts";
-import { LogWriter } from "../../src/log/log-writer.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import { waitFor } from "../support/wait.ts";
+import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
+import { CliScene } from "../support/cli-scene.ts";
+import { codeOf } from "../support/log-records.ts";
+import { mark, markNames, openWriter } from "../support/log-scene.ts";
+import { NatsOperator } from "../support/nats-identity.ts";
+import { natsConfig, NatsServer } from "../support/nats-server.ts";
 
-const EXAMPLE = resolve(import.meta.dirname, "../../docs/nats-server.conf");
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
-let directory = "";
-let server: ChildProcess | undefined;
-let address = "";
+const EXAMPLE = await readFile(resolve(import.meta.dirname, "../../docs/nats-server.conf"), "utf8");
+const USERS = { capture: "change-me-1", replica: "change-me-2", admin: "change-me-3" } as const;
+type User = keyof typeof USERS;
 
-beforeAll(async () => {
-  directory = await mkdtemp(join(tmpdir(), "tidemark-rights-"));
-  const config = (await readFile(EXAMPLE, "utf8"))
-    .replace("127.0.0.1:4222", "127.0.0.1:-1")
-    .replace("/var/lib/nats", join(directory, "store"));
-  await writeFile(join(directory, "nats.conf"), config);
-  const started = spawn("nats-server", ["-c", join(directory, "nats.conf"), "--ports_file_dir", directory], {
-    stdio: "ignore",
-  });
-  server = started;
-  const ports = await waitFor(
-    "the server's ports file",
-    async () =>
-      JSON.parse(await readFile(join(directory, `nats-server_${started.pid}.ports`), "utf8")) as { nats: string[] },
-  );
-  address = new URL(ports.nats[0] ?? "").host;
-});
-
-afterAll(async () => {
-  if (server) {
-    server.kill("SIGKILL");
-    await once(server, "close");
-  }
-  await rm(directory, { recursive: true, force: true });
-});
-
-function configOf(user: "capture" | "replica", password: string): NatsLogConfig {
-  return {
-    kind: "nats",
-    servers: [address],
-    user,
-    password,
-    credentials: undefined,
-    token: undefined,
-    nkey: undefined,
-    tls: undefined,
-    replicas: 1,
-    maxBytes: undefined,
-  };
+/** The documented example on a free port and a store of its own. */
+function startExample(): Promise<NatsServer> {
+  const authorization = EXAMPLE.slice(EXAMPLE.indexOf("READ_API = "));
+  expect(authorization).toContain("authorization {");
+  return NatsServer.start({ config: authorization });
 }
 
-const capture = (): NatsLogConfig => configOf("capture", "change-me-1");
-const replica = (): NatsLogConfig => configOf("replica", "change-me-2");
+/** What the example lets a user publish to. */
+function rightsOf(user: "capture" | "replica"): string[] {
+  const start = user === "replica" ? EXAMPLE.indexOf("READ_API = ") : EXAMPLE.indexOf("user: capture");
+  const list = EXAMPLE.slice(EXAMPLE.indexOf("[", start), EXAMPLE.indexOf("]", start));
+  return [...list.matchAll(/"([^"]+)"/g)].map(([, subject = ""]) => subject);
+}
 
-const writerOn = (log: ChangeLog, signal: AbortSignal): Promise<LogWriter> =>
-  LogWriter.open({
-    log,
-    set: "app",
-    identity: { writer: "6f1f7a4e-0d0f-4c80-9d0e-6a4f0a1b2c3d", host: "primary" },
-    known: undefined,
-    clock: systemClock,
-    signal,
-    foreignWriterGraceMs: 0,
-    takeover: false,
-  });
+const login = (server: NatsServer, user: User): NatsLogConfig =>
+  natsConfig(server.address, { user, password: USERS[user], replicas: undefined });
 
-test("the rights of the example suffice for their roles: capture makes the stream, appends and reads, a replica reads", async () => {
-  const { signal } = new AbortController();
-  await using log = await openJetStreamLog({ config: capture(), set: "app", mode: "write" });
-  const writer = await writerOn(log, signal);
-  await writer.append([{ kind: "mark", name: "one" }]).acknowledged;
-  await using resized = await openJetStreamLog({
-    config: { ...capture(), maxBytes: 64 * 1024 * 1024 },
-    set: "app",
-    mode: "write",
-  });
-  expect((await resized.bounds()).last).toBe(writer.head);
+async function openAs(server: NatsServer, user: User, mode: "write" | "read"): Promise<ChangeLog> {
+  return openJetStreamLog({ config: login(server, user), set: "app", mode });
+}
 
-  await using readable = await openJetStreamLog({ config: replica(), set: "app", mode: "read" });
-  expect((await readLogIdentity(readable, signal)).set).toBe("app");
-  expect(await readable.locate(systemClock.now() + 1_000)).toBe(writer.head);
-  const kinds: string[] = [];
-  for await (const events of readEvents(readable, { after: BEFORE_FIRST, follow: false, signal })) {
-    kinds.push(...events.map((event) => event.body.kind));
+/** What changes or shortens a log, besides appending. */
+const ALTERING = [
+  ["$JS.API.STREAM.PURGE.TIDEMARK_app", ""],
+  ["$JS.API.STREAM.PURGE.TIDEMARK_app", '{"seq":3}'],
+  ["$JS.API.STREAM.DELETE.TIDEMARK_app", ""],
+  ["$JS.API.STREAM.MSG.DELETE.TIDEMARK_app", '{"seq":2}'],
+  ["$JS.API.STREAM.RESTORE.TIDEMARK_app", "{}"],
+  ["$JS.API.STREAM.LEADER.STEPDOWN.TIDEMARK_app", ""],
+  ["$JS.API.STREAM.CREATE.OTHER", '{"name":"OTHER","subjects":["tidemark.app"],"storage":"file"}'],
+] as const;
+const READER_MAY_NOT = [
+  ["tidemark.app", "not a record"],
+  ["$JS.API.STREAM.UPDATE.TIDEMARK_app", '{"name":"TIDEMARK_app","subjects":["tidemark.app"],"max_msgs":1}'],
+  ["$JS.API.STREAM.CREATE.TIDEMARK_app", "{}"],
+] as const;
+
+/** Publishes each; returns those that the server did not refuse. */
+async function notRefused(nats: NatsConnection, attempts: readonly (readonly [string, string])[]): Promise<string[]> {
+  const taken: string[] = [];
+  for (const [subject, payload] of attempts) {
+    const answer = nats.request(subject, payload, { timeout: 1_000 }).then(
+      () => "an answer",
+      (error: unknown) => (error instanceof Error ? error.message : ""),
+    );
+    if (!(await answer).includes("Permissions Violation")) taken.push(subject);
   }
-  expect(kinds.at(-1)).toBe("mark");
-  expect((await log.durability()).survivesPowerLoss).toBe(false);
+  return taken;
+}
+
+test("the rights of the example suffice for every command, each with the role it is meant for", async () => {
+  await using server = await startExample();
+  await using scene = new CliScene();
+  scene.database();
+  const config = [
+    "set: app",
+    "databases: [app.db]",
+    "standby: standby",
+    "state: state",
+    `log: nats://${server.address}`,
+  ];
+  scene.write("tidemark.yml", [...config, "nats: { maxBytes: 256MiB }"].join("\n"));
+  const as = (user: User) => ({ env: { TIDEMARK_NATS_USER: user, TIDEMARK_NATS_PASSWORD: USERS[user] } });
+  const capture = scene.start(["capture"], as("capture"));
+  await capture.waitReady();
+  const replica = scene.start(["replica"], as("replica"));
+  await replica.waitReady();
+  // Of the agents, which have their own rights.
+  for (const args of [["mark", "one"], ["sync", "--applied"], ["status"]]) {
+    const { code, stderr } = await scene.run(args);
+    expect({ args, code, stderr }).toMatchObject({ args, code: 0 });
+  }
+  const reading = [["log"], ["marks"], ["check"], ["restore", "--target", "restored", "--to", "mark:one"]];
+  await capture.stop();
+  await replica.stop();
+  const ended = await Promise.all([...reading, ["status"]].map((args) => scene.run(args, as("replica"))));
+  expect(ended.map(({ code, stderr }) => ({ code, stderr }))).toMatchObject(ended.map(() => ({ code: 0 })));
+  // A changed limit is the writer's to apply.
+  const limited = { ...login(server, "capture"), maxBytes: 128 * 1024 * 1024 };
+  await using log = await openJetStreamLog({ config: limited, set: "app", mode: "write" });
+  expect((await log.bounds()).last).toBeGreaterThan(3);
 });
 
-test("a replica's rights do not let it append or trim", async () => {
-  const { signal } = new AbortController();
-  await using log = await openJetStreamLog({
-    config: { ...replica(), maxBytes: 64 * 1024 * 1024 },
-    set: "app",
-    mode: "write",
-  });
-  const { last } = await log.bounds();
-  // A writer takes its place with a first record, and already that is refused.
-  await expect(writerOn(log, signal)).rejects.toMatchObject({ code: "LOG_DENIED" });
-  await expect(log.trim(last)).rejects.toMatchObject({ code: "LOG_DENIED" });
-  await using readable = await openJetStreamLog({ config: replica(), set: "app", mode: "read" });
-  expect(await readable.bounds()).toMatchObject({ first: 1, last });
+test("a standby's user cannot append, change, shorten or delete the log, a writer's cannot shorten or delete it", async () => {
+  await using server = await startExample();
+  await using log = await openAs(server, "capture", "write");
+  const writer = await openWriter(log);
+  for (const name of ["one", "two", "three"]) writer.append([mark(name)]);
+  await writer.flush();
+  const before = await log.bounds();
+  const attempts = { capture: ALTERING, replica: [...ALTERING, ...READER_MAY_NOT] } as const;
+  for (const user of ["capture", "replica"] as const) {
+    const nats = await connect({ servers: [server.address], user, pass: USERS[user] });
+    expect({ user, taken: await notRefused(nats, attempts[user]) }).toEqual({ user, taken: [] });
+    await nats.close();
+    await using own = await openAs(server, user, "write");
+    expect(await codeOf(own.trim(before.last))).toBe("LOG_DENIED");
+  }
+  expect(await log.bounds()).toEqual(before);
+  expect(await markNames(log)).toEqual(["one", "two", "three"]);
+  // As a writer a standby's user gets no further than its first record.
+  await using reader = await openAs(server, "replica", "write");
+  expect(await codeOf(openWriter(reader, { takeover: true }))).toBe("LOG_DENIED");
+  await using admin = await openAs(server, "admin", "read");
+  await admin.trim(before.last);
+  expect((await log.bounds()).first).toBe(before.last);
 });
 
-test("a wrong password is refused by name", async () => {
-  const wrong = openJetStreamLog({ config: configOf("capture", "guess"), set: "app", mode: "write" });
-  await expect(wrong).rejects.toMatchObject({ code: "LOG_DENIED" });
+test("the same rights in credentials files", async () => {
+  const operator = new NatsOperator();
+  await using server = await NatsServer.start({ config: operator.serverConfig() });
+  await using scene = new CliScene();
+  const fileOf = (user: "capture" | "replica"): string => {
+    const rights = { publish: rightsOf(user), subscribe: ["_INBOX.>"] };
+    return scene.write(`${user}.creds`, operator.credentials(user, rights));
+  };
+  const configOf = (user: "capture" | "replica"): NatsLogConfig =>
+    natsConfig(server.address, { credentials: fileOf(user) });
+  await using log = await openJetStreamLog({ config: configOf("capture"), set: "app", mode: "write" });
+  const writer = await openWriter(log);
+  await writer.append([mark("one")]).acknowledged;
+  await using readable = await openJetStreamLog({ config: configOf("replica"), set: "app", mode: "read" });
+  expect(await markNames(readable)).toEqual(["one"]);
+  await using reader = await openJetStreamLog({ config: configOf("replica"), set: "app", mode: "write" });
+  expect(await codeOf(openWriter(reader, { takeover: true }))).toBe("LOG_DENIED");
+  for (const one of [log, reader]) expect(await codeOf(one.trim(writer.head))).toBe("LOG_DENIED");
+});
+
+test("what NATS does not keep a reader from: the answer to its request lands in the log, is noticed, and passes for nothing", async () => {
+  await using server = await startExample();
+  await using log = await openAs(server, "capture", "write");
+  const writer = await openWriter(log);
+  await writer.append([mark("one")]).acknowledged;
+  const nats = await connect({ servers: [server.address], user: "replica", pass: USERS.replica });
+  nats.publish("$JS.API.STREAM.INFO.TIDEMARK_app", "", { reply: "tidemark.app" });
+  // A purge or deletion is not to be had that way: the server takes such requests from clients only.
+  for (const verb of ["PURGE", "DELETE"])
+    nats.publish("$JS.API.STREAM.INFO.TIDEMARK_app", "", { reply: `$JS.API.STREAM.${verb}.TIDEMARK_app` });
+  await nats.flush();
+  await nats.close();
+  expect(await codeOf(writer.append([mark("two")]).acknowledged)).toBe("LOG_FOREIGN_WRITER");
+  expect((await log.bounds()).last).toBe(4);
+  expect(await codeOf(markNames(log))).toBe("RECORD_INVALID");
+  expect(await codeOf(openAs(server, "capture", "write"))).toBe("LOG_FOREIGN");
 });

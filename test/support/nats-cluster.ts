@@ -1,7 +1,8 @@
-import { jetstreamManager } from "@nats-io/jetstream";
-import { connect } from "@nats-io/transport-node";
+import { type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
+import { connect, type NatsConnection } from "@nats-io/transport-node";
 import { sleep } from "../../src/runtime/clock.ts";
 import { freePort, NatsServer } from "./nats-server.ts";
+import { waitFor } from "./wait.ts";
 
 /** Three servers that hold every stream three times. */
 export class NatsCluster implements AsyncDisposable {
@@ -47,12 +48,33 @@ export class NatsCluster implements AsyncDisposable {
     }
   }
 
-  /** The server that leads the stream. */
+  /** The server that leads the stream; undefined while there is none. */
   async leaderOf(stream: string): Promise<NatsServer | undefined> {
+    const { cluster } = await this.#ask((manager) => manager.streams.info(stream));
+    return this.servers.find((_, index) => `n${index}` === cluster?.leader);
+  }
+
+  /** Whether the stream has a leader and two copies that are there and up to date. */
+  async isWhole(stream: string): Promise<boolean> {
+    const { cluster } = await this.#ask((manager) => manager.streams.info(stream));
+    const current = cluster?.replicas?.filter((replica) => replica.current && !replica.offline) ?? [];
+    return cluster?.leader !== undefined && current.length === this.servers.length - 1;
+  }
+
+  /** Another server becomes the stream's leader. */
+  async stepDown(stream: string): Promise<void> {
+    const before = await this.leaderOf(stream);
+    await this.#ask((_, nats) => nats.request(`$JS.API.STREAM.LEADER.STEPDOWN.${stream}`));
+    await waitFor("another leader", async () => {
+      const leader = await this.leaderOf(stream);
+      return leader !== undefined && leader !== before;
+    });
+  }
+
+  async #ask<T>(question: (manager: JetStreamManager, nats: NatsConnection) => Promise<T>): Promise<T> {
     const nats = await connect({ servers: this.addresses, timeout: 2_000 });
     try {
-      const { cluster } = await (await jetstreamManager(nats)).streams.info(stream);
-      return this.servers.find((_, index) => `n${index}` === cluster?.leader);
+      return await question(await jetstreamManager(nats, { checkAPI: false, timeout: 2_000 }), nats);
     } finally {
       await nats.close();
     }

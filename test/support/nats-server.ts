@@ -103,7 +103,7 @@ export class NatsServer implements AsyncDisposable {
   }
 }
 
-/** Configuration of a log on `address`, without credentials. */
+/** Configuration of a log on `address`, one or several with commas between, without credentials. */
 export function natsConfig(address: string, more: Partial<NatsLogConfig> = {}): NatsLogConfig {
   const none = {
     credentials: undefined,
@@ -113,7 +113,7 @@ export function natsConfig(address: string, more: Partial<NatsLogConfig> = {}): 
     nkey: undefined,
     tls: undefined,
   };
-  return { kind: "nats", servers: [address], ...none, replicas: 1, maxBytes: undefined, ...more };
+  return { kind: "nats", servers: address.split(","), ...none, replicas: 1, maxBytes: undefined, ...more };
 }
 
 export async function freePort(): Promise<number> {
