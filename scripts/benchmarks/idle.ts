@@ -27,10 +27,10 @@ async function measure(name: SubjectName, count: number, seconds: number): Promi
   const files = Array.from({ length: count }, (_, i) => workspace.database(`db-${i}.db`, { rows: 10, rowBytes: 100 }));
   await using subject = await startSubject(name, workspace.directory, files);
   await pause(SETTLE_MS);
-  const cpuMs = (): number => subject.pids.reduce((sum, pid) => sum + usageOf(pid).cpuMs, 0);
+  const cpuMs = (): number => subject.processes.reduce((sum, { pid }) => sum + usageOf(pid).cpuMs, 0);
   const before = cpuMs();
   await pause(seconds * 1000);
   const share = (cpuMs() - before) / (seconds * 1000);
-  const memory = subject.pids.reduce((sum, pid) => sum + usageOf(pid).rssBytes, 0);
+  const memory = subject.processes.reduce((sum, { pid }) => sum + usageOf(pid).rssBytes, 0);
   return [TITLES[name], String(count), percent(share), mebibytes(memory)];
 }

@@ -6,6 +6,7 @@ import path from "node:path";
 import { parseArgs } from "node:util";
 
 import { idle } from "./idle.ts";
+import { memory } from "./memory.ts";
 import { latency } from "./latency.ts";
 import { repair, sustained } from "./sustained.ts";
 import { markdown, type Table } from "./table.ts";
@@ -13,7 +14,7 @@ import { throughput, truncating } from "./throughput.ts";
 
 const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
 
-Scenarios: latency, throughput, sustained, truncating, repair, idle. A full run writes docs/benchmarks.md.
+Scenarios: latency, throughput, sustained, truncating, repair, memory, idle. A full run writes docs/benchmarks.md.
 `;
 
 const { values } = parseArgs({
@@ -26,12 +27,13 @@ const { values } = parseArgs({
 
 const quick = values.quick;
 const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
-  latency: () => latency(quick ? { seconds: 3, rates: [200] } : { seconds: 8, rates: [1, 50, 200] }),
+  latency: () => latency(quick ? { seconds: 3, rates: [200] } : { seconds: 6, rates: [1, 50, 200] }),
   throughput: () => throughput({ seconds: quick ? 1 : 4 }),
   sustained: () => sustained({ mebibytes: quick ? 64 : 512 }),
   truncating: () => truncating({ seconds: quick ? 1 : 5 }),
   repair: () => repair({ mebibytes: quick ? 64 : 1024 }),
-  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 20, counts: [1, 100, 1000] }),
+  memory: () => memory(quick ? { mebibytes: 64, seconds: 3 } : { mebibytes: 1024, seconds: 10 }),
+  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 15, counts: [1, 100, 1000] }),
 };
 
 async function main(): Promise<void> {

@@ -10,7 +10,7 @@ export type SubjectName = "nothing" | "embedded" | "nats" | "litestream" | "lite
 export interface Subject extends AsyncDisposable {
   readonly name: SubjectName;
   /** The processes whose cost is the subject's. */
-  readonly pids: readonly number[];
+  readonly processes: readonly { readonly title: string; readonly pid: number }[];
   /** Where `file` can be read on the standby; undefined when the subject has none. */
   readonly standbyOf: (file: string) => string | undefined;
   /** Directory in which a Litestream replica grows. */
@@ -33,7 +33,7 @@ export async function startSubject(
 ): Promise<Subject> {
   switch (name) {
     case "nothing":
-      return subject({ name, children: [], stack: new AsyncDisposableStack() });
+      return subject({ name, children: {}, stack: new AsyncDisposableStack() });
     case "embedded":
       return startEmbedded(directory, databases);
     case "nats":
@@ -49,7 +49,7 @@ export async function startSubject(
 
 function subject(parts: {
   name: SubjectName;
-  children: readonly Child[];
+  children: Readonly<Record<string, Child>>;
   stack: AsyncDisposableStack;
   standby?: string;
   replica?: string;
@@ -57,7 +57,7 @@ function subject(parts: {
   const { name, children, stack, standby, replica } = parts;
   return {
     name,
-    pids: children.map((child) => child.pid),
+    processes: Object.entries(children).map(([title, { pid }]) => ({ title, pid })),
     standbyOf: (file) => (standby === undefined ? undefined : path.join(standby, path.basename(file))),
     replica,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
@@ -73,7 +73,7 @@ async function startEmbedded(directory: string, databases: readonly string[]): P
   const stack = new AsyncDisposableStack();
   const run = stack.use(tidemark(["run", "--set", "bench", ...databaseFlags(databases), "--standby", standby]));
   await run.says("ready");
-  return subject({ name: "embedded", children: [run], stack, standby });
+  return subject({ name: "embedded", children: { run }, stack, standby });
 }
 
 async function startNats(directory: string, databases: readonly string[]): Promise<Subject> {
@@ -89,7 +89,7 @@ async function startNats(directory: string, databases: readonly string[]): Promi
   await capture.says("ready");
   const replica = stack.use(tidemark(["replica", ...common, "--standby", standby]));
   await replica.says("ready");
-  return subject({ name: "nats", children: [capture, replica, server], stack, standby });
+  return subject({ name: "nats", children: { capture, replica, "nats-server": server }, stack, standby });
 }
 
 async function startLitestream(
@@ -116,7 +116,7 @@ async function startLitestream(
     if (performance.now() > deadline) throw new Error(`Litestream made no snapshot:\n${child.output}`);
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
-  return subject({ name, children: [child], stack, replica });
+  return subject({ name, children: { litestream: child }, stack, replica });
 }
 
 function snapshotExists(directory: string): boolean {

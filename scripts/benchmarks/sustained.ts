@@ -100,7 +100,7 @@ function changePages(file: string, count: number): void {
 
 /** Encoded bytes of all records: what `log --json` says of each event. */
 function logBytes(standby: string): number {
-  const args = ["src/cli/main.ts", "log", "--standby", standby, "--set", "bench", "--json"];
+  const args = ["dist/cli/main.js", "log", "--standby", standby, "--set", "bench", "--json"];
   const { stdout } = spawnSync(process.execPath, args, {
     encoding: "utf8",
     maxBuffer: 2 ** 30,

@@ -59,7 +59,7 @@ export interface ChangeLog extends AsyncDisposable {
    * Appends all records after `expectedHead`; resolves with the new head when they are acknowledged. When it throws, none
    * of them is in the log, or (JetStream, or when `signal` aborted) the first few of them are.
    *
-   * Records must carry consecutive offsets from `expectedHead + 1`. Further calls may be made before earlier ones
+   * The memory of the records belongs to the log from the call on. Records must carry consecutive offsets from `expectedHead + 1`. Further calls may be made before earlier ones
    * settled, with the head they predict: they land in order, and when one fails all later ones fail.
    * Exactly once: after a lost acknowledgement the implementation finds out whether the record landed.
    * The number of unacknowledged bytes is bounded: a call waits for room before it sends.

@@ -30,7 +30,7 @@ import { abandonedError, recreatedError } from "./log-errors.ts";
  * The thread that owns the embedded log's only write connection, so that an fsync never holds up the main thread.
  * Appends that arrive while one is being synced are committed together in the next transaction.
  */
-const GROUP_BYTES = 4 * 1024 * 1024;
+const GROUP_BYTES = 2 * 1024 * 1024;
 const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5_000;
 

@@ -4,13 +4,14 @@ import { decodeRecordHeader } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import { offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { type FromWorker, fromPlain, type ToWorker, type WorkerOptions } from "./embedded-protocol.ts";
 import { embeddedLocation } from "./embedded-store.ts";
 import { abandonedError } from "./log-errors.ts";
 
 /** Bytes handed to the thread and not yet acknowledged. */
-const WINDOW_BYTES = 8 * 1024 * 1024;
+const WINDOW_BYTES = 4 * 1024 * 1024;
 
 interface Pending {
   readonly resolve: (head: Offset) => void;
@@ -140,7 +141,7 @@ export class EmbeddedWriter implements AsyncDisposable {
   }
 }
 
-/** One buffer for all records: it is handed over, not copied again, and the caller keeps its own. */
+/** One buffer for all records, to hand over; the memory of large ones is freed. */
 function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offset; bytes: number }): Unnumbered {
   const bytes = new ArrayBuffer(options.bytes);
   const all = new Uint8Array(bytes);
@@ -150,6 +151,7 @@ function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offs
     return (end += record.length);
   });
   const headers = records.map(decodeRecordHeader);
+  for (const { buffer, byteLength } of records) if (byteLength === buffer.byteLength) giveBack(buffer);
   const times = headers.map((header) => header.timeMs);
   return {
     type: "append",

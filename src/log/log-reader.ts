@@ -7,7 +7,7 @@ import { foreignError, gapError, recreatedError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 
 /** Pages compress well: a batch of records may be many times its size when decoded, so it is handed on in pieces. */
-const DECODED_BYTES = 4 * 1024 * 1024;
+const DECODED_BYTES = 2 * 1024 * 1024;
 
 export interface ReadEventsOptions extends ReadOptions {
   readonly after: Offset;

@@ -4,7 +4,7 @@ import path from "node:path";
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 
 /** Images are kept in memory up to this many bytes, then in a file. */
-export const SPOOL_MEMORY_BYTES = 8 * 1024 * 1024;
+export const SPOOL_MEMORY_BYTES = 4 * 1024 * 1024;
 /** The file is written in pieces of this many bytes, and read ahead by as many when it is read in order. */
 const PIECE_BYTES = 512 * 1024;
 
