@@ -20,6 +20,8 @@ const IDLE_HEARTBEAT_MS = 2_000;
  * the others of its cluster. A writer that lives appends a heartbeat sooner than this (every 10 s by default).
  */
 const BARREN_MS = 15_000;
+/** One that was begun and has brought nothing yet gets less time, and each one after it twice as much. */
+const FIRST_PATIENCE_MS = 1_500;
 /** The server forgets a consumer that nobody asked for this long. */
 const INACTIVE_MS = 120_000;
 const FIRST_DELAY_MS = 50;
@@ -45,12 +47,15 @@ export async function* readStream(
   const { signal, follow } = options;
   const progress = { position: after, through: follow ? Number.MAX_SAFE_INTEGER : undefined };
   let delayMs = FIRST_DELAY_MS;
+  let patienceMs = FIRST_PATIENCE_MS;
   while (!signal.aborted && progress.position < (progress.through ?? Infinity)) {
     try {
-      await using pull = await PullConsumer.begin(stream, progress.position, options);
+      await using pull = await PullConsumer.begin(stream, progress.position, { ...options, patienceMs });
+      patienceMs = Math.min(patienceMs * 2, BARREN_MS);
       progress.through ??= pull.last;
       for (let batch = await pull.next(progress); batch; batch = await pull.next(progress)) {
         delayMs = FIRST_DELAY_MS;
+        patienceMs = FIRST_PATIENCE_MS;
         yield batch;
       }
     } catch (thrown) {
@@ -73,10 +78,14 @@ interface Progress {
 
 interface Consumer {
   readonly name: string;
-  /** Head of the stream when it began. */
   readonly last: Offset;
   /** Most messages that a pull may ask for. */
   readonly batch: number;
+}
+
+interface PullOptions extends ReadStreamOptions {
+  /** How long the consumer may take to bring its first record before another one is tried. */
+  readonly patienceMs: number;
 }
 
 /** One ephemeral consumer and the pull that is open on it. Throws when it is of no use any more. */
@@ -86,7 +95,7 @@ class PullConsumer implements AsyncDisposable {
   readonly #stream: OpenStream;
   readonly #name: string;
   readonly #batch: number;
-  readonly #options: ReadStreamOptions;
+  readonly #options: PullOptions;
   readonly #waker = new Waker();
   readonly #inbox = createInbox();
   readonly #messages: Subscription;
@@ -95,12 +104,14 @@ class PullConsumer implements AsyncDisposable {
   /** How many messages the open pull may still bring; 0 when there is none. The last one ends it without a word. */
   #awaited = 0;
   #lost: string | undefined;
+  #patienceMs: number;
   /** When it last brought something. */
   #recordAtMs = systemClock.monotonic();
 
-  private constructor(stream: OpenStream, options: ReadStreamOptions, consumer: Consumer) {
+  private constructor(stream: OpenStream, options: PullOptions, consumer: Consumer) {
     this.#stream = stream;
     this.#options = options;
+    this.#patienceMs = options.patienceMs;
     this.#name = consumer.name;
     this.#batch = consumer.batch;
     this.last = consumer.last;
@@ -115,7 +126,7 @@ class PullConsumer implements AsyncDisposable {
     options.signal.addEventListener("abort", this.#wake);
   }
 
-  static async begin(stream: OpenStream, after: Offset, options: ReadStreamOptions): Promise<PullConsumer> {
+  static async begin(stream: OpenStream, after: Offset, options: PullOptions): Promise<PullConsumer> {
     const { first, last } = boundsOf(await lookAgain(stream, after));
     if (first > last && last > after) throw purgedError(stream.location, after + 1, last);
     if (first > after + 1) throw gapError(stream.location, after + 1, first);
@@ -147,7 +158,7 @@ class PullConsumer implements AsyncDisposable {
       const woken = await this.#waker.wait(this.#heartbeatMs * 2.5);
       if (!woken) this.#lose("the server went silent");
       const barrenMs = systemClock.monotonic() - this.#recordAtMs;
-      if (this.#arrived.length === 0 && barrenMs > (this.#options.barrenMs ?? BARREN_MS))
+      if (this.#arrived.length === 0 && barrenMs > this.#patienceMs)
         this.#lose(`nothing came for ${Math.round(barrenMs)} ms`);
     }
     return undefined;
@@ -211,6 +222,7 @@ class PullConsumer implements AsyncDisposable {
     if (at === undefined) return this.#lose(`a message without stream sequence (${message.reply})`);
     this.#awaited = Math.max(0, this.#awaited - 1);
     this.#recordAtMs = systemClock.monotonic();
+    this.#patienceMs = this.#options.barrenMs ?? BARREN_MS;
     this.#arrived.push({ offset: offset(at), data: message.data });
   }
 
