@@ -42,13 +42,29 @@ export class Child implements AsyncDisposable {
     return this.#output;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
+  get hasEnded(): boolean {
+    return this.#process.exitCode !== null || this.#process.signalCode !== null;
+  }
+
+  /** Asks it to end and waits until it has. */
+  async stop(): Promise<void> {
+    if (this.hasEnded) return;
     const gone = once(this.#process, "close");
     this.#process.kill("SIGTERM");
     const killer = setTimeout(() => this.#process.kill("SIGKILL"), 20_000);
     await gone;
     clearTimeout(killer);
+  }
+
+  async kill9(): Promise<void> {
+    if (this.hasEnded) return;
+    const gone = once(this.#process, "close");
+    this.#process.kill("SIGKILL");
+    await gone;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
   }
 }
 
