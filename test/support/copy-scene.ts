@@ -10,6 +10,7 @@ import { loadConfig } from "../../src/config/load-config.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
+import type { RestoreTarget } from "../../src/restore/restore-target.ts";
 import { restore } from "../../src/restore/restore.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { comparePages } from "./compare.ts";
@@ -99,22 +100,9 @@ export class CopyScene {
 
   /** A restore to the end of the log must be the database. */
   async requireEqual(): Promise<void> {
-    const { directory, database } = this.#deployment;
-    const target = path.join(directory, "restored");
-    await using log = await this.#deployment.openLog();
-    const report = await restore({
-      log,
-      target: { kind: "latest" },
-      directory: target,
-      check: "full",
-      force: false,
-      dryRun: false,
-      clock: systemClock,
-      signal: new AbortController().signal,
-    });
-    assert.equal(report.ok, true);
-    assert.equal(comparePages(database, path.join(target, this.#name)), undefined);
-    fs.rmSync(target, { recursive: true });
+    const restored = await restoreHere(this.#deployment, { kind: "latest" });
+    assert.equal(comparePages(this.#deployment.database, path.join(restored, this.#name)), undefined);
+    fs.rmSync(restored, { recursive: true });
   }
 
   /** Keeps log and state as they are now, to be put back. No agent may be running. */
@@ -138,4 +126,15 @@ export class CopyScene {
       if (records.length > 0) head = await to.append(records, head, signal);
     }
   }
+}
+
+/** Restores in this process, without what a command line takes to start; gives the directory. */
+export async function restoreHere(deployment: Deployment, target: RestoreTarget): Promise<string> {
+  const directory = path.join(deployment.directory, "restored-here");
+  await using log = await deployment.openLog();
+  const { signal } = new AbortController();
+  const how = { check: "full", force: false, dryRun: false, clock: systemClock, signal } as const;
+  const report = await restore({ log, target, directory, ...how });
+  assert.equal(report.ok, true);
+  return directory;
 }
