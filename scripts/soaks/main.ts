@@ -2,10 +2,12 @@
 import { parseArgs } from "node:util";
 
 import { firstCopy } from "./first-copy.ts";
+import { many } from "./many.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   "first-copy": firstCopy,
+  many,
 };
 
 function help(): string {
