@@ -210,3 +210,37 @@ test("sixty databases, most of them resting, written at random by two applicatio
   expect(names.length).toBeGreaterThan(55);
   expect(await deployment.differing(names)).toEqual([]);
 });
+
+test("what is stored of a quiet database grows no older than the log, of one that was written it does not", async () => {
+  const names = ["written.db", "busy.db", "quiet.db"];
+  await using deployment = new Deployment({ names, config: "heartbeat: 100ms\ngranularity: commit" });
+  for (const name of names) makeDatabase(deployment.pathOf(name));
+  const agent = await deployment.start("run");
+  await using written = new SqlSession(deployment.pathOf("written.db"));
+  await using busy = new SqlSession(deployment.pathOf("busy.db"));
+  // Stored every five seconds: this one is not, yet.
+  await written.run("UPDATE t SET body = randomblob(900) WHERE id = 1");
+  const many = "INSERT INTO t (body) VALUES (1);".repeat(1100);
+  await busy.run(many);
+  await waitFor("the quiet one is raised", () => (storedOffsets(deployment)["quiet.db"] ?? 0) > 1000);
+  await agent.kill9();
+  expect(storedOffsets(deployment)["quiet.db"]).toBeGreaterThan(1000);
+  await deployment.start("run");
+  await written.run("UPDATE t SET body = randomblob(900) WHERE id = 1");
+  expect(await deployment.differing(names)).toEqual([]);
+});
+
+/** As of which offset the agent's state holds each database. From a copy: the agent lets nobody in. */
+function storedOffsets(deployment: Deployment): Record<string, number> {
+  const copy = fs.mkdtempSync(path.join(deployment.directory, "state-copy-"));
+  for (const suffix of ["", "-wal"]) {
+    fs.copyFileSync(path.join(deployment.state, `capture.db${suffix}`), path.join(copy, `capture.db${suffix}`));
+  }
+  const database = new Database(path.join(copy, "capture.db"));
+  try {
+    const rows = database.prepare<[], { name: string; offset: number }>("SELECT name, offset FROM page_index").all();
+    return Object.fromEntries(rows.map(({ name, offset }) => [name, offset]));
+  } finally {
+    database.close();
+  }
+}
