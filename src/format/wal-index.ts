@@ -6,8 +6,6 @@ import { CHECKSUM_START, walChecksum, type Checksum } from "./wal.ts";
  */
 
 /** Two header copies of 48 bytes, then the checkpoint information of 40. */
-/** Where in the header the WAL's two salts stand. */
-export const WAL_INDEX_SALT_BYTE_OFFSET = 32;
 export const WAL_INDEX_HEADER_BYTES = 136;
 const HEADER_COPY_BYTES = 48;
 const WAL_INDEX_VERSION = 3_007_000;

@@ -7,14 +7,8 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { Follower } from "../../src/capture/sqlite/follower.ts";
-import {
-  frameImage,
-  positionAtBackfill,
-  readTail,
-  resumePoint,
-  scanTail,
-  scanWal,
-} from "../../src/capture/sqlite/wal-scan.ts";
+import { frameImage, positionAtBackfill, resumePoint, scanTail, scanWal } from "../../src/capture/sqlite/wal-scan.ts";
+import { WalTail } from "../../src/capture/sqlite/wal-tail.ts";
 import type { WalPosition } from "../../src/event/kinds.ts";
 import { FRAME_HEADER_BYTES, frameByteOffset } from "../../src/format/wal.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -181,6 +175,12 @@ function followerAt(position: WalPosition): Follower {
   return new Follower(parts as ConstructorParameters<typeof Follower>[0]);
 }
 
+function tailAfter(position: WalPosition): Uint8Array {
+  const tail = new WalTail(files.walFd, position, PAGE_SIZE);
+  tail.readRest();
+  return tail.take();
+}
+
 /** Captured up to `position`, then `unseen` commits, then the WAL restarts and holds `fresh` commits. */
 function restartWith({ unseen, fresh }: { unseen: number; fresh: number }): { position: WalPosition; missing: number } {
   app.pragma("wal_autocheckpoint=0");
@@ -201,7 +201,7 @@ function restartWith({ unseen, fresh }: { unseen: number; fresh: number }): { po
 test("commits that were not captured before the WAL restarted are read behind the position", () => {
   const { position, missing } = restartWith({ unseen: 5, fresh: 3 });
   expect(missing).toBe(5);
-  const tail = readTail(files.walFd, position, PAGE_SIZE);
+  const tail = tailAfter(position);
   const scan = scanTail(tail, position, { commits: missing, header: state().header });
   expect(scan.commits.map((commit) => commit.firstFrame)[0]).toBe(position.frame + 1);
   expect(scan.commits.length).toBe(5);
@@ -212,7 +212,7 @@ test("commits that were not captured before the WAL restarted are read behind th
 
 test("a commit frame that was never honoured stands behind the tail and is not taken for one of it", () => {
   const { position, missing } = restartWith({ unseen: 5, fresh: 3 });
-  const tail = readTail(files.walFd, position, PAGE_SIZE);
+  const tail = tailAfter(position);
   const all = scanTail(tail, position, { commits: missing, header: state().header });
   const fewer = scanTail(tail, position, { commits: missing - 1, header: state().header });
   expect(fewer.commits).toEqual(all.commits.slice(0, -1));
@@ -220,13 +220,12 @@ test("a commit frame that was never honoured stands behind the tail and is not t
 
 test("what the new generation has written over, a damaged tail and a second restart are gaps", () => {
   const overwritten = restartWith({ unseen: 5, fresh: 200 });
-  const read = (position: WalPosition): Uint8Array => readTail(files.walFd, position, PAGE_SIZE);
   const { header } = state();
   const gap = expect.objectContaining({ code: "WAL_GAP" });
   const { position, missing } = overwritten;
-  expect(() => scanTail(read(position), position, { commits: missing, header })).toThrow(gap);
+  expect(() => scanTail(tailAfter(position), position, { commits: missing, header })).toThrow(gap);
   const second = restartWith({ unseen: 5, fresh: 3 });
-  const tail = read(second.position);
+  const tail = tailAfter(second.position);
   const broken = Uint8Array.from(tail);
   broken[100] = (broken[100] ?? 0) ^ 1;
   const now = state().header;
@@ -234,4 +233,21 @@ test("what the new generation has written over, a damaged tail and a second rest
   const later = { ...now, salt1: (now.salt1 + 1) >>> 0 };
   expect(() => scanTail(tail, second.position, { commits: second.missing, header: later })).toThrow(gap);
   expect(() => scanTail(tail, second.position, { commits: second.missing + 1, header: now })).toThrow(gap);
+});
+
+test("what was read before the WAL was truncated is enough; what is read afterwards is nothing", () => {
+  for (let i = 0; i < 20; i += 1) insert(6000);
+  const before = state().header;
+  const checksum = scanWal(files.walFd, START, before).commits.at(-1)?.checksum ?? { c1: 0, c2: 0 };
+  const { salt1, salt2, mxFrame: frame } = before;
+  const position = { salt1, salt2, frame, checksum1: checksum.c1, checksum2: checksum.c2 };
+  const tail = new WalTail(files.walFd, position, PAGE_SIZE);
+  for (let i = 0; i < 3; i += 1) insert(100);
+  expect(tail.readTo(state().header.mxFrame)).toBe(true);
+  app.pragma("wal_checkpoint(TRUNCATE)");
+  insert(100);
+  tail.readRest();
+  const { header } = state();
+  expect(scanTail(tail.take(), position, { commits: 3, header }).commits.length).toBe(3);
+  expect(tailAfter(position).length).toBe(0);
 });

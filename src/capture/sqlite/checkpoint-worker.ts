@@ -4,12 +4,12 @@ import { parentPort } from "node:worker_threads";
 import type Database from "better-sqlite3";
 
 import type { WalPosition } from "../../event/kinds.ts";
-import { WAL_INDEX_SALT_BYTE_OFFSET } from "../../format/wal-index.ts";
+import { decodeWalIndexHeader, WAL_INDEX_HEADER_BYTES } from "../../format/wal-index.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { othersHoldLocks } from "./lock-table.ts";
 import { openQuietly } from "./pin.ts";
-import { readTail } from "./wal-scan.ts";
+import { WalTail } from "./wal-tail.ts";
 
 /**
  * Checkpoints and the write lock, off the main thread: both can take milliseconds to tens of them.
@@ -58,6 +58,7 @@ const open = new Map<string, Connections>();
 /** Nobody notifies it: a sleep that blocks the thread. */
 const nobody = new Int32Array(new SharedArrayBuffer(4));
 const LOOK_MS = 0.1;
+const walIndex = new Uint8Array(WAL_INDEX_HEADER_BYTES);
 
 function connectionsOf(path: string): Connections {
   const known = open.get(path);
@@ -103,27 +104,26 @@ function pin(path: string): true {
 }
 
 /**
- * Lets go of the pin until the WAL has restarted, takes the next one at once, and reads what was committed in between before
- * the new generation grows over it: here nothing comes between, while the main thread may be busy for too long.
+ * Lets go of the pin until the WAL has restarted, and takes the next one at once. Meanwhile everything that is committed is
+ * read: the checkpoint before a restart takes longer than the pause between two looks. Here nothing comes between, while
+ * the main thread may be busy until the new generation has written over it.
  */
 function awaitRestart({ path, shmFd, walFd, position, pageSize, maxMs }: RestartRequest): Tail | false {
-  const before = readSalts(shmFd);
+  const { salt1, salt2 } = position;
+  const tail = new WalTail(walFd, position, pageSize);
   const until = performance.now() + maxMs;
   unlock(path);
   let restarted = false;
-  while (!restarted && performance.now() < until) {
+  for (let room = true; room && !restarted && performance.now() < until;) {
     Atomics.wait(nobody, 0, 0, LOOK_MS);
-    restarted = !readSalts(shmFd).equals(before);
+    fs.readSync(shmFd, walIndex, 0, walIndex.length, 0);
+    const header = decodeWalIndexHeader(walIndex);
+    restarted = header !== undefined && (header.salt1 !== salt1 || header.salt2 !== salt2);
+    if (header && !restarted) room = tail.readTo(header.mxFrame);
   }
   pin(path);
-  return restarted && readTail(walFd, position, pageSize);
-}
-
-/** Salts of the WAL as the wal-index says them. Torn reads do no harm: the main thread reads and checks the header. */
-function readSalts(shmFd: number): Buffer {
-  const salts = Buffer.alloc(8);
-  fs.readSync(shmFd, salts, 0, salts.length, WAL_INDEX_SALT_BYTE_OFFSET);
-  return salts;
+  tail.readRest();
+  return restarted && tail.take();
 }
 
 function unlock(path: string): boolean {

@@ -13,16 +13,8 @@ import { Pace } from "./pace.ts";
 import { othersHoldLocks } from "./lock-table.ts";
 import { RightOfWay } from "./right-of-way.ts";
 import { seal, type SealOptions } from "./seal.ts";
-import {
-  gap,
-  readTail,
-  recycle,
-  resumePoint,
-  scanTail,
-  scanWal,
-  type ScannedCommit,
-  type WalScan,
-} from "./wal-scan.ts";
+import { gap, recycle, resumePoint, scanTail, scanWal, type ScannedCommit, type WalScan } from "./wal-scan.ts";
+import { WalTail } from "./wal-tail.ts";
 
 /** Quiet for this long before we checkpoint ourselves, so that the pin can go to read lock 0. Longer than an fsync. */
 const QUIET_BEFORE_SETTLING_MS = 25;
@@ -214,13 +206,21 @@ export class Follower {
     const expected = (header.changeCounter - this.#changeCounter) >>> 0;
     const missing = expected - scan.commits.length;
     if (missing > 0 && position.salt1 !== header.salt1) {
-      const tail = options.tail ?? readTail(source.files.walFd, position, header.pageSize);
+      const tail = options.tail ?? this.#readTail(header.pageSize);
       await this.#ship(scanTail(tail, position, { commits: missing, header }), { wait });
     } else if (missing !== 0) {
       throw gap(`the wal-index counts ${expected} commits, the WAL shows ${scan.commits.length}`);
     }
     await this.#ship(scan, { wait });
     if (scan.commits.length === 0) shipper.movePosition(resumePoint(shipper.position, header));
+  }
+
+  /** What stands behind the position after the WAL restarted. */
+  #readTail(pageSize: number): Uint8Array {
+    const { source, shipper } = this.#options;
+    const tail = new WalTail(source.files.walFd, shipper.position, pageSize);
+    tail.readRest();
+    return tail.take();
   }
 
   async #ship(scan: WalScan, { wait }: { wait: boolean }): Promise<void> {

@@ -20,9 +20,6 @@ const SLICE_BYTES = 4 * 1024 * 1024;
 /** Smaller slices are not worth keeping. */
 const MIN_KEPT_BYTES = 64 * 1024;
 const MAX_KEPT_SLICES = 2;
-/** Longer tails of an earlier generation are not looked for: the new one is growing over them. */
-const MAX_TAIL_BYTES = 2 * 1024 * 1024;
-const TAIL_PIECE_FRAMES = 64;
 /** Slices of finished scans: a busy WAL would otherwise make hundreds of megabytes of garbage a second. */
 const keptSlices: Uint8Array[] = [];
 
@@ -164,24 +161,6 @@ class FrameCheck {
 }
 
 type Generation = Pick<WalIndexHeader, "salt1" | "salt2" | "pageSize" | "bigEndianChecksums">;
-
-/** The frames that stand after `position` and are of its generation, as far as the salts tell; at most some MiB. */
-export function readTail(walFd: number, position: WalPosition, pageSize: number): Uint8Array<ArrayBuffer> {
-  const frameBytes = FRAME_HEADER_BYTES + pageSize;
-  const bytes = new Uint8Array(Math.floor(MAX_TAIL_BYTES / frameBytes) * frameBytes);
-  let length = 0;
-  while (length < bytes.length) {
-    const piece = bytes.subarray(length, length + Math.max(frameBytes, TAIL_PIECE_FRAMES * frameBytes));
-    const byteOffset = frameByteOffset(position.frame + 1, pageSize) + length;
-    const whole = Math.floor(fs.readSync(walFd, piece, 0, piece.length, byteOffset) / frameBytes);
-    const run = new FrameRun(piece, { bigEndian: false, start: { c1: 0, c2: 0 } });
-    let ours = 0;
-    while (ours < whole && run.hasSalts(ours * frameBytes, position.salt1, position.salt2)) ours += 1;
-    length += ours * frameBytes;
-    if (ours * frameBytes < piece.length) break;
-  }
-  return bytes.slice(0, length);
-}
 
 /**
  * The last `commits` commits of a WAL that has restarted since `position` was captured: their frames stand where they
