@@ -1,5 +1,6 @@
 import type { CaptureStatus, DatabaseCaptureStatus } from "../capture/capture-agent.ts";
 import type { LogBounds } from "../log/change-log.ts";
+import type { ScrubStatus } from "../sqlite/page-comparison.ts";
 import type { DatabaseReplicaStatus, ReplicaStatus } from "../replica/replica-agent.ts";
 
 /** `status --json`: the names scripts rely on, of product.md, and more beside them. Times are RFC 3339 in UTC. */
@@ -129,6 +130,9 @@ function captureAlerts(capture: CaptureStatus | undefined): Alert[] {
   const troubled = capture.databases.filter(({ problem, state }) => problem !== undefined && state !== "vanished");
   return [
     ...troubled.map(({ name, problem }) => critical(`capture of ${name}: ${problem ?? ""}`)),
+    ...capture.databases.flatMap(({ name, scrub }) =>
+      scrubAlert(`capture of ${name}`, scrub, "of its file that no commit had changed, and shipped them"),
+    ),
     ...capture.warnings.map((message) => ({ severity: "warning" as const, message: `capture: ${message}` })),
   ];
 }
@@ -137,12 +141,24 @@ function critical(message: string): Alert {
   return { severity: "critical", message };
 }
 
+/** Stays until a later scrub finds everything right. */
+function scrubAlert(where: string, { at, differing }: ScrubStatus, what: string): Alert[] {
+  if (differing === 0) return [];
+  const pages = differing === 1 ? "a page" : `${differing} pages`;
+  return [
+    { severity: "warning", message: `${where}: the scrub of ${at ?? ""} found ${pages} ${what}; look at the disk` },
+  ];
+}
+
 function standbyAlerts(replica: ReplicaStatus | undefined): Alert[] {
   if (!replica) return [];
   const alerts: Alert[] = [];
   const severity = replica.state === "halted" ? "critical" : "warning";
   if (replica.problem !== undefined) alerts.push({ severity, message: `standby: ${replica.problem}` });
   if (!replica.verified) alerts.push({ severity: "critical", message: "standby: its contents did not match the log" });
+  for (const { name, scrub } of replica.databases) {
+    alerts.push(...scrubAlert(`standby copy of ${name}`, scrub, "damaged, and repaired them from the log"));
+  }
   return alerts;
 }
 
