@@ -8,8 +8,12 @@ import { nearestName } from "../config/nearest-name.ts";
 const LEVELS: readonly (Level | "silent")[] = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
 const STDERR = 2;
 
-/** On stderr: readable on a terminal, one JSON object a line otherwise. @throws CONFIG (TIDEMARK_LOG) */
-export function createAgentLogger(environment: Environment): Logger {
+/**
+ * On stderr: readable on a terminal, where `beforeLine` may clear what is drawn there; one JSON object a line otherwise.
+ *
+ * @throws CONFIG (TIDEMARK_LOG)
+ */
+export function createAgentLogger(environment: Environment, beforeLine: () => void): Logger {
   const options = { level: levelOf(environment), timestamp: stdTimeFunctions.isoTime };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: STDERR, sync: true }));
   const stream = pretty({
@@ -19,7 +23,11 @@ export function createAgentLogger(environment: Environment): Logger {
     translateTime: "SYS:HH:MM:ss.l",
     singleLine: true,
   });
-  return pino(options, stream);
+  const write = (line: string): void => {
+    beforeLine();
+    stream.write(line);
+  };
+  return pino(options, { write });
 }
 
 function levelOf(environment: Environment): string {

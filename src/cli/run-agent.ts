@@ -3,7 +3,9 @@ import type { Settings } from "../config/load-config.ts";
 import type { AgentPart } from "../observe/status-report.ts";
 import { createAgentLogger } from "./agent-logger.ts";
 import type { Cli } from "./cli.ts";
+import { showCopies } from "./copy-progress.ts";
 import { locationOf, restoreHint } from "./restore-hint.ts";
+import { progressLine } from "./progress-line.ts";
 import { agentConfig, type SetOptions } from "./set-options.ts";
 import { tidemarkVersion } from "./tidemark-version.ts";
 
@@ -16,7 +18,8 @@ export interface AgentFlags extends SetOptions {
 export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFlags): Promise<void> {
   cli.longRunning = true;
   const config = await agentConfig(cli, role, flags);
-  const logger = createAgentLogger(cli.environment);
+  using progress = progressLine(() => cli.clock.monotonic());
+  const logger = createAgentLogger(cli.environment, progress.clear);
   const { startAgents } = await import("../compose/start-agents.ts");
   const { takeover = false, reseed = false } = flags;
   logger.info(
@@ -25,6 +28,7 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
   );
   const agents = await startAgents({ role, config, logger, clock: cli.clock, signal: cli.signal, takeover, reseed });
   const restore = restoreHint({ ...config, file: saysEverything(flags) ? config.file : undefined });
+  void showCopies(agents, progress);
   agents.ready.then(
     () => cli.print(flags.json ? readyJson(role, config, restore) : readyText(role, config, restore)),
     () => undefined,

@@ -35,6 +35,8 @@ export interface RunningAgents {
   readonly ready: Promise<void>;
   /** Resolves after a graceful stop; rejects with what stopped the agents, or halted the replica meanwhile. */
   readonly done: Promise<void>;
+  /** Pages looked at, of all, in the copies and repairs that capture has under way; total 0 when there is none. */
+  copies(): { readonly done: number; readonly total: number };
 }
 
 /**
@@ -86,6 +88,15 @@ class Agents implements RunningAgents {
       this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, onLogOpened });
     if (role !== "capture") this.#replica = new ReplicaPart({ ...this.#part(this.#stopReplica), reseed });
     this.#waitsFor = role === "run" ? 2 : 1;
+  }
+
+  copies(): { done: number; total: number } {
+    const sum = { done: 0, total: 0 };
+    for (const { copy } of this.#capture?.agent?.status().databases ?? []) {
+      sum.done += copy?.done ?? 0;
+      sum.total += copy?.total ?? 0;
+    }
+    return sum;
   }
 
   #part(stop: AbortController): PartOptions {
