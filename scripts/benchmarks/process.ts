@@ -23,6 +23,10 @@ export class Child implements AsyncDisposable {
     return this.#output;
   }
 
+  get errors(): string {
+    return this.#errors;
+  }
+
   /** Resolves when the output holds `text`. */
   async says(text: string, withinMs = 60_000): Promise<void> {
     const deadline = performance.now() + withinMs;

@@ -177,7 +177,7 @@ class FirstCopy {
   async #logHolds(bytes: number): Promise<void> {
     for (;;) {
       const child = this.#agents.get("capture");
-      if (child?.hasEnded) throw new Error(`capture ended: ${child.output}`);
+      if (child?.hasEnded) throw new Error(`capture ended: ${child.errors}`);
       if ((await this.#logBytes()) >= bytes) return;
       await pause(LOOK_MS);
     }

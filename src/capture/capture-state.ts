@@ -71,6 +71,7 @@ export class CaptureState implements Disposable {
         frame INTEGER, checksum1 INTEGER, checksum2 INTEGER, file TEXT) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS copies (name TEXT PRIMARY KEY, number INTEGER, parts INTEGER, cause TEXT, before TEXT,
         size_before INTEGER, gap_since_ms INTEGER) STRICT, WITHOUT ROWID;
+      CREATE TABLE IF NOT EXISTS doubts (name TEXT PRIMARY KEY, since_ms INTEGER) STRICT, WITHOUT ROWID;
       CREATE TABLE IF NOT EXISTS scrubs (name TEXT PRIMARY KEY, at_ms INTEGER NOT NULL, pages INTEGER,
         differing INTEGER) STRICT, WITHOUT ROWID;
     `);
@@ -163,6 +164,24 @@ export class CaptureState implements Disposable {
       this.#indexes.rolledBack();
       throw error;
     }
+  }
+
+  /**
+   * Until it is shown that nothing did, commits of these databases may have passed unseen since then, or since longer, when
+   * an agent before this one did not come to show it. Returns since when, by name.
+   */
+  doubt(names: Iterable<string>, sinceMs: number): Map<string, number> {
+    const insert = this.#db.prepare("INSERT OR IGNORE INTO doubts VALUES (?, ?)");
+    this.#db.transaction(() => {
+      for (const name of names) insert.run(name, sinceMs);
+    })();
+    const rows = this.#db.prepare<[], { name: string; since_ms: number }>("SELECT * FROM doubts").all();
+    return new Map(rows.map((row) => [row.name, row.since_ms]));
+  }
+
+  /** The log holds everything of this database. */
+  trust(name: string): void {
+    this.#db.prepare("DELETE FROM doubts WHERE name = ?").run(name);
   }
 
   /** Nothing was sent of these databases since they were stored: what is stored of them holds at `known` as well. */

@@ -178,7 +178,7 @@ class Agent implements CaptureAgent {
       database,
       config: config.capture,
       shipped,
-      shippedAtMs: shipped ? writer.openedAfterMs : 0,
+      shippedAtMs: shipped ? indexes.heldAllUntilMs(name) : 0,
       mayWait: database.byPattern === true || indexes.captured.has(name),
       shipper: {
         seed: writer.checksumSeed,

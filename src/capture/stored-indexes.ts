@@ -20,6 +20,8 @@ export class StoredIndexes {
   readonly #recovered: Map<string, ShippedState>;
   /** Databases of which nothing was sent since they were stored. */
   readonly #current: Set<string>;
+  /** Since when commits of a database may have passed unseen, ms since 1970; only until it is stored. */
+  readonly #doubts: Map<string, number>;
   #raisedAt: number;
 
   private constructor(
@@ -32,6 +34,7 @@ export class StoredIndexes {
     this.#writer = writer;
     this.#recovered = recovered;
     this.#current = new Set(current);
+    this.#doubts = state.doubt(recovered.keys(), writer.openedAfterMs);
     this.#raisedAt = writer.acknowledged.offset;
   }
 
@@ -70,6 +73,11 @@ export class StoredIndexes {
     return shipped;
   }
 
+  /** When the log last held everything of a database, ms since 1970; 0: never. Until it is captured again. */
+  heldAllUntilMs(name: string): number {
+    return this.#doubts.get(name) ?? 0;
+  }
+
   /** Something of this database is sent. */
   outdated(name: string): void {
     this.#current.delete(name);
@@ -79,6 +87,7 @@ export class StoredIndexes {
   save({ name, path }: DatabaseConfig, shipped: ShippedState): true {
     this.#state.save(name, path, { shipped, known: headOf(this.#writer) });
     this.#current.add(name);
+    if (shipped.copy === undefined && this.#doubts.delete(name)) this.#state.trust(name);
     this.raiseIfDue();
     return true;
   }

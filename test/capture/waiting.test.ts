@@ -1,6 +1,11 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
 import Database from "better-sqlite3";
 import { expect, test } from "vitest";
 
+import { CaptureState } from "../../src/capture/capture-state.ts";
 import { LogRoom } from "../../src/capture/sqlite/log-room.ts";
 import { SyncRequests } from "../../src/capture/sqlite/sync-requests.ts";
 import { offset } from "../../src/event/positions.ts";
@@ -55,6 +60,24 @@ test("a log that acknowledges nothing is away", async () => {
     throw new Error("away");
   });
   await expect(away).rejects.toThrow("away");
+});
+
+test("a gap that no start came to close is as old as the first of them", () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-doubts-"));
+  try {
+    using state = new CaptureState(directory, "app");
+    expect([...state.doubt(["a.db", "b.db"], 100)]).toEqual([
+      ["a.db", 100],
+      ["b.db", 100],
+    ]);
+    state.trust("b.db");
+    expect([...state.doubt(["a.db", "b.db"], 200)]).toEqual([
+      ["a.db", 100],
+      ["b.db", 200],
+    ]);
+  } finally {
+    fs.rmSync(directory, { recursive: true });
+  }
 });
 
 test("an index whose store was rolled back is stored whole the next time", () => {

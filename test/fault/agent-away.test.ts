@@ -26,6 +26,7 @@ test("the WAL restarted meanwhile and is shorter now: the difference is shipped,
   await app.run("UPDATE t SET body = randomblob(3500) WHERE value BETWEEN 100 AND 160");
   expect(await deployment.difference()).toBeUndefined();
   await agent.kill9();
+  const killedAtMs = Date.now();
 
   await app.run("UPDATE t SET body = randomblob(3500) WHERE value BETWEEN 300 AND 305");
   await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -37,6 +38,7 @@ test("the WAL restarted meanwhile and is shorter now: the difference is shipped,
   expect(repairs[0]?.parts).toBe(0);
   expect(repairs[0]?.pages.length).toBeLessThan(30);
   expect(repairs[0]?.gapSinceMs).toBeGreaterThan(0);
+  expect(repairs[0]?.gapSinceMs).toBeLessThanOrEqual(killedAtMs);
 });
 
 test("the WAL was deleted by the application's last close: the same", async () => {

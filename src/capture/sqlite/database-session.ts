@@ -129,7 +129,11 @@ export class DatabaseSession {
     const source = this.#source;
     // In another file than the one that was shipped an old WAL proves nothing.
     const known = !shipper.copying && shipper.index.sizePages > 0 && saver.shippedFile === source.file;
-    if (known && this.follower.tryResume(source.walIndex().header)) return progress.enter("following");
+    if (known && this.follower.tryResume(source.walIndex().header)) {
+      // To be stored: nothing passed unseen.
+      saver.changed();
+      return progress.enter("following");
+    }
     await this.#ship();
   }
 
