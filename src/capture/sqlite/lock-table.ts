@@ -2,7 +2,7 @@ import fs from "node:fs";
 
 const TABLE = "/proc/locks";
 /** The table names every lock of the machine: with many databases it is read once for all of them. */
-const KEPT_MS = 500;
+const KEPT_MS = 2000;
 
 /** Processes that hold locks, by file. */
 type Holders = ReadonlyMap<string, ReadonlySet<number>>;
@@ -12,7 +12,7 @@ let kept: { readonly holders: Holders; readonly readMs: number } | undefined;
 /**
  * Whether another process holds an SQLite lock on a file that this process holds locks on, by the kernel's lock table
  * (Linux, proc(5)). Undefined where the table cannot tell: it is not there, or does not even show our own locks (some
- * file systems give stat other device numbers). `now`: not as of half a second ago.
+ * file systems give stat other device numbers). `now`: not as of two seconds ago.
  */
 export function othersHoldLocks(fd: number, { now }: { readonly now: boolean }): boolean | undefined {
   if (now || !kept || performance.now() - kept.readMs > KEPT_MS) {
