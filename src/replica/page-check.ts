@@ -8,6 +8,13 @@ export const CHECK_SLICE_BYTES = 1024 * 1024;
 /** More wrong pages than this are no damage that pages of the log should mend: the standby is built anew. */
 const MAX_WRONG_PAGES = 1_000_000;
 
+/** A comparison of all pages with the index that has come to its end, with what differed repaired. */
+export interface CheckResult {
+  readonly atMs: number;
+  readonly pages: number;
+  readonly differing: number;
+}
+
 /**
  * One pass over all pages of a standby database, as SQLite's readers see them, compared with the index. Slice by slice,
  * each under a pin of its own: apply and checkpoints go on between them. Call it only while the index says exactly what
@@ -55,6 +62,12 @@ export class PageCheck {
   progress(index: PageIndex): { done: number; total: number } {
     return { done: Math.min(this.#nextPage - 1, index.sizePages), total: index.sizePages };
   }
+}
+
+/** A page as readers see it now. */
+export function readPage(writer: WalWriter, pageNumber: number): Uint8Array {
+  const { pageSize, files } = writer;
+  return writer.look(({ frames }) => readCommittedPages(files, frames, { firstPage: pageNumber, count: 1, pageSize }));
 }
 
 /** Whether readers see `pageNumbers`, and the size, as the index says. */

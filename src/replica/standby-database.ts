@@ -6,9 +6,9 @@ import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import { lockBytePage } from "../format/database-header.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { invariant } from "../runtime/invariant.ts";
-import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { incomplete, OpenTransaction } from "./open-transaction.ts";
+import { type CheckResult, readPage } from "./page-check.ts";
 import type { CrashHook } from "./sqlite/crash-point.ts";
 import { buildDatabase } from "./sqlite/new-database.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
@@ -28,13 +28,6 @@ export interface StandbyDatabaseOptions {
   /** A reseed: a file that is there is moved aside, whosever it is. */
   readonly replaceFile: boolean;
   readonly crashPoint: CrashHook | undefined;
-}
-
-/** A comparison of all pages with the index that has come to its end, with what differed repaired. */
-export interface CheckResult {
-  readonly atMs: number;
-  readonly pages: number;
-  readonly differing: number;
 }
 
 /**
@@ -237,14 +230,8 @@ export class StandbyDatabase {
     const writer = this.#writer;
     invariant(writer, "no writer");
     // Nothing changed but the size: SQLite needs a frame to carry it.
-    if (pending.size === 0) {
-      writer.look(({ frames, sizePages }) => {
-        if (sizePages === this.#pendingSizePages) return;
-        pending.put(
-          1,
-          readCommittedPages(writer.files, frames, { firstPage: 1, count: 1, pageSize: pending.pageSize }),
-        );
-      });
+    if (pending.size === 0 && writer.look(({ sizePages }) => sizePages) !== this.#pendingSizePages) {
+      pending.put(1, readPage(writer, 1));
     }
     if (pending.size > 0) await writer.append(pending, this.#pendingSizePages);
   }

@@ -31,3 +31,16 @@ export function foreign(file: string): TidemarkError {
     hint: "Give the standby an empty directory, or replace the file with `tidemark replica --reseed`.",
   });
 }
+
+export function locked(path: string, cause: unknown): TidemarkError {
+  return new TidemarkError("DATABASE_BUSY", `another process holds the write lock of the standby database ${path}`, {
+    hint: "Only read from a standby. Find the process with `fuser` and end its write transaction; apply goes on by itself.",
+    cause,
+  });
+}
+
+export function written(path: string, evidence: string): TidemarkError {
+  return new TidemarkError("STANDBY_WRITTEN", `somebody else wrote to the standby database ${path}: ${evidence}`, {
+    hint: "A standby is read only: find who writes, then start the replica again: it takes back what is not the log's, or builds all anew with --reseed.",
+  });
+}

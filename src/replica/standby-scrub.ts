@@ -7,13 +7,11 @@ import type { ChangeLog } from "../log/change-log.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
-import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { pageList } from "../sqlite/page-comparison.ts";
 import { findPages } from "./find-pages.ts";
-import { CHECK_SLICE_BYTES, PageCheck, pagesAreRight } from "./page-check.ts";
+import { CHECK_SLICE_BYTES, PageCheck, pagesAreRight, readPage } from "./page-check.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
-import type { WalWriter } from "./sqlite/wal-writer.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import { diverged } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
@@ -134,7 +132,7 @@ export class StandbyScrub {
       if (missing.length > 0)
         throw diverged(database.path, `${what}, and the log holds no image of ${pageList(missing)}`);
       // Only the size is wrong: SQLite needs a frame to carry it.
-      if (spool.size === 0) spool.put(1, firstPage(writer));
+      if (spool.size === 0) spool.put(1, readPage(writer, 1));
       await writer.append(spool, index.sizePages);
       await writer.sync();
     } finally {
@@ -166,9 +164,4 @@ function evidenceOf(check: PageCheck, sizePages: number): string {
   const are = check.wrong.length === 1 ? "is" : "are";
   const pages = check.wrong.length === 0 ? [] : [`${pageList(check.wrong)} ${are} not what the log says`];
   return [...size, ...pages].join("; ");
-}
-
-function firstPage(writer: WalWriter): Uint8Array {
-  const { pageSize, files } = writer;
-  return writer.look(({ frames }) => readCommittedPages(files, frames, { firstPage: 1, count: 1, pageSize }));
 }

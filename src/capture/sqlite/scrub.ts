@@ -1,3 +1,4 @@
+import { sleep } from "../../runtime/clock.ts";
 import { hasCode } from "../../runtime/errors.ts";
 import { readCommittedPages, type FrameRange, type PageRange } from "../../sqlite/committed-pages.ts";
 import { differingPages, pageList, type ScrubStatus } from "../../sqlite/page-comparison.ts";
@@ -6,7 +7,6 @@ import type { Difference } from "./difference.ts";
 import type { Follower } from "./follower.ts";
 import type { ScrubTurn } from "./scrub-turn.ts";
 import type { SourceDatabase } from "./source-database.ts";
-import { sleep } from "../../runtime/clock.ts";
 
 const SLICE_BYTES = 256 * 1024;
 /** A page that differs is looked at so often, this far apart, each time after everything committed was captured. */

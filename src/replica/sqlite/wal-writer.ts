@@ -9,10 +9,11 @@ import Database from "better-sqlite3";
 import type { WalIndexHeader } from "../../format/wal-index.ts";
 import { decodeWalHeader, encodeWalHeader, frameByteOffset, WAL_HEADER_BYTES } from "../../format/wal.ts";
 import { sleep, type Clock } from "../../runtime/clock.ts";
-import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
+import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import type { FrameRange } from "../../sqlite/committed-pages.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
+import { locked, written } from "../standby-errors.ts";
 import type { CrashHook } from "./crash-point.ts";
 import { writeFrames, type PageSource, type WalEnd } from "./frame-writer.ts";
 import { appendEntries, publishHeader } from "./wal-index-writer.ts";
@@ -259,17 +260,4 @@ function storedSequence(walFd: number): number {
 
 export function isBusy(error: unknown): boolean {
   return errnoOf(error)?.startsWith("SQLITE_BUSY") === true;
-}
-
-function locked(path: string, cause: unknown): TidemarkError {
-  return new TidemarkError("DATABASE_BUSY", `another process holds the write lock of the standby database ${path}`, {
-    hint: "Only read from a standby. Find the process with `fuser` and end its write transaction; apply goes on by itself.",
-    cause,
-  });
-}
-
-function written(path: string, evidence: string): TidemarkError {
-  return new TidemarkError("STANDBY_WRITTEN", `somebody else wrote to the standby database ${path}: ${evidence}`, {
-    hint: "A standby is read only: find who writes, then build it anew with `tidemark replica --reseed`.",
-  });
 }
