@@ -22,6 +22,8 @@ const LOOK_MS = 50;
 const CALM_MS = 5000;
 const READY_MS = 3_600_000;
 const MOST_SHIPPED_TWICE = 0.2;
+/** Four times what a WAL is sealed at. */
+const MOST_WAL_BYTES = 64 * MIB;
 
 export const firstCopy: Scenario = {
   summary:
@@ -213,6 +215,7 @@ class FirstCopy {
     const during = app.filter(({ atMs }) => atMs > times.startedMs && atMs <= times.readyMs);
     const written = sum(during.map(({ commits }) => commits)) * shipped.bytesACommit;
     const allowed = (1 + MOST_SHIPPED_TWICE) * databaseBytes + written;
+    const { walBytes, diskBytes } = this.#sampler.peaks;
     const busy = sum(app.map((second) => second.busy));
     const problems = [
       ...(differing > 0 ? [`${differing} pages differ`] : []),
@@ -220,6 +223,7 @@ class FirstCopy {
         ? [`the copy shipped ${mebibytes(shipped.copyBytes)}, allowed ${mebibytes(allowed)}`]
         : []),
       ...(shipped.copies === 1 ? [] : [`the log holds ${shipped.copies} copies`]),
+      ...(walBytes > MOST_WAL_BYTES ? [`the WAL grew to ${mebibytes(walBytes)}`] : []),
       ...(busy > 0 ? [`the application met SQLITE_BUSY ${busy} times`] : []),
     ];
     const figures = {
@@ -233,8 +237,8 @@ class FirstCopy {
       busy,
       worstAloneMs: worst(before),
       worstStallMs: worst(during),
-      walPeakBytes: this.#sampler.peaks.walBytes,
-      diskPeakBytes: this.#sampler.peaks.diskBytes,
+      walPeakBytes: walBytes,
+      diskPeakBytes: diskBytes,
       rssPeakBytes: this.#sampler.rssBytes,
     };
     return { ok: problems.length === 0, problems, figures, rows: rowsOf(figures) };
