@@ -3,6 +3,7 @@ import fs from "node:fs";
 import { expect, test } from "vitest";
 
 import type { Offset } from "../../src/event/positions.ts";
+import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { CopyScene } from "../support/copy-scene.ts";
 import { Deployment } from "../support/deployment.ts";
@@ -87,6 +88,11 @@ const MEANWHILE: Readonly<Record<string, (app: SqlSession, deployment: Deploymen
     fs.renameSync(`${deployment.database}.new`, deployment.database);
     await app.run("PRAGMA journal_mode=WAL");
     await app.run(change(1, 5));
+  },
+  "the log lost its first parts": async (_, deployment) => {
+    const { logDirectory: directory, set } = deployment;
+    await using log = await openEmbeddedLog({ directory, set, mode: "write" });
+    await log.trim((((await log.bounds()).last as number) - 1) as Offset);
   },
 };
 
