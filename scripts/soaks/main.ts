@@ -3,11 +3,13 @@ import { parseArgs } from "node:util";
 
 import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
+import { scrub } from "./scrub.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   "first-copy": firstCopy,
   many,
+  scrub,
 };
 
 function help(): string {

@@ -3,6 +3,7 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { readEvents } from "../log/log-reader.ts";
 import { type PageIndex, pageHash } from "../sqlite/page-index.ts";
 import type { PageSpool } from "./sqlite/page-spool.ts";
+import { requireGoingOn } from "./standby-errors.ts";
 
 export interface WantedPages {
   readonly database: string;
@@ -18,7 +19,7 @@ export interface WantedPages {
  * Looks in the log for the images of pages that a standby has lost, and puts them into `spool`. The hash alone proves an
  * image, wherever it stands. Returns the pages that the log does not hold (any more).
  *
- * @throws what readEvents throws
+ * @throws INTERRUPTED when `signal` aborted before, what readEvents throws
  */
 export async function findPages(log: ChangeLog, wanted: WantedPages, spool: PageSpool): Promise<number[]> {
   const { database, index, through, signal } = wanted;
@@ -38,5 +39,6 @@ export async function findPages(log: ChangeLog, wanted: WantedPages, spool: Page
     }
     if (missing.size === 0) break;
   }
+  if (missing.size > 0) requireGoingOn(signal);
   return [...missing];
 }

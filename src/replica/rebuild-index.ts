@@ -8,6 +8,7 @@ import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { CHECK_SLICE_BYTES } from "./page-check.ts";
 import type { KnownDatabase, ProvedIndex, RepairContext } from "./repair-standby.ts";
+import { requireGoingOn } from "./standby-errors.ts";
 import { storedPageSize } from "./sqlite/stored-page-size.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -44,7 +45,8 @@ export async function rebuildIndex(context: RepairContext, database: KnownDataba
   // The file may be further than what was recorded of it, not less far; unless the offset is what was damaged.
   for (const after of new Set([toOffset(Math.max(first, storedAt) - 1), toOffset(first - 1)])) {
     const offset = await findCommit(context, { name, after, index });
-    if (offset === undefined || signal.aborted) continue;
+    if (offset === undefined) requireGoingOn(signal);
+    if (offset === undefined) continue;
     state.replaceIndex(name, index, offset);
     return { index, offset };
   }

@@ -83,18 +83,23 @@ export class ReplicaRun {
     const hash = stored?.hash ? { previousHash: stored.hash } : {};
     if (this.set.taken >= bounds.last) await this.#show([]);
     const events = readEvents(log, { after: this.set.taken, follow: true, signal: this.#signal, ...hash });
-    let next = events.next();
+    const read = (): ReturnType<typeof events.next> => {
+      const batch = events.next();
+      // Looked at only after the house is in order, which may take a while.
+      batch.catch(() => undefined);
+      return batch;
+    };
+    let next = read();
     while (!this.#signal.aborted) {
       const result = await this.#orTick(next);
       if (result?.done) break;
       if (result) {
         await this.#apply(result.value, bounds.last);
-        next = events.next();
+        next = read();
       }
       if (this.#following) await this.#keepHouse();
     }
-    // Ends at the abort; a batch that comes in this moment is read again after the next start.
-    next.catch(() => undefined);
+    // Reading ends at the abort; a batch that comes in this moment is read again after the next start.
   }
 
   /** The next batch, or undefined when there is something else to do meanwhile. */
@@ -102,7 +107,7 @@ export class ReplicaRun {
     const { databases } = this.set;
     if (!this.#following) return next;
     const idle = !this.set.dirty && !this.checkpointer.due(databases);
-    const waitMs = Math.min(this.scrub.waitMs(databases), idle ? Infinity : TICK_MS);
+    const waitMs = Math.min(this.scrub.waitMs, idle ? Infinity : TICK_MS);
     const timer = new AbortController();
     try {
       return await Promise.race([next, sleep(waitMs, timer.signal).then(() => undefined)]);

@@ -8,7 +8,7 @@ import { ReplicaProgress } from "./replica-progress.ts";
 import { ReplicaRun } from "./replica-run.ts";
 import { damageOf, repairStandby } from "./repair-standby.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
-import { hex } from "./standby-errors.ts";
+import { hex, requireGoingOn } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 import type { StartReplicaOptions } from "./start-replica.ts";
@@ -73,7 +73,8 @@ export class Replica implements ReplicaAgent {
       this.#end("stopped", stopped(set));
     } catch (error) {
       const failure = toTidemarkError(error);
-      if (signal.aborted && failure.retryable) return this.#end("stopped", stopped(set));
+      if (signal.aborted && (failure.retryable || failure.code === "INTERRUPTED"))
+        return this.#end("stopped", stopped(set));
       this.#progress.problem = failure;
       this.#end("halted", failure);
       throw failure;
@@ -102,12 +103,12 @@ export class Replica implements ReplicaAgent {
   async #repaired(error: unknown): Promise<boolean> {
     const { log, set, signal, logger } = this.#options;
     if (!hasCode(error, "INTEGRITY", "STANDBY_DIVERGED", "CHECKSUM_MISMATCH")) return false;
-    const identity = await readLogIdentity(log, signal);
-    if (identity.set !== set) return false;
     logger.warn({ code: error.code }, error.message);
     try {
-      return await repairStandby({ ...this.#options, identity, progress: this.#progress });
+      const identity = await readLogIdentity(log, signal);
+      return identity.set === set && (await repairStandby({ ...this.#options, identity, progress: this.#progress }));
     } catch (failure) {
+      requireGoingOn(signal);
       throw this.#explained(failure);
     }
   }

@@ -44,3 +44,11 @@ export function written(path: string, evidence: string): TidemarkError {
     hint: "A standby is read only: find who writes, then start the replica again: it takes back what is not the log's, or builds all anew with --reseed.",
   });
 }
+
+/** @throws INTERRUPTED: what was not found was not looked for to the end */
+export function requireGoingOn(signal: AbortSignal): void {
+  if (!signal.aborted) return;
+  throw new TidemarkError("INTERRUPTED", "the replica was stopped while it repaired the standby", {
+    hint: "Start it again: it begins the repair again.",
+  });
+}

@@ -13,11 +13,11 @@ import { CHECK_SLICE_BYTES, PageCheck, pagesAreRight, readPage } from "./page-ch
 import type { ReplicaProgress } from "./replica-progress.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
-import { diverged } from "./standby-errors.ts";
+import { diverged, requireGoingOn } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 
-/** Longest time between two looks whether a scrub is due. */
-const MAX_WAIT_MS = 60_000;
+/** Between two looks whether a scrub is due: there may be a thousand databases. */
+const LOOK_MS = 1000;
 
 export interface StandbyScrubOptions {
   readonly config: ScrubConfig;
@@ -36,17 +36,16 @@ export interface StandbyScrubOptions {
 export class StandbyScrub {
   readonly #options: StandbyScrubOptions;
   #pass: { readonly database: StandbyDatabase; readonly check: PageCheck } | undefined;
-  #nextSliceMs = 0;
+  /** Of the next slice, or the next look whether one is due; monotonic. */
+  #nextMs = 0;
 
   constructor(options: StandbyScrubOptions) {
     this.#options = options;
   }
 
-  /** Until there is something to do for `step`, at most a minute. */
-  waitMs(databases: readonly StandbyDatabase[]): number {
-    const dueInMs = this.#pass ? 0 : Math.min(...databases.map((database) => this.#dueInMs(database)));
-    const nextSliceInMs = this.#nextSliceMs - this.#options.clock.monotonic();
-    return Math.min(MAX_WAIT_MS, Math.max(0, dueInMs, nextSliceInMs));
+  /** Until there may be something to do for `step`. */
+  get waitMs(): number {
+    return Math.max(0, this.#nextMs - this.#options.clock.monotonic());
   }
 
   /** How far the pass over this database is; undefined when none is under way. */
@@ -61,14 +60,18 @@ export class StandbyScrub {
    */
   async step(databases: readonly StandbyDatabase[]): Promise<void> {
     const { clock, config, progress } = this.#options;
-    if (clock.monotonic() < this.#nextSliceMs) return;
+    const nowMs = clock.monotonic();
+    if (nowMs < this.#nextMs) return;
     const pass = this.#currentPass(databases);
     const index = pass?.database.index;
-    if (!pass || !index) return;
+    if (!pass || !index) {
+      const dueInMs = Math.min(...databases.map((database) => this.#dueInMs(database)));
+      this.#nextMs = nowMs + Math.min(LOOK_MS, dueInMs);
+      return;
+    }
     const { check, database } = pass;
-    const first = !database.checked;
+    this.#nextMs = nowMs + (database.checked ? (CHECK_SLICE_BYTES * 1000) / config.bytesPerSecond : 0);
     const more = check.slice(index);
-    this.#nextSliceMs = clock.monotonic() + (first ? 0 : (CHECK_SLICE_BYTES * 1000) / config.bytesPerSecond);
     if (check.found && !(await this.#heal(database, check, more))) return;
     if (more && !check.found) return;
     database.markChecked({ atMs: clock.now(), pages: check.pages, differing: check.wrong.length });
@@ -152,6 +155,7 @@ export class StandbyScrub {
     try {
       return await findPages(log, { database: name, pageNumbers: check.wrong, index, through: offset, signal }, spool);
     } catch (error) {
+      requireGoingOn(signal);
       if (!(error instanceof TidemarkError) || error.retryable) throw error;
       throw diverged(path, `${what}, and the log cannot give it back: ${error.message}`);
     }

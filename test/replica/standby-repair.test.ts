@@ -4,6 +4,7 @@ import { type Logger, pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { offset } from "../../src/event/positions.ts";
+import type { ReadOptions } from "../../src/log/change-log.ts";
 import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
 import { flipBits } from "../support/bit-rot.ts";
 import type { ImagedDatabase } from "../support/database-images.ts";
@@ -144,5 +145,31 @@ test("a stranger's write halts a running replica; started again it takes it back
   await checked(again);
   expect(status(again)?.repairs).toBe(1);
   expect(query(fixture.file("a.db"), "SELECT count(*) FROM t")).toBe("1");
+  await isEqual(primary);
+});
+
+test("stopped in the middle of a repair: that is no failure, and the next start repairs", async () => {
+  const primary = await standby();
+  flipBits(fixture.file("a.db"), [30 * PAGE + 7]);
+  let reads = 0;
+  const log = new Proxy(fixture.log.log, {
+    get(target, key) {
+      const value: unknown = Reflect.get(target, key);
+      if (key !== "read" || typeof value !== "function")
+        return typeof value === "function" ? value.bind(target) : value;
+      return (after: number, options: ReadOptions) => {
+        // The first read follows the log, the second looks for the page.
+        reads += 1;
+        if (reads === 2) void fixture.stop();
+        return target.read(offset(after), options);
+      };
+    },
+  });
+  const agent = await fixture.ready({ log, logger: logger() });
+  await within("the end", 10_000, agent.done);
+  expect(agent.status().state).toBe("stopped");
+  expect(said.join("")).not.toContain("repaired");
+  await checked(await fixture.ready({ logger: logger() }));
+  expect(said.join("")).toContain("repaired");
   await isEqual(primary);
 });
