@@ -124,7 +124,7 @@ function snapshotExists(directory: string): boolean {
   return fs.readdirSync(directory, { recursive: true }).some((entry) => String(entry).endsWith(".snapshot.lz4"));
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = net.createServer().listen(0, "127.0.0.1");
   await new Promise((resolve) => server.once("listening", resolve));
   const address = server.address();
@@ -133,7 +133,7 @@ async function freePort(): Promise<number> {
   return address.port;
 }
 
-async function listening(port: number): Promise<void> {
+export async function listening(port: number): Promise<void> {
   const deadline = performance.now() + 10_000;
   for (;;) {
     const socket = net.connect(port, "127.0.0.1");

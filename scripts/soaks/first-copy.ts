@@ -6,12 +6,14 @@ import path from "node:path";
 
 import Database from "better-sqlite3";
 
+import { openLog } from "../../src/compose.ts";
+import { loadConfig } from "../../src/config/load-config.ts";
 import { parseSize } from "../../src/config/units.ts";
 import { BEFORE_FIRST } from "../../src/event/positions.ts";
-import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { askAgent } from "../../src/observe/control-client.ts";
-import { program, tidemark, type Child } from "../benchmarks/process.ts";
+import { Child, program, tidemark } from "../benchmarks/process.ts";
+import { freePort, listening } from "../benchmarks/subjects.ts";
 import { Sampler } from "./sampler.ts";
 import { gibibytes, mebibytes, say, seconds, type Outcome, type Scenario } from "./scenario.ts";
 
@@ -32,6 +34,7 @@ export const firstCopy: Scenario = {
     gib: { default: "5", help: "size of the database" },
     kills: { default: "3", help: "how often capture is killed" },
     "replica-kills": { default: "1", help: "how often the replica is killed" },
+    log: { default: "embedded", help: "embedded, or nats: a server is started" },
     rate: { default: "200MiB", help: "copyRate; 0: none" },
     writes: { default: "100", help: "commits a second of the application" },
     seed: { default: "1", help: "of the moments of the kills" },
@@ -77,7 +80,8 @@ class FirstCopy {
   async run(): Promise<Outcome> {
     using _sampler = this.#sampler;
     const databaseBytes = this.#fill();
-    this.#configure();
+    await using server = this.#option("log") === "nats" ? await startNats(this.#directory) : undefined;
+    this.#configure(server?.location ?? `embedded:${path.join(this.#directory, "log")}`);
     await using app = program("../soaks/app.ts", [this.#database, this.#option("writes"), this.#option("seed")]);
     await pause(CALM_MS);
     const startedMs = Date.now();
@@ -129,12 +133,12 @@ class FirstCopy {
     return fs.statSync(this.#database).size;
   }
 
-  #configure(): void {
+  #configure(log: string): void {
     const rate = parseSize(this.#option("rate")) ?? 0;
     const lines = [
       "set: soak",
       `databases: [{ path: ${this.#database}, name: app.db }]`,
-      `log: embedded:${path.join(this.#directory, "log")}`,
+      `log: ${log}`,
       `standby: ${this.#standby}`,
       `state: ${path.join(this.#directory, "state")}`,
       ...(rate > 0 ? [`copyRate: ${rate}`] : []),
@@ -246,8 +250,10 @@ class FirstCopy {
 
   /** Page images in the log: of the copy, and of a commit on the average. */
   async #shipped(): Promise<{ copyBytes: number; copies: number; bytesACommit: number }> {
-    const log = { directory: path.join(this.#directory, "log"), set: "soak", mode: "read" } as const;
-    await using source = await openEmbeddedLog(log);
+    const flags = { config: this.#config };
+    const { log, set } = loadConfig({ role: "run", flags, environment: {}, directory: this.#directory });
+    if (!log) throw new Error("the configuration names a log");
+    await using source = await openLog({ log, set, mode: "read" });
     const total = { copyBytes: 0, copies: 0, bytes: 0, commits: 0 };
     const { signal } = new AbortController();
     for await (const events of readEvents(source, { after: BEFORE_FIRST, follow: false, signal })) {
@@ -263,6 +269,14 @@ class FirstCopy {
     }
     return { ...total, bytesACommit: total.bytes / Math.max(1, total.commits) };
   }
+}
+
+async function startNats(directory: string): Promise<AsyncDisposable & { readonly location: string }> {
+  const port = await freePort();
+  const store = path.join(directory, "nats");
+  const server = new Child("nats-server", ["-js", "-sd", store, "-a", "127.0.0.1", "-p", String(port)]);
+  await listening(port);
+  return { location: `nats://127.0.0.1:${port}`, [Symbol.asyncDispose]: async () => server.stop() };
 }
 
 function rowsOf(figures: {
