@@ -54,7 +54,7 @@ test("at every record of a copy after its state was stored a kill loses nothing,
   const { transaction } = closing.body;
   const closed = closing.offset;
   const middle = Math.floor((stored + closed) / 2);
-  for (const through of [stored, middle, closed - 1, closed, closed + 1]) {
+  for (const through of [stored, middle, closed - 1, closed]) {
     await scene.putBack({ state: "stored", log: "whole", through: through as Offset });
     await scene.captureAll();
     await scene.requireEqual();
@@ -69,8 +69,8 @@ const MEANWHILE: Readonly<Record<string, (app: SqlSession, deployment: Deploymen
     await app.run("DELETE FROM t WHERE value % 3 = 0");
     await app.run("VACUUM");
   },
-  "it shrank and grew again": async (app) => {
-    await app.run("DELETE FROM t WHERE value > 200");
+  "it shrank below what was sent and grew again": async (app) => {
+    await app.run("DELETE FROM t WHERE value > 50");
     await app.run("VACUUM");
     await app.run("INSERT INTO t SELECT value + 10000, randomblob(3500) FROM t");
   },
@@ -79,7 +79,6 @@ const MEANWHILE: Readonly<Record<string, (app: SqlSession, deployment: Deploymen
     await app.run("PRAGMA page_size=8192");
     await app.run("VACUUM");
     await app.run("PRAGMA journal_mode=WAL");
-    await app.run(change(1, 5));
   },
   "another file took its place": async (app, deployment) => {
     await app.run(`VACUUM INTO '${deployment.database}.new'`);
@@ -87,7 +86,6 @@ const MEANWHILE: Readonly<Record<string, (app: SqlSession, deployment: Deploymen
     for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(deployment.database + suffix, { force: true });
     fs.renameSync(`${deployment.database}.new`, deployment.database);
     await app.run("PRAGMA journal_mode=WAL");
-    await app.run(change(1, 5));
   },
   "the log lost its first parts": async (_, deployment) => {
     const { logDirectory: directory, set } = deployment;
@@ -102,11 +100,11 @@ test.each(Object.entries(MEANWHILE))("a copy is broken off, and then %s", async 
   const scene = new CopyScene(deployment);
   await scene.captureSome(MIB / 2);
   await meanwhile(app, deployment);
-  await scene.captureAll();
-  await scene.requireEqual();
-  // And what is stored after it is right as well.
-  await app.run(change(100, 110));
-  await scene.captureAll();
+  await scene.capture(async (agent) => {
+    await agent.ready;
+    await app.run(change(1, 5));
+    await agent.sync();
+  });
   await scene.requireEqual();
 });
 

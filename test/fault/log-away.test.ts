@@ -63,12 +63,12 @@ test("the log goes away in the middle of a first copy, past wal.max: the copy is
   await using server = await NatsServer.start();
   await using deployment = new Deployment({
     nats: server.address,
-    config: "copyRate: 6MiB\nwal: { max: 1MiB, seal: 1MiB }",
+    config: "copyRate: 4MiB\nwal: { max: 1MiB, seal: 1MiB }",
   });
   await using app = await applicationOf(deployment);
-  await app.run(insert(4500));
+  await app.run(insert(2500));
   const agent = deployment.launch("capture");
-  await waitFor("a part is in the log", async () => (await new CopyScene(deployment).shippedBytes()) > 4 * 1024 * 1024);
+  await waitFor("a part is in the log", async () => (await new CopyScene(deployment).shippedBytes()) > 2 * 1024 * 1024);
   await server.kill();
   for (let round = 0; round < 100 && !agent.output.stderr.includes("wal.max"); round += 1) {
     await app.run(insert(50));
