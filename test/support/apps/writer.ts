@@ -9,7 +9,7 @@ import { BANK_SCHEMA, bodyOf, transferOf, type BankOptions, type JournalEntry } 
 
 export interface WriterOptions {
   readonly database: string;
-  /** One JournalEntry a line. Not fsynced: no test cuts the power, and a write survives a kill. */
+  /** One JournalEntry a line. Not fsynced: a write survives a kill, and a test that cuts the power knows it all the same. */
   readonly journal: string;
   readonly writer: number;
   readonly bank: BankOptions;
@@ -22,6 +22,8 @@ export interface WriterOptions {
   readonly autocheckpoint?: number;
   /** Runs wal_checkpoint(TRUNCATE) after so many transactions of its own. */
   readonly truncateEvery?: number;
+  /** NORMAL when left out: a power cut may take the last transactions. */
+  readonly synchronous?: "NORMAL" | "FULL";
 }
 
 export interface WriterReport {
@@ -63,7 +65,7 @@ class Writer {
   constructor(options: WriterOptions) {
     this.#options = options;
     this.#database = new Database(options.database, { timeout: 5000, fileMustExist: true });
-    this.#database.pragma("synchronous=NORMAL");
+    this.#database.pragma(`synchronous=${options.synchronous ?? "NORMAL"}`);
     if (options.autocheckpoint !== undefined) this.#database.pragma(`wal_autocheckpoint=${options.autocheckpoint}`);
     this.#journalFd = fs.openSync(options.journal, "a");
     this.#transact = this.#prepare();
