@@ -6,6 +6,7 @@ import Database from "better-sqlite3";
 
 import { offset, type Offset } from "../event/positions.ts";
 import type { KnownHead } from "../log/log-writer.ts";
+import { makeDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import type { OpenCopy } from "./sqlite/open-copy.ts";
@@ -62,7 +63,7 @@ export class CaptureState implements Disposable {
   /** @throws AGENT_RUNNING, STATE_FOREIGN (another set's state) */
   constructor(directory: string, set: string) {
     this.directory = directory;
-    fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectory(directory, { mode: 0o700 });
     this.#db = openExclusively(path.join(directory, STATE_FILE));
     this.#db.exec(`
       CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
@@ -96,17 +97,17 @@ export class CaptureState implements Disposable {
         },
       );
     }
-    this.#setMeta("version", FORMAT_VERSION);
-    this.#setMeta("set", set);
+    // Before the log hears of the writer: after a power cut it must be the same one.
+    this.#durably(() => {
+      this.#setMeta("version", FORMAT_VERSION);
+      this.#setMeta("set", set);
+      if (this.#meta("writer") === undefined) this.#setMeta("writer", randomUUID());
+    });
   }
 
   /** UUID of this capture's state: who the writer is, to the log. */
   get writer(): string {
-    const known = this.#meta("writer");
-    if (typeof known === "string") return known;
-    const fresh = randomUUID();
-    this.#setMeta("writer", fresh);
-    return fresh;
+    return String(this.#meta("writer"));
   }
 
   get known(): KnownHead | undefined {
@@ -150,16 +151,21 @@ export class CaptureState implements Disposable {
     }
   }
 
-  /** Stores a database's index as of `known.offset`, and the head, in one transaction. */
+  /**
+   * Stores a database's index as of `known.offset`, and the head, in one transaction. An older state is as good: the log
+   * has the rest. But of a copy this is all there is: it survives a power cut, lest a large one is begun again.
+   */
   save(name: string, databasePath: string, stored: { shipped: ShippedState; known: KnownHead }): void {
     const { shipped, known } = stored;
+    const store = (): void => {
+      this.#indexes.save(name, shipped.index, known.offset);
+      this.#savePosition(name, databasePath, shipped);
+      this.#saveCopy(name, shipped.copy);
+      this.saveKnown(known);
+    };
     try {
-      this.#db.transaction(() => {
-        this.#indexes.save(name, shipped.index, known.offset);
-        this.#savePosition(name, databasePath, shipped);
-        this.#saveCopy(name, shipped.copy);
-        this.saveKnown(known);
-      })();
+      if (shipped.copy || !this.captured().has(name) || this.#loadCopy(name)) this.#durably(store);
+      else this.#db.transaction(store)();
     } catch (error) {
       this.#indexes.rolledBack();
       throw error;
@@ -203,7 +209,7 @@ export class CaptureState implements Disposable {
   }
 
   addMark(name: string, at: Offset): void {
-    this.#db.prepare("INSERT OR REPLACE INTO marks VALUES (?, ?)").run(name, at);
+    this.#durably(() => this.#db.prepare("INSERT OR REPLACE INTO marks VALUES (?, ?)").run(name, at));
   }
 
   scrubOf(name: string): ScrubRecord | undefined {
@@ -236,6 +242,16 @@ export class CaptureState implements Disposable {
     this.#db
       .prepare("INSERT INTO copies VALUES (?, ?, ?, ?, ?, ?, ?)")
       .run(name, transaction, parts, cause, before.toString(16), sizeBefore, gapSinceMs);
+  }
+
+  /** With an fsync, of everything before it, too. */
+  #durably(action: () => void): void {
+    this.#db.pragma("synchronous=FULL");
+    try {
+      this.#db.transaction(action)();
+    } finally {
+      this.#db.pragma("synchronous=NORMAL");
+    }
   }
 
   #meta(key: string): unknown {

@@ -1,5 +1,3 @@
-import fs from "node:fs";
-
 import type { Logger } from "pino";
 
 import { requireSafeSqlite } from "../capture/sqlite/preflight.ts";
@@ -10,6 +8,7 @@ import { startControlServer } from "../observe/control-server.ts";
 import { checkOpenFiles } from "../observe/open-files.ts";
 import type { AgentPart } from "../observe/status-report.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
+import { makeDirectory } from "../runtime/durable-directory.ts";
 import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { CapturePart, type PartOptions, ReplicaPart } from "./agent-parts.ts";
 import { checkSource } from "./check-source.ts";
@@ -114,7 +113,7 @@ class Agents implements RunningAgents {
   /** Claims the control sockets, then sets everything going. @throws AGENT_RUNNING */
   async open(): Promise<void> {
     const { role, config } = this.#options;
-    if (role !== "capture" && config.standby !== undefined) fs.mkdirSync(config.standby, { recursive: true });
+    if (role !== "capture" && config.standby !== undefined) makeDirectory(config.standby);
     try {
       for (const directory of this.#socketDirectories()) {
         this.#sockets.use(await startControlServer({ directory, handlers: agentHandlers(() => this.#live()) }));

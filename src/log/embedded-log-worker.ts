@@ -1,8 +1,8 @@
 import Database from "better-sqlite3";
-import { closeSync, constants, fsyncSync, mkdirSync, openSync, writeSync } from "node:fs";
-import { dirname } from "node:path";
+import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { sleep } from "../runtime/clock.ts";
+import { makeDirectory, syncDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import { invariant } from "../runtime/invariant.ts";
@@ -61,12 +61,11 @@ try {
 }
 
 function openStore(): Store {
-  mkdirSync(options.directory, { recursive: true });
+  makeDirectory(options.directory);
   const lock = takeWriterLock();
   const database = openStoreForWrite(options.directory, options.set);
   const bell = openSync(bellFile(options.directory), constants.O_RDWR | constants.O_CREAT);
   syncDirectory(options.directory);
-  syncDirectory(dirname(options.directory));
   const dispose = (): void => {
     database.close();
     closeSync(bell);
@@ -92,15 +91,6 @@ function takeWriterLock(): Database.Database {
     throw new TidemarkError("AGENT_RUNNING", `${location}: another agent is writing this log`, {
       hint: "Stop the other `tidemark capture` or `tidemark run` first, or give this one another set and log directory.",
     });
-  }
-}
-
-function syncDirectory(path: string): void {
-  const descriptor = openSync(path, "r");
-  try {
-    fsyncSync(descriptor);
-  } finally {
-    closeSync(descriptor);
   }
 }
 

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import http from "node:http";
 import net from "node:net";
 
+import { makeDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { SocketPath } from "./socket-path.ts";
 
@@ -25,7 +26,7 @@ export interface ControlServerOptions {
  */
 export async function startControlServer(options: ControlServerOptions): Promise<AsyncDisposable> {
   const { directory, handlers } = options;
-  fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectory(directory, { mode: 0o700 });
   const socket = new SocketPath(directory);
   try {
     await removeStale(socket);

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
+import { makeDirectory } from "../runtime/durable-directory.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 
 /** Where a standby keeps its own things, below its root. */
@@ -20,8 +21,8 @@ export function prepareStandby(directory: string): StandbyPaths {
   const root = path.resolve(directory);
   const state = path.join(root, STATE_DIRECTORY);
   const spool = path.join(state, "spool");
-  fs.mkdirSync(root, { recursive: true });
-  fs.mkdirSync(spool, { recursive: true, mode: 0o700 });
+  makeDirectory(root);
+  makeDirectory(spool, { mode: 0o700 });
   return { root, state, spool, aside: path.join(state, "aside") };
 }
 
@@ -34,7 +35,7 @@ export function databasePath(paths: Pick<StandbyPaths, "root">, name: string): s
   if (problem) throw refused(name, problem);
   const file = path.join(paths.root, name);
   const parent = path.dirname(file);
-  fs.mkdirSync(parent, { recursive: true });
+  makeDirectory(parent);
   const relative = path.relative(fs.realpathSync(paths.root), fs.realpathSync(parent));
   if (relative === ".." || relative.startsWith(`..${path.sep}`) || path.isAbsolute(relative)) {
     throw refused(name, "a symbolic link on its way leads out of the standby");

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { syncDirectory } from "../replica/sqlite/new-database.ts";
+import { syncDirectory } from "../runtime/durable-directory.ts";
 import { KEPT_NAME, type TargetDirectory } from "./target-directory.ts";
 
 /**

@@ -4,7 +4,7 @@ import path from "node:path";
 
 import type Database from "better-sqlite3";
 
-import { syncDirectory } from "../replica/sqlite/new-database.ts";
+import { syncDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { sweepDeadWork, workParent } from "./dead-work.ts";
 import { contentOf, inspectTarget, requireFree, WORK_INFIX, type TargetDirectory } from "./target-directory.ts";

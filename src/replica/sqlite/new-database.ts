@@ -3,6 +3,7 @@ import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 
+import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import type { CrashHook } from "./crash-point.ts";
 import type { PageSource } from "./frame-writer.ts";
@@ -61,7 +62,7 @@ function retire(databasePath: string): void {
 
 /** Moves a database with its companions: who has it open goes on reading the old one. */
 function moveAside(databasePath: string, aside: string): void {
-  fs.mkdirSync(path.dirname(aside), { recursive: true });
+  makeDirectory(path.dirname(aside));
   for (const suffix of ["", ...COMPANIONS]) {
     fs.rmSync(aside + suffix, { force: true });
     if (fs.existsSync(databasePath + suffix)) fs.renameSync(databasePath + suffix, aside + suffix);
@@ -81,15 +82,6 @@ function closeAsLast(databasePath: string): void {
     connection.close();
   }
   if (COMPANIONS.some((suffix) => fs.existsSync(databasePath + suffix))) throw inUse(databasePath);
-}
-
-export function syncDirectory(directory: string): void {
-  const fd = fs.openSync(directory, "r");
-  try {
-    fs.fsyncSync(fd);
-  } finally {
-    fs.closeSync(fd);
-  }
 }
 
 function inUse(databasePath: string): TidemarkError {

@@ -9,11 +9,7 @@ import type { WriterOptions } from "./writer.ts";
 const pathOf = (file: string): string => fileURLToPath(new URL(file, import.meta.url));
 
 /** Makes a bank's database in WAL mode, in a process of its own. */
-export async function createBank(
-  database: string,
-  bank: BankOptions,
-  env: Record<string, string> = {},
-): Promise<void> {
+export async function createBank(database: string, bank: BankOptions, env: Record<string, string> = {}): Promise<void> {
   const options = JSON.stringify({ create: true, database, bank });
   await using program = new Program([process.execPath, pathOf("writer.ts"), options], env);
   const { code } = await within("the bank is made", 20_000, program.exited);

@@ -9,7 +9,13 @@ const HEAD_BYTES = 32;
 /** One effect on the disk, in the order in which they happened. */
 export type DiskEffect =
   | { readonly kind: "create" | "mkdir"; readonly path: string; readonly inode: bigint }
-  | { readonly kind: "write"; readonly path: string; readonly inode: bigint; readonly at: number; readonly data: Buffer }
+  | {
+      readonly kind: "write";
+      readonly path: string;
+      readonly inode: bigint;
+      readonly at: number;
+      readonly data: Buffer;
+    }
   | { readonly kind: "truncate"; readonly path: string; readonly inode: bigint; readonly size: number }
   /** What was written before `sync-begin` is durable from `sync-end` with the same token on. */
   | { readonly kind: "sync-begin" | "sync-end"; readonly path: string; readonly inode: bigint; readonly token: bigint }
