@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import Database from "better-sqlite3";
 
-import { offset } from "../../../src/event/positions.ts";
+import { offset as toOffset } from "../../../src/event/positions.ts";
 import { restore } from "../../../src/restore/restore.ts";
 import { hasCode } from "../../../src/runtime/errors.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
@@ -163,7 +163,8 @@ export class CutScene implements AsyncDisposable {
     const directory = path.join(deployment.directory, "restored");
     if (logHead(deployment.logDirectory) === undefined) return undefined;
     await using log = await deployment.openLog();
-    const target = to === "latest" ? ({ kind: "latest" } as const) : ({ kind: "offset", offset: offset(to) } as const);
+    const target =
+      to === "latest" ? ({ kind: "latest" } as const) : ({ kind: "offset", offset: toOffset(to) } as const);
     try {
       const { signal } = new AbortController();
       const how = { check: "full", force: false, dryRun: false, clock: systemClock, signal } as const;
