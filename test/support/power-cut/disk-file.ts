@@ -45,7 +45,7 @@ export class DiskFile {
    */
   afterPowerCut(random: Random): Buffer {
     const sector = random.pick([512, 4096]);
-    const share = random.pick([0, 0.1, 0.5, 0.9, 1]);
+    const share = random.pick([0, 0.5, 1]);
     const kept = this.#durable.copy();
     const now = this.#durable.copy();
     for (const change of this.#pending) {
