@@ -1,6 +1,7 @@
 import { randomBytes } from "node:crypto";
 import fs from "node:fs";
 import { endianness } from "node:os";
+import { dirname } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 
@@ -9,6 +10,7 @@ import Database from "better-sqlite3";
 import type { WalIndexHeader } from "../../format/wal-index.ts";
 import { decodeWalHeader, encodeWalHeader, frameByteOffset, WAL_HEADER_BYTES } from "../../format/wal.ts";
 import { sleep, type Clock } from "../../runtime/clock.ts";
+import { syncDirectory } from "../../runtime/durable-directory.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import type { FrameRange } from "../../sqlite/committed-pages.ts";
@@ -74,6 +76,8 @@ export class WalWriter {
       this.#read = this.#connection.prepare("PRAGMA schema_version").pluck();
       this.#read.get();
       this.files = new LiveFiles(options.path, "r+");
+      // SQLite syncs the name of a new -wal with its own first fsync of it, and the frames in it are ours.
+      syncDirectory(dirname(options.path));
     } catch (error) {
       this.#connection.close();
       throw error;
