@@ -4,6 +4,7 @@ import type { EventBody } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import type { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
@@ -104,6 +105,7 @@ export class CaptureFeed {
         await sleep(heartbeatMs, signal);
       } else {
         this.send([{ kind: "heartbeat", writer: writerId, host: os.hostname() }]);
+        crashPoint("heartbeat: sent");
       }
     }
   }

@@ -8,6 +8,7 @@ import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
@@ -40,6 +41,7 @@ export interface StartCaptureOptions {
 export async function startCapture(options: StartCaptureOptions): Promise<CaptureAgent> {
   requireSafeSqlite();
   const state = new CaptureState(options.config.state, options.config.set);
+  crashPoint("capture: state made");
   try {
     const agent = new Agent(options, state);
     await agent.start();
@@ -84,6 +86,7 @@ class Agent implements CaptureAgent {
     const captured = this.#state.captured();
     const members = CaptureSet.membersAtStart({ config, captured });
     const writer = await this.#openWriter();
+    crashPoint("capture: log opened");
     const onFailure = (error: unknown): void => this.#fail(toTidemarkError(error));
     const { heartbeatMs } = config.capture;
     const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, onFailure });
@@ -127,9 +130,11 @@ class Agent implements CaptureAgent {
     await this.#syncDatabases();
     const { offsets, acknowledged } = feed.send([{ kind: "mark", name }]);
     await acknowledged;
+    crashPoint("mark: acknowledged");
     const [offset] = offsets;
     invariant(offset !== undefined, "a mark has an offset");
     this.#state.addMark(name, offset);
+    crashPoint("mark: noted");
     return { offset, atMs: Math.max(atMs, feed.writer.acknowledged.timeMs) };
   }
 

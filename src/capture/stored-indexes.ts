@@ -4,6 +4,7 @@ import type { KnownHead, LogWriter } from "../log/log-writer.ts";
 import type { CaptureState, StoredCapture } from "./capture-state.ts";
 import { recoverIndexes } from "./recover.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 
 /** After so many events what is stored of quiet databases is said to hold at the head: a start reads no further back. */
 const RAISE_EVERY_EVENTS = 1000;
@@ -47,6 +48,7 @@ export class StoredIndexes {
     const { state, log, writer, signal } = options;
     const known = headOf(writer);
     state.saveKnown(known);
+    crashPoint("capture: head known");
     const captured = state.captured();
     const stored = new Map<string, StoredCapture>();
     for (const name of captured.keys()) {
@@ -54,6 +56,7 @@ export class StoredIndexes {
       if (one) stored.set(name, one);
     }
     const recovered = await recoverIndexes({ log, stored, head: known.offset, signal });
+    crashPoint("capture: indexes replayed");
     const current: string[] = [];
     for (const [name, shipped] of recovered) {
       // What is left over of a transaction is found in the log again until it is decided what becomes of it.
@@ -63,6 +66,7 @@ export class StoredIndexes {
       if (shipped !== stored.get(name)) state.save(name, captured.get(name) ?? "", { shipped, known });
     }
     state.raise(current, known);
+    crashPoint("capture: indexes raised");
     return new StoredIndexes(state, writer, { recovered, current });
   }
 
@@ -85,7 +89,9 @@ export class StoredIndexes {
 
   /** Stores an index as it is now, all of which the log has acknowledged. */
   save({ name, path }: DatabaseConfig, shipped: ShippedState): true {
+    crashPoint("ship: acknowledged");
     this.#state.save(name, path, { shipped, known: headOf(this.#writer) });
+    crashPoint("ship: index stored");
     this.#current.add(name);
     if (shipped.copy === undefined && this.#doubts.delete(name)) this.#state.trust(name);
     this.raiseIfDue();

@@ -1,4 +1,5 @@
 import type Database from "better-sqlite3";
+import { crashPoint } from "../runtime/crash-point.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import type { AppendRequest } from "./embedded-protocol.ts";
 import { storeBounds } from "./embedded-store.ts";
@@ -33,6 +34,7 @@ export function appendRows(
       insert.run(head, request.times[index], request.epochs[index], data);
     });
     heads.push(head);
+    crashPoint("log: inserted");
   }
   return { heads };
 }

@@ -2,6 +2,7 @@ import Database from "better-sqlite3";
 import { closeSync, constants, openSync, writeSync } from "node:fs";
 import { parentPort, workerData } from "node:worker_threads";
 import { sleep } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { makeDirectory, syncDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
@@ -64,6 +65,7 @@ function openStore(): Store {
   makeDirectory(options.directory);
   const lock = takeWriterLock();
   const database = openStoreForWrite(options.directory, options.set);
+  crashPoint("log: made");
   const bell = openSync(bellFile(options.directory), constants.O_RDWR | constants.O_CREAT);
   syncDirectory(options.directory);
   const dispose = (): void => {
@@ -143,7 +145,9 @@ function commitGroup(store: Store): void {
   }
   const group = nextGroup();
   const outcome = store.database.transaction(() => appendRows(store.database, group, location)).immediate();
+  crashPoint("log: committed");
   ring(store, outcome.heads.at(-1));
+  crashPoint("log: rung");
   outcome.heads.forEach((head, index) => {
     const request = group[index];
     if (!request) return;

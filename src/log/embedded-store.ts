@@ -1,6 +1,7 @@
 import Database from "better-sqlite3";
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { foreignError, unreachableError } from "./log-errors.ts";
 
@@ -147,7 +148,7 @@ export function storedRecord(database: Database.Database, at: number): Uint8Arra
 
 /** Removes one slice of records up to `through`; the newest record always stays. Returns how many went. */
 export function trimSlice(database: Database.Database, through: number): number {
-  return database
+  const removed = database
     .transaction(() => {
       const { first, last } = storeBounds(database);
       if (first === 1 && last > 1) {
@@ -157,6 +158,8 @@ export function trimSlice(database: Database.Database, through: number): number 
       return database.prepare("DELETE FROM record WHERE offset <= ?").run(upTo).changes;
     })
     .immediate();
+  crashPoint("log: trimmed");
+  return removed;
 }
 
 /** Names what SQLite said. Room and reachability can come back by themselves; the rest cannot. */

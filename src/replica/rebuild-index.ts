@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { decodeRecord } from "../event/codec.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { readEvents } from "../log/log-reader.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
@@ -48,6 +49,7 @@ export async function rebuildIndex(context: RepairContext, database: KnownDataba
     if (offset === undefined) requireGoingOn(signal);
     if (offset === undefined) continue;
     state.replaceIndex(name, index, offset);
+    crashPoint("standby: index rebuilt");
     return { index, offset };
   }
   throw hopeless(name, path);

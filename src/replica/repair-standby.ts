@@ -7,6 +7,7 @@ import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { LogIdentity } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import type { PageIndex } from "../sqlite/page-index.ts";
 import { loadProvedIndex, rebuildIndex } from "./rebuild-index.ts";
@@ -63,6 +64,7 @@ export async function repairStandby(context: RepairContext): Promise<boolean> {
     if (problem !== undefined) {
       said(`${problem}; it is built anew from what is right in it and from the log`);
       await rebuildFile(context, database, known);
+      crashPoint("standby: file rebuilt");
       for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(path.join(paths.aside, name) + suffix, { force: true });
     }
     said("repaired");

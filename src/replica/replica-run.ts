@@ -53,7 +53,7 @@ export class ReplicaRun {
     this.#recordedAtMs = context.clock.monotonic();
     this.checkpointer = new Checkpointer(context.config, context.clock);
     this.scrub = new StandbyScrub({ ...context, config: context.config.scrub, signal: this.#signal });
-    this.set = new StandbySet({ ...context, crashPoint: context.crashPoint });
+    this.set = new StandbySet(context);
   }
 
   /** Resolves after a stop, with everything shown recorded. */

@@ -5,11 +5,11 @@ import type { LogEvent, PageImage, SqliteCommit, SqlitePart } from "../event/kin
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import { lockBytePage } from "../format/database-header.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { incomplete, OpenTransaction } from "./open-transaction.ts";
 import { type CheckResult, readPage } from "./page-check.ts";
-import type { CrashHook } from "./sqlite/crash-point.ts";
 import { buildDatabase } from "./sqlite/new-database.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
@@ -27,7 +27,6 @@ export interface StandbyDatabaseOptions {
   readonly clock: Clock;
   /** A reseed: a file that is there is moved aside, whosever it is. */
   readonly replaceFile: boolean;
-  readonly crashPoint: CrashHook | undefined;
 }
 
 /**
@@ -247,22 +246,23 @@ export class StandbyDatabase {
   }
 
   async #build(pages: PageSpool): Promise<void> {
-    const { state, paths, replaceFile, crashPoint } = this.#options;
+    const { state, paths, replaceFile } = this.#options;
     const { pageSize } = pages;
     const sizePages = this.#pendingSizePages;
     const absent = sizePages - pages.size - (sizePages >= lockBytePage(pageSize) ? 1 : 0);
     if (absent !== 0) throw diverged(this.path, `its file is gone, and ${absent} pages of a full copy are missing`);
     state.claim(this.name);
+    crashPoint("standby: claimed");
     this.#writer?.close();
     this.#writer = undefined;
     const aside = replaceFile ? path.join(paths.aside, this.name) : undefined;
-    await buildDatabase(this.path, { pages, pageSize, sizePages, aside, crashPoint });
+    await buildDatabase(this.path, { pages, pageSize, sizePages, aside });
     this.#openWriter(pageSize);
   }
 
   #openWriter(pageSize: number): void {
-    const { clock, crashPoint } = this.#options;
-    this.#writer = new WalWriter({ path: this.path, pageSize, clock, crashPoint });
+    const { clock } = this.#options;
+    this.#writer = new WalWriter({ path: this.path, pageSize, clock });
   }
 
   #dropOpen(): void {

@@ -5,6 +5,7 @@ import type { Logger } from "pino";
 import type { ScrubConfig } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { pageList } from "../sqlite/page-comparison.ts";
@@ -137,6 +138,7 @@ export class StandbyScrub {
       // Only the size is wrong: SQLite needs a frame to carry it.
       if (spool.size === 0) spool.put(1, readPage(writer, 1));
       await writer.append(spool, index.sizePages);
+      crashPoint("standby: pages rewritten");
       await writer.sync();
     } finally {
       spool.close();

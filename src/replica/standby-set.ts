@@ -4,9 +4,9 @@ import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
 import type { LogIdentity } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
-import type { CrashHook } from "./sqlite/crash-point.ts";
 import { StandbyDatabase } from "./standby-database.ts";
 import { databasePath, type StandbyPaths } from "./standby-paths.ts";
 import type { StandbyPosition, StandbyState } from "./standby-state.ts";
@@ -16,7 +16,6 @@ export interface StandbySetOptions {
   readonly state: StandbyState;
   readonly identity: LogIdentity;
   readonly clock: Clock;
-  readonly crashPoint: CrashHook | undefined;
 }
 
 /** The databases of a standby and their common position in the log. */
@@ -93,7 +92,7 @@ export class StandbySet {
    * position never names pages that a power cut could take back.
    */
   async record(hashAt: (offset: Offset) => Promise<Uint8Array | undefined>): Promise<void> {
-    const { state, identity, crashPoint } = this.#options;
+    const { state, identity } = this.#options;
     const databases = this.databases;
     invariant(!databases.some((database) => database.pending), "recording while pages are pending");
     const taken = this.#taken;
@@ -110,9 +109,9 @@ export class StandbySet {
     };
     await state.record(position, save, async () => {
       await Promise.all(changed.map(async (database) => database.writer?.sync()));
-      crashPoint?.("fsync");
+      crashPoint("standby: synced");
     });
-    crashPoint?.("position");
+    crashPoint("standby: recorded");
     this.#recorded = taken;
     if (this.#reseeding) fs.rmSync(this.#options.paths.aside, { recursive: true, force: true });
   }
@@ -124,7 +123,7 @@ export class StandbySet {
   #database(name: string): StandbyDatabase {
     const known = this.#databases.get(name);
     if (known) return known;
-    const { paths, state, identity, clock, crashPoint } = this.#options;
+    const { paths, state, identity, clock } = this.#options;
     const database = new StandbyDatabase({
       name,
       path: databasePath(paths, name),
@@ -133,7 +132,6 @@ export class StandbySet {
       seed: identity.checksumSeed,
       clock,
       replaceFile: this.#reseeding,
-      crashPoint,
     });
     this.#databases.set(name, database);
     return database;

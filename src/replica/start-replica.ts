@@ -5,9 +5,9 @@ import type { ChangeLog } from "../log/change-log.ts";
 import type { Clock } from "../runtime/clock.ts";
 import type { ReplicaAgent } from "./replica-agent.ts";
 import { Replica } from "./replica.ts";
-import type { CrashHook } from "./sqlite/crash-point.ts";
 import { prepareStandby } from "./standby-paths.ts";
 import { StandbyState } from "./standby-state.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 
 export interface StartReplicaOptions {
   readonly set: string;
@@ -21,8 +21,6 @@ export interface StartReplicaOptions {
   readonly signal: AbortSignal;
   /** Drops position and databases and builds them from the last full copies in the log. */
   readonly reseed?: boolean;
-  /** For tests: called at the moments at which a crash leaves something different behind. */
-  readonly crashPoint?: CrashHook;
 }
 
 /**
@@ -34,5 +32,6 @@ export interface StartReplicaOptions {
 export async function startReplica(options: StartReplicaOptions): Promise<ReplicaAgent> {
   const paths = prepareStandby(options.directory);
   const state = options.reseed ? StandbyState.openToReseed(paths) : new StandbyState(paths);
+  if (options.reseed) crashPoint("standby: reseed begun");
   return new Replica({ ...options, paths, state });
 }

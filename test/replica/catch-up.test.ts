@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import type { CrashPoint } from "../../src/runtime/crash-point.ts";
 import { BankDatabase } from "../support/bank-database.ts";
 import { Process } from "../support/processes.ts";
 import { query, ReplicaFixture } from "../support/replica-fixture.ts";
@@ -48,9 +49,9 @@ test("many events waiting at the start become one commit: a reader sees the old 
   expect(Buffer.compare(fs.readFileSync(file), bank.image)).toBe(0);
 });
 
-for (const point of ["between-frames", "new-file"]) {
+for (const point of ["append: between frames", "standby: new file made"] satisfies CrashPoint[]) {
   test(`killed at ${point} of a large append, the next start continues`, async () => {
-    if (point === "between-frames") {
+    if (point === "append: between frames") {
       await fixture.log.ship("bank.db", bank);
       await fixture.ready();
       await fixture.stop();
@@ -68,7 +69,8 @@ for (const point of ["between-frames", "new-file"]) {
         `${round}`,
       ]);
       processes.push(victim);
-      if (point === "new-file" && round === 2) await waitFor("ready", () => victim.output.includes("ready"));
+      if (point === "standby: new file made" && round === 2)
+        await waitFor("ready", () => victim.output.includes("ready"));
       else expect((await victim.exited).signal).toBe("SIGKILL");
       await victim.stop();
     }

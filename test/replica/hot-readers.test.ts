@@ -7,6 +7,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { startReplica } from "../../src/replica/start-replica.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import type { CrashPoint } from "../../src/runtime/crash-point.ts";
 import { REPLICA_CONFIG } from "../support/replica-config.ts";
 import { BankDatabase } from "../support/bank-database.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
@@ -89,17 +90,17 @@ test("readers in other processes never see a broken state through thousands of e
   expect(Buffer.compare(fs.readFileSync(standbyFile), bank.image)).toBe(0);
 }, 120_000);
 
-const POINTS = [
-  "wal-header",
-  "frames",
-  "page-numbers",
-  "hash-table",
-  "header-copy-2",
-  "header-copy-1",
-  "commit",
-  "fsync",
-  "position",
-] as const;
+const POINTS: readonly CrashPoint[] = [
+  "append: wal header",
+  "append: frames",
+  "append: page numbers",
+  "append: hash table",
+  "append: header copy 2",
+  "append: header copy 1",
+  "append: unlocked",
+  "standby: synced",
+  "standby: recorded",
+];
 
 for (const point of POINTS) {
   test(`a replica killed at ${point} three times goes on, with a reader there all the time`, async () => {
@@ -115,7 +116,7 @@ for (const point of POINTS) {
         path.join(directory, "log"),
         path.dirname(standbyFile),
         point,
-        String(point === "wal-header" ? 1 : round),
+        String(point === "append: wal header" ? 1 : round),
       );
       for (let i = 0; victim.child.exitCode === null && victim.child.signalCode === null; i += 1) {
         bank.transact();

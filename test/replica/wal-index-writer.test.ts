@@ -34,10 +34,9 @@ function block(number: number): { pages: Uint32Array; slots: Uint16Array } {
 }
 
 test("what writers left who died before they published is cleared, however often that happens", () => {
-  appendEntries(fd, 0, { pageNumbers: pages(10, 1) });
-  for (let killed = 0; killed < 5; killed += 1)
-    appendEntries(fd, 10, { pageNumbers: pages(4000, 100_000 * killed + 1) });
-  appendEntries(fd, 10, { pageNumbers: pages(5, 50) });
+  appendEntries(fd, 0, pages(10, 1));
+  for (let killed = 0; killed < 5; killed += 1) appendEntries(fd, 10, pages(4000, 100_000 * killed + 1));
+  appendEntries(fd, 10, pages(5, 50));
   const first = block(0);
   expect(first.pages.slice(0, 16)).toEqual(Uint32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 50, 51, 52, 53, 54, 0));
   expect(first.pages.slice(16).every((page) => page === 0)).toBe(true);
@@ -45,9 +44,9 @@ test("what writers left who died before they published is cleared, however often
 });
 
 test("an append over a block boundary empties the new block first", () => {
-  appendEntries(fd, 0, { pageNumbers: pages(9000, 1) });
+  appendEntries(fd, 0, pages(9000, 1));
   // The WAL began anew: the second block still has its old entries.
-  appendEntries(fd, 0, { pageNumbers: pages(4070, 20_001) });
+  appendEntries(fd, 0, pages(4070, 20_001));
   expect(block(1).slots.filter((slot) => slot !== 0).length).toBe(8);
   expect(block(1).pages.slice(0, 9)).toEqual(Uint32Array.of(24063, 24064, 24065, 24066, 24067, 24068, 24069, 24070, 0));
   expect(readEntries(fd, { after: 0, through: 4070 })).toEqual(pages(4070, 20_001));

@@ -2,8 +2,8 @@ import { pino } from "pino";
 
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { startReplica } from "../../src/replica/start-replica.ts";
-import type { CrashPoint } from "../../src/replica/sqlite/crash-point.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { onCrashPoint } from "../../src/runtime/crash-point.ts";
 import { REPLICA_CONFIG } from "./replica-config.ts";
 
 /**
@@ -12,6 +12,11 @@ import { REPLICA_CONFIG } from "./replica-config.ts";
  */
 const [logDirectory = "", standby = "", crashAt, count = "1"] = process.argv.slice(2);
 let left = Number(count);
+onCrashPoint((point) => {
+  if (point !== crashAt) return;
+  left -= 1;
+  if (left === 0) process.kill(process.pid, "SIGKILL");
+});
 const stop = new AbortController();
 process.once("SIGTERM", () => stop.abort());
 
@@ -24,11 +29,6 @@ const agent = await startReplica({
   logger: pino({ enabled: false }),
   clock: systemClock,
   signal: stop.signal,
-  crashPoint: (point: CrashPoint) => {
-    if (point !== crashAt) return;
-    left -= 1;
-    if (left === 0) process.kill(process.pid, "SIGKILL");
-  },
 });
 agent.ready.then(
   () => process.stdout.write("ready\n"),

@@ -1,3 +1,4 @@
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import { readFilePages } from "../../sqlite/committed-pages.ts";
@@ -64,11 +65,13 @@ class DatabaseCopy {
 
   async run(): Promise<number> {
     const { source, shipper, room, sliceBytes, afterSlice, sealIfLong } = this.#options;
+    crashPoint("copy: begun");
     const count = Math.max(1, Math.floor(sliceBytes / shipper.index.pageSize));
     await source.handOver(async (state) => this.#addFrames(state, { wait: true }));
     for (let next = 1; next <= shipper.index.sizePages; next += count) {
       await room();
       const bytes = this.#addSlice(next, count);
+      crashPoint("copy: slice sent");
       await afterSlice(bytes);
       await source.handOver(async (state) => this.#addFrames(state, { wait: true }));
       await sealIfLong({
@@ -76,7 +79,9 @@ class DatabaseCopy {
         capture: async (state) => this.#addFrames(state, { wait: false }),
       });
     }
+    crashPoint("copy: all sent");
     shipper.closeCopy();
+    crashPoint("copy: closed");
     invariant(this.#changeCounter !== undefined, "a copy has looked at the WAL");
     return this.#changeCounter;
   }

@@ -1,3 +1,4 @@
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode } from "../../runtime/errors.ts";
 import type { DatabaseParts } from "./database-parts.ts";
 import type { Difference } from "./difference.ts";
@@ -122,11 +123,13 @@ export class DatabaseSession {
     this.#watch[Symbol.dispose]();
     await this.#parts.options.checkpointer.close(this.#source.path);
     this.#source.close();
+    crashPoint("capture: session closed");
   }
 
   async #begin(): Promise<void> {
     const { shipper, saver, progress } = this.#parts;
     const source = this.#source;
+    crashPoint("capture: pinned");
     // In another file than the one that was shipped an old WAL proves nothing.
     const known = !shipper.copying && shipper.index.sizePages > 0 && saver.shippedFile === source.file;
     if (known && this.follower.tryResume(source.walIndex().header)) {

@@ -1,5 +1,6 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode } from "../../runtime/errors.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { Waker } from "../../runtime/waker.ts";
@@ -264,6 +265,7 @@ export class Follower {
     const { source, checkpointer, clock, mayCheckpoint } = this.#options;
     if (clock.monotonic() < this.#settleAfterMs || !mayCheckpoint()) return;
     const result = await checkpointer.passive(source.path);
+    crashPoint("settle: checkpointed");
     if (result.busy) {
       this.#busySinceMs ??= clock.monotonic();
       if (clock.monotonic() - this.#busySinceMs >= BUSY_BEFORE_LETTING_GO_MS) await this.#letGoForAWhile();
@@ -321,6 +323,7 @@ export class Follower {
     this.#aloneSinceMs ??= clock.monotonic();
     if (clock.monotonic() - this.#aloneSinceMs < ALONE_BEFORE_EMPTYING_MS) return;
     await checkpointer.truncateIfAlone(source.path, source.files.shmFd);
+    crashPoint("settle: emptied");
     this.#aloneSinceMs = undefined;
   }
 

@@ -1,4 +1,5 @@
 import type { WalPosition } from "../../event/kinds.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode } from "../../runtime/errors.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
@@ -67,6 +68,7 @@ export class RightOfWay {
           const tail = await this.#untilRestarted(async (request) => worker.awaitRestart(request));
           this.#judge(tail !== undefined);
           await this.#options.capture(source.walIndex(), tail);
+          crashPoint("way: captured");
           return tail !== undefined;
         } finally {
           await worker.unlock(source.path);

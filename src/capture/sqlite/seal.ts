@@ -2,6 +2,7 @@ import type { Clock } from "../../runtime/clock.ts";
 import type { WalIndexState } from "../../sqlite/live-files.ts";
 import type { Checkpointer } from "./checkpointer.ts";
 import type { SourceDatabase } from "./source-database.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 
 /** Spinning for the write lock: longer would be felt by the app. */
 const LOCK_MS = 100;
@@ -31,20 +32,28 @@ export interface SealOptions {
 export async function seal(options: SealOptions): Promise<number | undefined> {
   const { source, checkpointer, clock, behind, capture, captureFirst } = options;
   await checkpointer.passive(source.path);
+  crashPoint("seal: checkpointed");
   return checkpointer.exclusively(async (worker) => {
     // A checkpoint that completes brings all that the ones before it wrote onto the disk: not while the lock is held.
     await worker.sync([source.files.walFd, source.files.databaseFd]);
     await source.handOver(captureFirst);
+    crashPoint("seal: captured first");
     if (!(await worker.lock(source.path, LOCK_MS))) return undefined;
+    crashPoint("seal: locked");
     const lockedAtMs = clock.monotonic();
     try {
       if (behind(source.walIndex()) > MAX_FRAMES_UNDER_LOCK) return undefined;
       await source.handOver(capture);
+      crashPoint("seal: captured");
       source.letGo();
+      crashPoint("seal: let go");
       await worker.passive(source.path);
+      crashPoint("seal: checkpointed locked");
       source.pin();
+      crashPoint("seal: pinned");
     } finally {
       await worker.unlock(source.path);
+      crashPoint("seal: unlocked");
     }
     return clock.monotonic() - lockedAtMs;
   });

@@ -1,6 +1,7 @@
 import type { PageImage, SqliteCommit, WalPosition } from "../../event/kinds.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import type { LiveFiles } from "../../sqlite/live-files.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { PageIndex } from "../../sqlite/page-index.ts";
 import type { LeftOver, OpenCopy } from "./open-copy.ts";
@@ -132,6 +133,7 @@ export class Shipper {
       const batch = this.#batch();
       await this.addCommits(files, scan, { commits, batch, wait });
       this.#close(batch, { cause: "commit", commits: commits.length, before });
+      crashPoint("ship: commit sent");
     });
   }
 
@@ -152,6 +154,7 @@ export class Shipper {
         repaired.push(pageNumber);
       }
       if (repaired.length > 0) this.#close(batch, { cause: "repair", commits: 0, before });
+      crashPoint("scrub: repair sent");
     });
     return repaired;
   }

@@ -2,6 +2,7 @@ import fs from "node:fs";
 
 import type { WalIndexState } from "../../sqlite/live-files.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { Pin } from "./pin.ts";
@@ -75,8 +76,10 @@ export class SourceDatabase {
    */
   async handOver(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
     const lockZero = this.#acquire(this.#spare);
+    crashPoint("pin: next taken");
     try {
       await capture(this.walIndex());
+      crashPoint("pin: captured under both");
     } catch (error) {
       this.#spare.release();
       throw error;
@@ -84,12 +87,14 @@ export class SourceDatabase {
     this.#current.release();
     [this.#current, this.#spare] = [this.#spare, this.#current];
     this.#lockZeroPins = lockZero ? this.#lockZeroPins + 1 : 0;
+    crashPoint("pin: handed over");
   }
 
   /** Pins again after `letGo`. */
   pin(): void {
     invariant(!this.#current.held, "pinned twice");
     this.#lockZeroPins = this.#acquire(this.#current) ? 1 : 0;
+    crashPoint("pin: taken again");
   }
 
   /** Ends the pin: the WAL may now restart unseen, and the commit count must decide whether it did. */
@@ -97,6 +102,7 @@ export class SourceDatabase {
     this.#current.release();
     this.#spare.release();
     this.#lockZeroPins = 0;
+    crashPoint("pin: let go");
   }
 
   /**

@@ -1,4 +1,5 @@
 import type { PageImage, SqliteCommit, SqlitePart } from "../../event/kinds.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 
 /** Where a batch sends what is ready. */
 export type SendBody = (body: SqlitePart | SqliteCommit) => void;
@@ -48,6 +49,7 @@ export class TransactionBatch {
     const { send, pagesPerRecord: _, ...identity } = this.#options;
     send({ kind: "sqlite.part", ...identity, sequence: this.#parts, pages: this.#pages });
     this.#parts += 1;
+    crashPoint("ship: part sent");
     this.#pages = [];
   }
 

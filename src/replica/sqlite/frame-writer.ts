@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { encodeFrame, FRAME_HEADER_BYTES, frameByteOffset, type Checksum } from "../../format/wal.ts";
-import type { CrashHook } from "./crash-point.ts";
 import { writeFully } from "../../sqlite/write-fully.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 
 /** Frames are written in pieces of about this many bytes; the event loop turns between them. */
 const PIECE_BYTES = 1024 * 1024;
@@ -28,7 +28,7 @@ export interface WalEnd {
 export async function writeFrames(
   walFd: number,
   end: WalEnd,
-  commit: { pageNumbers: Uint32Array; pages: PageSource; sizePages: number; crashPoint?: CrashHook | undefined },
+  commit: { pageNumbers: Uint32Array; pages: PageSource; sizePages: number },
 ): Promise<Checksum> {
   const { pageNumbers } = commit;
   const frameBytes = FRAME_HEADER_BYTES + end.pageSize;
@@ -37,7 +37,7 @@ export async function writeFrames(
   let checksum = end.checksum;
   for (let first = 0; first < pageNumbers.length; first += perPiece) {
     if (first > 0) {
-      commit.crashPoint?.("between-frames");
+      crashPoint("append: between frames");
       await nextTurn();
     }
     const count = Math.min(perPiece, pageNumbers.length - first);
@@ -56,6 +56,6 @@ export async function writeFrames(
     }
     writeFully(walFd, piece.subarray(0, count * frameBytes), frameByteOffset(end.mxFrame + 1 + first, end.pageSize));
   }
-  commit.crashPoint?.("frames");
+  crashPoint("append: frames");
   return checksum;
 }

@@ -3,9 +3,9 @@ import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { promisify } from "node:util";
 
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
-import type { CrashHook } from "./crash-point.ts";
 import type { PageSource } from "./frame-writer.ts";
 import { isBusy, openStandby } from "./wal-writer.ts";
 import { writeFully } from "../../sqlite/write-fully.ts";
@@ -26,7 +26,6 @@ export async function buildDatabase(
     sizePages: number;
     /** Where an older database goes; without it, it is replaced, and must not be open anywhere. */
     aside?: string | undefined;
-    crashPoint?: CrashHook | undefined;
   },
 ): Promise<void> {
   const temporary = path.join(path.dirname(databasePath), `.${path.basename(databasePath)}.tidemark-new`);
@@ -43,10 +42,12 @@ export async function buildDatabase(
   } finally {
     fs.closeSync(fd);
   }
-  copy.crashPoint?.("new-file");
+  crashPoint("standby: new file made");
   if (copy.aside === undefined) retire(databasePath);
   else moveAside(databasePath, copy.aside);
+  crashPoint("standby: old file gone");
   fs.renameSync(temporary, databasePath);
+  crashPoint("standby: new file named");
   syncDirectory(path.dirname(databasePath));
 }
 
@@ -66,6 +67,7 @@ function moveAside(databasePath: string, aside: string): void {
   for (const suffix of ["", ...COMPANIONS]) {
     fs.rmSync(aside + suffix, { force: true });
     if (fs.existsSync(databasePath + suffix)) fs.renameSync(databasePath + suffix, aside + suffix);
+    crashPoint("standby: between moves aside");
   }
   syncDirectory(path.dirname(databasePath));
 }

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 
 /** Images are kept in memory up to this many bytes, then in a file. */
 export const SPOOL_MEMORY_BYTES = 4 * 1024 * 1024;
@@ -108,6 +109,7 @@ class SpoolFile {
     this.#piece = new Uint8Array(this.#perPiece * pageSize);
     this.#fd = fs.openSync(file, "wx+", 0o600);
     // Without a name it vanishes with the process, however that ends.
+    crashPoint("standby: spilled");
     fs.unlinkSync(file);
   }
 

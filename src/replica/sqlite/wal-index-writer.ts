@@ -8,8 +8,8 @@ import {
   locateEntry,
   type WalIndexHeader,
 } from "../../format/wal-index.ts";
-import type { CrashHook } from "./crash-point.ts";
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 
 const HEADER_COPY_BYTES = 48;
 
@@ -26,30 +26,25 @@ interface Block {
  * Enters frames `mxFrame + 1` … into the hash tables as SQLite's walIndexAppend does, under the write lock. Readers do
  * not look at entries above the mxFrame of their header, so nothing of this is visible before `publishHeader`.
  */
-export function appendEntries(
-  shmFd: number,
-  mxFrame: number,
-  options: { pageNumbers: Uint32Array; crashPoint?: CrashHook | undefined },
-): void {
-  const { pageNumbers, crashPoint } = options;
+export function appendEntries(shmFd: number, mxFrame: number, pageNumbers: Uint32Array): void {
   for (let done = 0; done < pageNumbers.length;) {
     const { block, index } = locateEntry(mxFrame + 1 + done);
     const count = Math.min(entriesOf(block).count - index, pageNumbers.length - done);
     const loaded = loadBlock(shmFd, block, index);
     addEntries(loaded, index, pageNumbers.subarray(done, done + count));
-    storeBlock(shmFd, loaded, { block, index, count, crashPoint });
+    storeBlock(shmFd, loaded, { block, index, count });
     done += count;
   }
-  crashPoint?.("hash-table");
+  crashPoint("append: hash table");
 }
 
 /** Makes a commit visible: header copy 2, then copy 1, as SQLite does, so that a reader in between looks again. */
-export function publishHeader(shmFd: number, header: WalIndexHeader, crashPoint: CrashHook | undefined): void {
+export function publishHeader(shmFd: number, header: WalIndexHeader): void {
   const bytes = encodeWalIndexHeader(header);
   writeFully(shmFd, bytes, HEADER_COPY_BYTES);
-  crashPoint?.("header-copy-2");
+  crashPoint("append: header copy 2");
   writeFully(shmFd, bytes, 0);
-  crashPoint?.("header-copy-1");
+  crashPoint("append: header copy 1");
 }
 
 /**
@@ -84,15 +79,11 @@ function addEntries(block: Block, firstIndex: number, pageNumbers: Uint32Array):
  * Page numbers, then the whole hash table in one aligned write: equal bytes are written over equal ones, and no
  * 16-bit slot is ever torn. A block that is new is written whole, so that the file holds all of it when it is mapped.
  */
-function storeBlock(
-  shmFd: number,
-  loaded: Block,
-  where: { block: number; index: number; count: number; crashPoint: CrashHook | undefined },
-): void {
+function storeBlock(shmFd: number, loaded: Block, where: { block: number; index: number; count: number }): void {
   const start = where.block * BLOCK_BYTES;
   const { byteOffsetInBlock } = entriesOf(where.block);
   const from = byteOffsetInBlock + where.index * 4;
   writeFully(shmFd, loaded.bytes.subarray(from, HASH_TABLE_BYTE_OFFSET), start + from);
-  where.crashPoint?.("page-numbers");
+  crashPoint("append: page numbers");
   writeFully(shmFd, loaded.bytes.subarray(HASH_TABLE_BYTE_OFFSET), start + HASH_TABLE_BYTE_OFFSET);
 }

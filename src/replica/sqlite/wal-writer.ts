@@ -10,13 +10,13 @@ import Database from "better-sqlite3";
 import type { WalIndexHeader } from "../../format/wal-index.ts";
 import { decodeWalHeader, encodeWalHeader, frameByteOffset, WAL_HEADER_BYTES } from "../../format/wal.ts";
 import { sleep, type Clock } from "../../runtime/clock.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { syncDirectory } from "../../runtime/durable-directory.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import type { FrameRange } from "../../sqlite/committed-pages.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
 import { locked, written } from "../standby-errors.ts";
-import type { CrashHook } from "./crash-point.ts";
 import { writeFrames, type PageSource, type WalEnd } from "./frame-writer.ts";
 import { appendEntries, publishHeader } from "./wal-index-writer.ts";
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
@@ -33,7 +33,6 @@ export interface WalWriterOptions {
   readonly path: string;
   readonly pageSize: number;
   readonly clock: Clock;
-  readonly crashPoint?: CrashHook | undefined;
 }
 
 /** What readers see at one moment: see readCommittedPages. */
@@ -57,7 +56,6 @@ export class WalWriter {
   readonly #unlock: Database.Statement;
   readonly #read: Database.Statement;
   readonly #clock: Clock;
-  readonly #crashPoint: CrashHook | undefined;
   /** What the wal-index said after our last append (or as our check of the pages began): anything else was a stranger. */
   #expected: WalIndexHeader | undefined;
   #checkpointSequence = 0;
@@ -66,7 +64,6 @@ export class WalWriter {
     this.path = options.path;
     this.pageSize = options.pageSize;
     this.#clock = options.clock;
-    this.#crashPoint = options.crashPoint;
     this.#connection = openStandby(options.path);
     try {
       this.#begin = this.#connection.prepare("BEGIN");
@@ -78,6 +75,7 @@ export class WalWriter {
       this.files = new LiveFiles(options.path, "r+");
       // SQLite syncs the name of a new -wal with its own first fsync of it, and the frames in it are ours.
       syncDirectory(dirname(options.path));
+      crashPoint("standby: opened");
     } catch (error) {
       this.#connection.close();
       throw error;
@@ -102,9 +100,8 @@ export class WalWriter {
       const pageNumbers = pages.pageNumbers();
       invariant(pageNumbers.length > 0, "a commit without pages");
       const end = header.mxFrame === 0 ? this.#startWal(header) : walEnd(header, this.pageSize);
-      const crashPoint = this.#crashPoint;
-      const frameChecksum = await writeFrames(this.files.walFd, end, { pageNumbers, pages, sizePages, crashPoint });
-      appendEntries(this.files.shmFd, end.mxFrame, { pageNumbers, crashPoint });
+      const frameChecksum = await writeFrames(this.files.walFd, end, { pageNumbers, pages, sizePages });
+      appendEntries(this.files.shmFd, end.mxFrame, pageNumbers);
       const published: WalIndexHeader = {
         changeCounter: (header.changeCounter + 1) >>> 0,
         bigEndianChecksums: end.bigEndian,
@@ -115,13 +112,13 @@ export class WalWriter {
         salt1: end.salt1,
         salt2: end.salt2,
       };
-      publishHeader(this.files.shmFd, published, crashPoint);
+      publishHeader(this.files.shmFd, published);
       this.#expected = published;
     } finally {
       // Our connection has no dirty page, so this only gives the lock back.
       this.#unlock.run();
     }
-    this.#crashPoint?.("commit");
+    crashPoint("append: unlocked");
     // Sets a read mark to the new frame, for readers that may not write one themselves.
     this.#read.get();
   }
@@ -132,6 +129,7 @@ export class WalWriter {
     try {
       const rows: unknown = this.#connection.pragma("wal_checkpoint(TRUNCATE)");
       const [row] = rows as { busy: number }[];
+      crashPoint("standby: checkpointed");
       return row?.busy === 0;
     } catch (error) {
       if (isBusy(error)) return false;
@@ -219,7 +217,7 @@ export class WalWriter {
     writeFully(this.files.walFd, encoded.bytes, 0);
     // Before any frame: frames of the last round must not be taken for this one's after a power cut.
     fs.fsyncSync(this.files.walFd);
-    this.#crashPoint?.("wal-header");
+    crashPoint("append: wal header");
     return { pageSize, mxFrame: 0, salt1, salt2, checksum: encoded.checksum, bigEndian: HOST_BIG_ENDIAN };
   }
 
