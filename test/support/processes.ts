@@ -1,4 +1,4 @@
-import { spawn, type ChildProcess } from "node:child_process";
+import { spawn, type ChildProcess, type SpawnOptions } from "node:child_process";
 import { once } from "node:events";
 
 /** A child process whose output is kept, for tests. */
@@ -8,8 +8,8 @@ export class Process {
   #output = "";
   #errors = "";
 
-  constructor(command: string, args: readonly string[]) {
-    this.child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  constructor(command: string, args: readonly string[], options: Pick<SpawnOptions, "cwd" | "env"> = {}) {
+    this.child = spawn(command, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
     this.child.stdout?.setEncoding("utf8").on("data", (text: string) => (this.#output += text));
     this.child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors += text));
     this.exited = once(this.child, "close").then(([code, signal]) => ({ code, signal }));

@@ -1,6 +1,8 @@
 import fs from "node:fs";
 
 const TABLE = "/proc/locks";
+/** The first namespace of process ids, PROC_PID_INIT_INO of Linux. In another one, a container's, locks of processes outside it are not shown. */
+const SEES_EVERY_PROCESS = "pid:[4026531836]";
 /** The table names every lock of the machine: with many databases it is read once for all of them. */
 const KEPT_MS = 2000;
 
@@ -11,8 +13,8 @@ let kept: { readonly holders: Holders; readonly readMs: number } | undefined;
 
 /**
  * Whether another process holds an SQLite lock on a file that this process holds locks on, by the kernel's lock table
- * (Linux, proc(5)). Undefined where the table cannot tell: it is not there, or does not even show our own locks (some
- * file systems give stat other device numbers). `now`: not as of two seconds ago.
+ * (Linux, proc(5)). Undefined where the table cannot tell: it is not there, leaves processes out (in a container), or
+ * does not even show our own locks (some file systems give stat other device numbers). `now`: not as of two seconds ago.
  */
 export function othersHoldLocks(fd: number, { now }: { readonly now: boolean }): boolean | undefined {
   if (now || !kept || performance.now() - kept.readMs > KEPT_MS) {
@@ -30,6 +32,7 @@ function readTable(): Holders {
   const holders = new Map<string, Set<number>>();
   let table: string;
   try {
+    if (fs.readlinkSync("/proc/self/ns/pid") !== SEES_EVERY_PROCESS) return holders;
     table = fs.readFileSync(TABLE, "latin1");
   } catch {
     return holders;
