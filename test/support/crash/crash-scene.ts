@@ -13,6 +13,9 @@ import { type RunningTidemark, startTidemark } from "../tidemark-cli.ts";
 import { within } from "../wait.ts";
 
 const HOOK = fileURLToPath(new URL("crash-hook.ts", import.meta.url));
+/** At first, and of so many bytes. */
+export const ROWS = 250;
+const ROW_BYTES = 20_000;
 const DEATH_TIMEOUT_MS = 30_000;
 
 /** An application and `run`, the real one, which dies at the crash points that a test names. */
@@ -32,11 +35,11 @@ export class CrashScene implements AsyncDisposable {
     this.#app = new SqlSession(this.deployment.database);
   }
 
-  /** Some megabytes: a copy has parts. The WAL is checkpointed by Tidemark alone. */
+  /** Some megabytes: a copy has parts. */
   async createDatabase(): Promise<void> {
     await this.#app.run("PRAGMA journal_mode=WAL");
     await this.#app.run("CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)");
-    await this.insert(150, 20_000);
+    await this.insert(ROWS, ROW_BYTES);
   }
 
   get app(): SqlSession {
@@ -49,14 +52,20 @@ export class CrashScene implements AsyncDisposable {
     this.#rows += rows;
   }
 
+  /** Other bytes in so many rows, in one transaction. */
+  async update(rows: number): Promise<void> {
+    await this.#app.run(`UPDATE t SET body = randomblob(${ROW_BYTES}) WHERE id <= ${rows}`);
+  }
+
   /** From now on the agent dies as it passes the point for the `nth` time. */
   order(point: CrashPoint, nth = 1): void {
     fs.rmSync(`${this.#orders}.died`, { force: true });
     fs.writeFileSync(this.#orders, `${nth} ${point}`);
   }
 
-  launch(...args: string[]): RunningTidemark {
-    this.agent = startTidemark(["run", "-c", this.deployment.configFile, "--json", ...args], { env: this.env });
+  launch(...command: string[]): RunningTidemark {
+    const words = command.length > 0 ? command : ["run"];
+    this.agent = startTidemark([...words, "-c", this.deployment.configFile, "--json"], { env: this.env });
     return this.agent;
   }
 
@@ -75,6 +84,16 @@ export class CrashScene implements AsyncDisposable {
     const diedOf = fs.existsSync(`${this.#orders}.died`) ? fs.readFileSync(`${this.#orders}.died`, "utf8") : undefined;
     assert.deepEqual([code, diedOf], [137, point], stderr);
     fs.rmSync(this.#orders);
+  }
+
+  async stop(): Promise<void> {
+    assert.equal((await this.agent?.stop())?.code, 0);
+    this.agent = undefined;
+  }
+
+  async kill(): Promise<void> {
+    await this.agent?.kill9();
+    this.agent = undefined;
   }
 
   /** Starts the agent if it is dead, and requires that it goes on by itself and that standby and primary are equal. */
