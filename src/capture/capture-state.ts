@@ -204,11 +204,23 @@ export class CaptureState implements Disposable {
     this.#setMeta("hash", known.hash);
   }
 
-  hasMark(name: string): boolean {
-    return this.#db.prepare("SELECT 1 FROM marks WHERE name = ?").get(name) !== undefined;
+  /** Where a mark is (`sent`), or after which offset it may be. */
+  mark(name: string): { readonly sent: boolean; readonly offset: number } | undefined {
+    const at = this.#db.prepare<[string], number>("SELECT at FROM marks WHERE name = ?").pluck().get(name);
+    return at === undefined ? undefined : { sent: at > 0, offset: Math.abs(at) };
+  }
+
+  /** The mark is going to be sent, to a place after this offset. */
+  announceMark(name: string, after: Offset): void {
+    this.#saveMark(name, -Number(after));
   }
 
   addMark(name: string, at: Offset): void {
+    this.#saveMark(name, at);
+  }
+
+  /** `at`: the offset of the mark, or negative, the one after which it is looked for. */
+  #saveMark(name: string, at: number): void {
     this.#durably(() => this.#db.prepare("INSERT OR REPLACE INTO marks VALUES (?, ?)").run(name, at));
   }
 

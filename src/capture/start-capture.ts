@@ -9,12 +9,14 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
-import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
+import { toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
 import { CaptureFeed, feedStatus } from "./capture-feed.ts";
 import { CaptureSet } from "./capture-set.ts";
 import { CaptureState } from "./capture-state.ts";
+import { Marks } from "./marks.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { PinBudget } from "./sqlite/pin-budget.ts";
@@ -60,6 +62,7 @@ class Agent implements CaptureAgent {
   /** UUID of the state: kept, because the status is asked for after the state is closed, too. */
   readonly #writerId: string;
   readonly #scrubTurn = new ScrubTurn();
+  readonly #marks: Marks;
   readonly #ready = Promise.withResolvers<void>();
   readonly #done = Promise.withResolvers<void>();
   /** Aborts everything: on the user's stop, or when one part failed for good. */
@@ -74,6 +77,7 @@ class Agent implements CaptureAgent {
     this.#options = options;
     this.#state = state;
     this.#writerId = state.writer;
+    this.#marks = new Marks({ state, log: options.log, clock: options.clock, signal: this.#abandon.signal });
     this.ready = this.#ready.promise;
     this.done = this.#done.promise;
     this.ready.catch(() => undefined);
@@ -119,23 +123,7 @@ class Agent implements CaptureAgent {
   }
 
   async mark(name: string): Promise<{ offset: Offset; atMs: number }> {
-    const feed = this.#openedFeed();
-    if (this.#state.hasMark(name)) {
-      throw new TidemarkError("MARK_EXISTS", `there is a mark ${name} already`, {
-        hint: "Marks are never moved. Choose another name; `tidemark marks` lists them.",
-      });
-    }
-    const atMs = this.#options.clock.now();
-    // What was committed before the call belongs before the mark.
-    await this.#syncDatabases();
-    const { offsets, acknowledged } = feed.send([{ kind: "mark", name }]);
-    await acknowledged;
-    crashPoint("mark: acknowledged");
-    const [offset] = offsets;
-    invariant(offset !== undefined, "a mark has an offset");
-    this.#state.addMark(name, offset);
-    crashPoint("mark: noted");
-    return { offset, atMs: Math.max(atMs, feed.writer.acknowledged.timeMs) };
+    return this.#marks.make(name, this.#openedFeed(), async () => this.#syncDatabases());
   }
 
   async sync(): Promise<Offset> {

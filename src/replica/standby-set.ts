@@ -42,6 +42,8 @@ export class StandbySet {
     this.#recorded = stored.offset;
     try {
       for (const name of options.state.indexes.names()) this.#database(name);
+      // All databases are in their place, so nothing needs what a reseed or a repair that was killed at its end left.
+      if (!this.#reseeding) fs.rmSync(options.paths.aside, { recursive: true, force: true });
     } catch (error) {
       this.close();
       throw error;

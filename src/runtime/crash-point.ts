@@ -22,6 +22,7 @@ export const CRASH_POINTS = [
   "ship: acknowledged",
   "ship: index stored",
   "scrub: repair sent",
+  "mark: announced",
   "mark: acknowledged",
   "mark: noted",
   "heartbeat: sent",

@@ -39,6 +39,7 @@ afterAll(async () => {
 
 for (const point of pointsOf("hurry")) {
   test(`${point}: commits at full speed`, async () => {
+    await scene.runs();
     scene.order(point);
     await scene.diesOf(point, async () => scene.insert(1, 8000));
     await scene.goesOn();
@@ -51,6 +52,7 @@ for (const point of pointsOf("blocked")) {
     await reader.run("BEGIN");
     await reader.value("SELECT count(*) FROM t");
     await scene.insert(1, 100);
+    await scene.runs();
     scene.order(point);
     const checkpoint = scene.app.run("PRAGMA wal_checkpoint(TRUNCATE)");
     await scene.diesOf(point, nothing);
@@ -67,8 +69,13 @@ for (const point of pointsOf("reseed")) {
     scene.launch("replica", "--reseed");
     await scene.diesOf(point, nothing);
     await scene.goesOn();
-    expect(fs.existsSync(path.join(scene.deployment.standby, ".tidemark", "aside"))).toBe(false);
+    await asideIsGone();
   });
+}
+
+async function asideIsGone(): Promise<void> {
+  const aside = path.join(scene.deployment.standby, ".tidemark", "aside");
+  await waitFor("what was moved aside is gone", () => !fs.existsSync(aside));
 }
 
 const DAMAGE: Record<"rot on the standby" | "index damaged" | "standby's file gone", () => void> = {
@@ -84,12 +91,14 @@ const DAMAGE: Record<"rot on the standby" | "index damaged" | "standby's file go
 for (const [name, damage] of Object.entries(DAMAGE)) {
   for (const point of pointsOf(name as keyof typeof DAMAGE)) {
     test(`${point}: ${name}`, async () => {
+      await scene.runs();
       await scene.stop();
       damage();
       scene.order(point);
       scene.launch();
       await scene.diesOf(point, nothing);
       await scene.goesOn();
+      await asideIsGone();
     });
   }
 }
@@ -109,6 +118,7 @@ for (const point of pointsOf("trim")) {
 
 for (const point of pointsOf("rot")) {
   test(`${point}: bits rot in the primary's file`, async () => {
+    await scene.runs();
     await scene.app.run("PRAGMA wal_checkpoint(TRUNCATE)");
     scene.order(point);
     flipBits(scene.deployment.database, [25 * PAGE + 1000]);
@@ -124,6 +134,7 @@ for (const point of pointsOf("replaced")) {
   test(`${point}: another file takes the database's place`, async () => {
     const { database } = scene.deployment;
     const other = `${database}.new`;
+    await scene.runs();
     await scene.insert(1, 100);
     await scene.app.run(`VACUUM INTO '${other}'`);
     await scene.closeApp();

@@ -43,7 +43,7 @@ for (const point of pointsOf("restart")) {
   });
 }
 
-const WORK: Record<"commits" | "parts" | "seals" | "rest" | "mark" | "quiet", () => Promise<void>> = {
+const WORK: Record<"commits" | "parts" | "seals" | "rest" | "quiet", () => Promise<void>> = {
   commits: async () => scene.insert(1, 500),
   parts: async () => scene.update(ROWS),
   seals: async () => scene.update(3),
@@ -51,13 +51,13 @@ const WORK: Record<"commits" | "parts" | "seals" | "rest" | "mark" | "quiet", ()
     await scene.insert(1, 500);
     await nothing();
   },
-  mark: async () => scene.mark(),
   quiet: nothing,
 };
 
 for (const [name, work] of Object.entries(WORK)) {
   for (const point of pointsOf(name as keyof typeof WORK)) {
     test(`${point}: in the middle of work (${name})`, async () => {
+      await scene.runs();
       scene.order(point, timesOf(point));
       await scene.diesOf(point, work);
       await scene.goesOn();
@@ -72,6 +72,20 @@ function timesOf(point: CrashPoint): number {
   )
     ? 5
     : 1;
+}
+
+for (const point of pointsOf("mark")) {
+  test(`${point}: a mark is in the log once or not at all, and its name is free only when it is not`, async () => {
+    await scene.runs();
+    scene.order(point);
+    await scene.diesOf(point, async () => scene.mark(point).catch(() => undefined));
+    await scene.goesOn();
+    const marksNow = async (): Promise<number> =>
+      (await scene.deployment.events()).filter(({ body }) => body.kind === "mark" && body.name === point).length;
+    if ((await marksNow()) === 0) await scene.mark(point);
+    else await expect(scene.mark(point)).rejects.toThrow(/there is a mark/);
+    expect(await marksNow()).toBe(1);
+  });
 }
 
 test("nothing was copied again", async () => {

@@ -28,7 +28,6 @@ export class CrashScene implements AsyncDisposable {
   agent: RunningTidemark | undefined;
   readonly #app: SqlSession;
   #rows = 0;
-  #marks = 0;
 
   constructor(options: DeploymentOptions = {}) {
     this.deployment = new Deployment(options);
@@ -86,6 +85,11 @@ export class CrashScene implements AsyncDisposable {
     fs.rmSync(this.#orders);
   }
 
+  /** Starts the agent if it is dead. */
+  async runs(): Promise<void> {
+    if (!this.agent) await this.launch().waitReady(30_000);
+  }
+
   async stop(): Promise<void> {
     assert.equal((await this.agent?.stop())?.code, 0);
     this.agent = undefined;
@@ -98,7 +102,7 @@ export class CrashScene implements AsyncDisposable {
 
   /** Starts the agent if it is dead, and requires that it goes on by itself and that standby and primary are equal. */
   async goesOn(): Promise<void> {
-    if (!this.agent) await this.launch().waitReady(30_000);
+    await this.runs();
     await this.sync();
     const { deployment } = this;
     assert.equal(comparePages(deployment.database, deployment.standbyDatabase), undefined);
@@ -110,13 +114,10 @@ export class CrashScene implements AsyncDisposable {
     await askAgent(this.deployment.state, request);
   }
 
-  /** Fails as the agent dies of it. */
-  async mark(): Promise<void> {
-    this.#marks += 1;
-    const body = { name: `mark-${this.#marks}` };
-    await askAgent(this.deployment.state, { method: "POST", path: "/mark", body, timeoutMs: 10_000 }).catch(
-      () => undefined,
-    );
+  /** @throws MARK_EXISTS; when the agent dies of it */
+  async mark(name: string): Promise<void> {
+    const body = { name };
+    await askAgent(this.deployment.state, { method: "POST", path: "/mark", body, timeoutMs: 10_000 });
   }
 
   /** The application is closed; its connection is opened anew when it is needed. */

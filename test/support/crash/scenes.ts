@@ -47,6 +47,7 @@ const SCENES = {
   "standby: spilled": "parts",
   "standby: checkpointed": "parts",
   "settle: checkpointed": "rest",
+  "mark: announced": "mark",
   "mark: acknowledged": "mark",
   "mark: noted": "mark",
   "heartbeat: sent": "quiet",
