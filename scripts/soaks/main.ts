@@ -1,12 +1,14 @@
 /** Runs one scenario: its figures as a line of JSON on stdout, as a table on stderr. Ends with 1 when something was wrong. */
 import { parseArgs } from "node:util";
 
+import { crashes } from "./crashes.ts";
 import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
 import { scrub } from "./scrub.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  crashes,
   "first-copy": firstCopy,
   many,
   scrub,

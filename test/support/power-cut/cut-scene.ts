@@ -19,6 +19,7 @@ import { Deployment } from "../deployment.ts";
 import type { Random } from "../random.ts";
 import { startTidemark } from "../tidemark-cli.ts";
 import type { DiskEffect } from "./disk-journal.ts";
+import { identityOf, keepIdentity } from "./file-identity.ts";
 import { DiskRecording } from "./recording.ts";
 
 export interface CutOptions {
@@ -88,7 +89,7 @@ export class CutScene implements AsyncDisposable {
     process.stdout.write(`cut after effect ${moment} of ${this.#effects.length}\n`);
     const acknowledged = this.#acknowledgedAt(moment);
     this.recording.cutPower(this.#effects.slice(0, moment), this.#random);
-    this.#keepIdentity();
+    keepIdentity(this.deployment, this.#identity);
     return this.#startMachine(acknowledged);
   }
 
@@ -107,20 +108,6 @@ export class CutScene implements AsyncDisposable {
     if (bell === -1) return { seq: Math.max(0, ...seqs), offset: 0 };
     this.recording.write(this.recording.replay(this.#effects.slice(0, bell)).now());
     return { seq: Math.max(0, ...seqs), offset: logHead(this.deployment.logDirectory) ?? 0 };
-  }
-
-  /** A disk that comes back has the same files, with inodes and times of birth; an image cannot have them. */
-  #keepIdentity(): void {
-    const state = path.join(this.deployment.state, "capture.db");
-    if (!fs.existsSync(state)) return;
-    const database = new Database(state);
-    try {
-      if (!database.prepare("SELECT 1 FROM sqlite_schema WHERE name = 'positions'").get()) return;
-      const now = identityOf(this.deployment.database);
-      database.prepare("UPDATE positions SET file = ? WHERE file = ?").run(now, this.#identity);
-    } finally {
-      database.close();
-    }
   }
 
   async #startMachine(acknowledged: { seq: number; offset: number }): Promise<CutReport> {
@@ -197,12 +184,6 @@ export class CutScene implements AsyncDisposable {
     await this.deployment[Symbol.asyncDispose]();
     this.recording[Symbol.dispose]();
   }
-}
-
-/** As capture tells one file from another that is put in its place. */
-function identityOf(file: string): string {
-  const { dev, ino, birthtimeNs } = fs.statSync(file, { bigint: true });
-  return `${dev}:${ino}:${birthtimeNs}`;
 }
 
 /** Undefined when there is no log yet. */

@@ -43,6 +43,11 @@ export class DiskJournal {
     };
   }
 
+  /** kill -9 between two effects, never between one and its record. */
+  kill(pid: number): void {
+    execFileSync("flock", [this.#file, "kill", "-9", String(pid)]);
+  }
+
   effects(): DiskEffect[] {
     const bytes = fs.readFileSync(this.#file);
     const effects: DiskEffect[] = [];

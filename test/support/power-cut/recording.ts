@@ -23,6 +23,11 @@ export class DiskRecording implements Disposable {
     this.env = this.#journal.env;
   }
 
+  /** kill -9 of a recorded program. */
+  kill(pid: number | undefined): void {
+    if (pid !== undefined) this.#journal.kill(pid);
+  }
+
   effects(): DiskEffect[] {
     return this.#journal.effects();
   }
