@@ -1,0 +1,47 @@
+import fs from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+
+import Database from "better-sqlite3";
+import { expect, test } from "vitest";
+
+import type { DatabaseCaptureStatus } from "../../src/capture/capture-agent.ts";
+import { Deployment } from "../support/deployment.ts";
+
+const NAMES = Array.from({ length: 8 }, (_, index) => `db-${index}.db`);
+const ROUNDS = 200;
+const PAUSE_MS = 12;
+const ROW_BYTES = 16_000;
+
+test("many databases that are never idle and never checkpoint are sealed one by one; no write waits for the other's seal", async () => {
+  await using deployment = new Deployment({ names: NAMES, config: "wal: { seal: 256KiB }" });
+  const writers = NAMES.map((name) => {
+    const database = new Database(deployment.pathOf(name), { timeout: 5000 });
+    database.pragma("journal_mode=WAL");
+    database.pragma("synchronous=NORMAL");
+    database.pragma("wal_autocheckpoint=0");
+    database.exec("CREATE TABLE t (value INTEGER, body BLOB)");
+    return { name, database, insert: database.prepare(`INSERT INTO t VALUES (?, randomblob(${ROW_BYTES}))`) };
+  });
+  await deployment.start("run");
+  let worstMs = 0;
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const { insert } of writers) {
+      const started = performance.now();
+      insert.run(round);
+      worstMs = Math.max(worstMs, performance.now() - started);
+    }
+    await sleep(PAUSE_MS);
+  }
+  const walBytes = NAMES.map((name) => fs.statSync(`${deployment.pathOf(name)}-wal`).size);
+  expect(await deployment.differing(NAMES)).toEqual([]);
+  const { databases } = (await deployment.answer("status"))["capture"] as { databases: DatabaseCaptureStatus[] };
+  process.stdout.write(
+    `seals ${databases.map(({ seals }) => seals).join(" ")}, worst ${Math.round(worstMs)} ms, WALs ${walBytes.join(" ")}\n`,
+  );
+  expect(databases.map(({ name, repairs }) => [name, repairs])).toEqual(NAMES.map((name) => [name, 0]));
+  expect(databases.filter(({ seals }) => seals === 0).map(({ name }) => name)).toEqual([]);
+  // Each wrote 4 MB without a checkpoint of its own; a write that waits for another database's seals waits for many.
+  expect(Math.max(...walBytes)).toBeLessThan(ROUNDS * ROW_BYTES);
+  expect(worstMs).toBeLessThan(1500);
+  for (const { database } of writers) database.close();
+});
