@@ -22,7 +22,6 @@ export class Difference {
   /** Tries again, and goes on where it was, when a gap opens meanwhile. @throws INTERRUPTED when stopped on the way */
   async ship(follower: Follower, source: SourceDatabase): Promise<void> {
     const { options, progress, saver } = this.#parts;
-    // Until the comparison is done nothing is proved: when it fails on the way, the next session must not resume.
     saver.copying();
     for (let backOffMs = FIRST_BACK_OFF_MS; ; backOffMs = Math.min(backOffMs * 2, MAX_BACK_OFF_MS)) {
       try {

@@ -13,7 +13,7 @@ const FIRST_REPAIR_SAVE_MS = 500;
 
 /** Stores what the log holds of a database in the agent's state: now and then, and when it matters. */
 export class IndexSaver {
-  /** The file that the index describes; undefined while a copy or comparison is due. */
+  /** The file that the index describes; undefined when it is to be compared, whatever the WAL proves. */
   shippedFile: string | undefined;
   readonly #shipper: Shipper;
   readonly #store: DatabaseCaptureOptions["save"];
@@ -50,9 +50,17 @@ export class IndexSaver {
     await this.#save(this.shippedFile, patienceMs);
   }
 
+  /**
+   * The file was written around SQLite: the WAL proves nothing of it any more, to a start after a kill neither. Stored
+   * before it is compared, if the log acknowledges in time what the index holds.
+   */
+  async doubt(): Promise<void> {
+    this.shippedFile = undefined;
+    await this.save(COPY_PATIENCE_MS);
+  }
+
   /** A copy or repair begins. The first copy is stored as soon as it has parts: nothing else tells whose they are. */
   copying(): void {
-    this.shippedFile = undefined;
     const first = this.#shipper.index.sizePages === 0;
     this.#dueMs = this.#clock.monotonic() + (first ? 0 : FIRST_REPAIR_SAVE_MS);
   }
