@@ -8,6 +8,8 @@ import type { SourceDatabase } from "./source-database.ts";
 
 /** In a WAL of so many frames there is time before its start is written over as far as what was not captured. */
 const MIN_FRAMES = 1000;
+/** Losing the race costs a comparison of all pages: what that takes seconds for is not risked. */
+const MAX_DATABASE_BYTES = 2 * 1024 * 1024 * 1024;
 /** How long the application gets to begin its WAL anew. */
 const RESTART_MS = 10;
 /** After a way made in vain; doubled every time. */
@@ -52,7 +54,8 @@ export class RightOfWay {
     const { source, clock } = this.#options;
     const { pinnedFrame } = source;
     const waiting = pinnedFrame > 0 && checkpoint.backfilledFrames >= pinnedFrame;
-    return waiting && header.mxFrame >= MIN_FRAMES && clock.monotonic() >= this.#afterMs;
+    const worth = header.mxFrame >= MIN_FRAMES && header.sizePages * header.pageSize <= MAX_DATABASE_BYTES;
+    return waiting && worth && clock.monotonic() >= this.#afterMs;
   }
 
   /**
