@@ -4,7 +4,7 @@ import { foreignError, tooLargeError, unreachableError } from "./log-errors.ts";
 
 /** What the server answered to a publish. */
 export type Ack =
-  | { readonly kind: "stored"; readonly sequence: number; readonly duplicate: boolean }
+  | { readonly kind: "stored"; readonly sequence: number }
   /** The stream's last message is not the expected one: only a look at the stream tells what that means. */
   | { readonly kind: "elsewhere" }
   | { readonly kind: "refused"; readonly error: TidemarkError };
@@ -26,7 +26,6 @@ const NO_RESPONDERS = 503;
 interface RawAck {
   readonly stream?: string;
   readonly seq?: number;
-  readonly duplicate?: boolean;
   readonly error?: {
     readonly code?: number;
     readonly err_code?: number;
@@ -43,7 +42,7 @@ export function parseAck(message: Msg, sent: { location: string; bytes: number }
   }
   const raw = parse(message);
   if (raw?.error) return refusal(raw.error, sent);
-  if (typeof raw?.seq === "number") return { kind: "stored", sequence: raw.seq, duplicate: raw.duplicate === true };
+  if (typeof raw?.seq === "number") return { kind: "stored", sequence: raw.seq };
   return {
     kind: "refused",
     error: unreachableError(sent.location, "the server's acknowledgement cannot be understood"),

@@ -143,9 +143,8 @@ export class JetStreamAppender implements Disposable {
     if (!entry) return;
     const ack = parseAck(message, { location: this.#stream.location, bytes: entry.data.length });
     if (ack.kind === "refused") return void this.#recover(ack.error);
-    // A duplicate may repeat the answer to a record that was purged or replaced since: look.
-    if (ack.kind === "elsewhere" || ack.duplicate || ack.sequence !== entry.offset)
-      return void this.#recover(undefined);
+    // Of a duplicate the server says where the first one stands: there means stored, as with any other answer.
+    if (ack.kind === "elsewhere" || ack.sequence !== entry.offset) return void this.#recover(undefined);
     entry.acknowledged = true;
     this.#progressAt = systemClock.monotonic();
     this.#settleAcknowledged();
