@@ -1,24 +1,14 @@
-import fs from "node:fs";
-
 import { expect, test } from "vitest";
 
-import { decodeWalIndexHeader, encodeWalIndexHeader } from "../../src/format/wal-index.ts";
+import { flipBits } from "../support/bit-rot.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
-
-const HEADER_COPY_BYTES = 48;
+import { writeHeader } from "../support/wal-index-copies.ts";
+import { waitFor } from "../support/wait.ts";
 
 /** Leaves the wal-index as a writer does that died between the two copies of the header: the second is newer. */
-function tearHeader(database: string): void {
-  const fd = fs.openSync(`${database}-shm`, "r+");
-  const bytes = new Uint8Array(2 * HEADER_COPY_BYTES);
-  fs.readSync(fd, bytes, 0, bytes.length, 0);
-  const header = decodeWalIndexHeader(bytes);
-  if (!header) throw new Error("the wal-index has no valid header to tear");
-  const newer = encodeWalIndexHeader({ ...header, changeCounter: header.changeCounter + 1 });
-  fs.writeSync(fd, newer, 0, HEADER_COPY_BYTES, HEADER_COPY_BYTES);
-  fs.closeSync(fd);
-}
+const tearHeader = (database: string): void =>
+  writeHeader(database, (header) => ({ ...header, changeCounter: header.changeCounter + 1 }), "second");
 
 test("a writer died between the two copies of the wal-index header: it is rebuilt, and nothing is missed", async () => {
   await using deployment = new Deployment();
@@ -37,4 +27,20 @@ test("a writer died between the two copies of the wal-index header: it is rebuil
   expect(differences).toEqual([undefined, undefined, undefined, undefined]);
   expect(await deployment.difference()).toBeUndefined();
   expect(await app.value("SELECT count(*) FROM t")).toBe(16);
+});
+
+test("commits are counted that left no trace in the WAL: a gap, and the difference is shipped", async () => {
+  await using deployment = new Deployment();
+  await using app = new SqlSession(deployment.database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (value INTEGER, body BLOB); INSERT INTO t VALUES (1, zeroblob(90000))");
+  const agent = await deployment.start("run");
+  await deployment.answer("sync");
+  expect(await app.value("PRAGMA wal_checkpoint(PASSIVE)")).toBe(0);
+  // As three commits do that were checkpointed and overwritten while nobody held a pin: the file and the count are left.
+  flipBits(deployment.database, [10 * 4096 + 2000]);
+  writeHeader(deployment.database, (header) => ({ ...header, changeCounter: header.changeCounter + 3 }), "both");
+  await waitFor("the gap", () => agent.output.stderr.includes("the wal-index counts 3 commits, the WAL shows 0"));
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(1);
 });
