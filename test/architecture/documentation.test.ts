@@ -7,7 +7,13 @@ import { fileSchema, knownKeysAt } from "../../src/config/config-schema.ts";
 import { EXIT } from "../../src/runtime/errors.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const PAGES = ["README.md", "docs/architecture.md", "docs/operations.md", "docs/configuration.md"];
+const PAGES = [
+  "README.md",
+  "docs/architecture.md",
+  "docs/operations.md",
+  "docs/configuration.md",
+  "docs/reliability.md",
+];
 const read = (page: string): string => readFileSync(join(ROOT, page), "utf8");
 
 /** `wal.max` and so on, as the schema knows them. */
@@ -57,4 +63,12 @@ test("the README has every exit code", () => {
 test("no page names a machine of ours", () => {
   const named = PAGES.filter((page) => /\/(work|root|tmp\/brief)\b/.test(read(page)));
   expect(named).toEqual([]);
+});
+
+test("every test that docs/reliability.md names is there", () => {
+  const named = [...read("docs/reliability.md").matchAll(/\]\(\.\.\/(test\/[^)]+)\)((?:,? "[^"]+")+)/g)].flatMap(
+    ([, file = "", titles = ""]) => [...titles.matchAll(/"([^"]+)"/g)].map(([, title = ""]) => ({ file, title })),
+  );
+  expect(named.length).toBeGreaterThan(30);
+  expect(named.filter(({ file, title }) => !read(file).includes(title))).toEqual([]);
 });
