@@ -60,6 +60,7 @@ export class RandomLife implements AsyncDisposable {
     const working = this.#workUntilDeath();
     await sleep(this.#random.integer(0, 40));
     this.deaths[death] += 1;
+    if (process.env["TRACE"]) console.log("DEATH", death);
     if (death === "app") await this.#killApp();
     else if (death === "agent") await this.#killAgent();
     else await this.#cutPower();
@@ -174,6 +175,7 @@ export class RandomLife implements AsyncDisposable {
     for (const { pid } of pids) recording.kill(pid);
     for (const session of this.#sessions) await session.program.exited;
     for (const agent of this.#agents.values()) await agent.exited;
+    assert.deepEqual(recording.differences(), []);
     const identity = identityOf(this.#deployment.database);
     const effects = recording.effects();
     const moment = this.#random.integer(Math.max(0, effects.length - LATEST_EFFECTS), effects.length);

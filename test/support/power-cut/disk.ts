@@ -77,6 +77,7 @@ export class Disk {
       case "sync-end":
         return this.#endSync(effect.inode, effect.token);
       case "create":
+        this.#directories.delete(effect.inode);
         this.#inodes.set(effect.inode, new DiskFile());
         return this.#rename(effect, this.#inodes.get(effect.inode));
       case "mkdir":
