@@ -198,10 +198,13 @@ export class CaptureState implements Disposable {
     })();
   }
 
+  /** All of it or nothing: an offset with the hash of another would look like another log. */
   saveKnown(known: KnownHead): void {
-    this.#setMeta("logId", known.logId);
-    this.#setMeta("offset", known.offset);
-    this.#setMeta("hash", known.hash);
+    this.#db.transaction(() => {
+      this.#setMeta("logId", known.logId);
+      this.#setMeta("offset", known.offset);
+      this.#setMeta("hash", known.hash);
+    })();
   }
 
   /** Where a mark is (`sent`), or after which offset it may be. */

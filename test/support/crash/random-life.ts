@@ -60,7 +60,6 @@ export class RandomLife implements AsyncDisposable {
     const working = this.#workUntilDeath();
     await sleep(this.#random.integer(0, 40));
     this.deaths[death] += 1;
-    if (process.env["TRACE"]) console.log("DEATH", death);
     if (death === "app") await this.#killApp();
     else if (death === "agent") await this.#killAgent();
     else await this.#cutPower();
