@@ -27,13 +27,13 @@ const { values } = parseArgs({
 
 const quick = values.quick;
 const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
-  latency: () => latency(quick ? { seconds: 3, rates: [200] } : { seconds: 6, rates: [1, 50, 200] }),
-  throughput: () => throughput({ seconds: quick ? 1 : 4 }),
+  latency: () => latency(quick ? { seconds: 3, rates: [200] } : { seconds: 5, rates: [1, 50, 200] }),
+  throughput: () => throughput({ seconds: quick ? 1 : 3 }),
   sustained: () => sustained({ mebibytes: quick ? 64 : 512 }),
-  truncating: () => truncating({ seconds: quick ? 1 : 5 }),
+  truncating: () => truncating({ seconds: quick ? 1 : 4 }),
   repair: () => repair({ mebibytes: quick ? 64 : 1024 }),
-  memory: () => memory(quick ? { mebibytes: 64, seconds: 3 } : { mebibytes: 1024, seconds: 10 }),
-  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 15, counts: [1, 100, 1000] }),
+  memory: () => memory(quick ? { mebibytes: 64, seconds: 3 } : { mebibytes: 1024, seconds: 5 }),
+  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 10, counts: [1, 100, 1000] }),
 };
 
 async function main(): Promise<void> {
