@@ -1,14 +1,18 @@
 import fs from "node:fs";
+import path from "node:path";
 
 import { expect, test } from "vitest";
 
 import type { SqliteCommit } from "../../src/event/kinds.ts";
+import { Program } from "../support/apps/program.ts";
 import { SqlSession, type SqlSessionOptions } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
 import { waitFor } from "../support/wait.ts";
 
 // What applications do, each under a running agent: nothing is missed, nothing is repaired that need not be, and the
 // standby equals the primary page for page.
+
+const LATE_CHECKPOINTER = path.resolve(import.meta.dirname, "../support/apps/late-checkpointer.py");
 
 async function applicationOf(deployment: Deployment, options: SqlSessionOptions = {}): Promise<SqlSession> {
   const app = new SqlSession(deployment.database, options);
@@ -152,6 +156,17 @@ test("a transaction that stays open, and a reader that holds an old snapshot", a
   await reader.run("COMMIT");
   await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
   await app.run(singleCommits(20));
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(0);
+});
+
+test("a checkpointer that is held up before it gives read lock 0 back: our pin is not taken to be there", async () => {
+  await using deployment = new Deployment();
+  await using app = await applicationOf(deployment);
+  await deployment.start("run");
+  await app.run(insert(1));
+  await using checkpointer = new Program(["python3", LATE_CHECKPOINTER, deployment.database, "0.3"]);
+  expect(Number(await checkpointer.line("the time TRUNCATE took", () => true))).toBeLessThan(1000);
   expect(await deployment.difference()).toBeUndefined();
   expect(await deployment.repairs()).toBe(0);
 });

@@ -178,7 +178,7 @@ export class Follower {
     if (source.onLockZero) return false;
     if (state.checkpoint.backfilledFrames === state.header.mxFrame) {
       // Everything is in the database file: a new pin lands on read lock 0 and whoever waits for the old one can go on.
-      await source.handOver(async (fresh) => this.capture(fresh.header));
+      await source.landOnLockZero(async (fresh) => this.capture(fresh.header));
       return false;
     }
     const { clock } = this.#options;

@@ -5,6 +5,7 @@ import { LiveFiles } from "../../sqlite/live-files.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
+import { holdsReadMark } from "./lock-table.ts";
 import { Pin } from "./pin.ts";
 
 /**
@@ -19,8 +20,9 @@ export class SourceDatabase {
   /** Device, inode and time of birth of the database file: a file put in its place is another one. */
   readonly file: string;
   readonly #companions: readonly (string | undefined)[];
-  /** How many pins in a row landed on read lock 0, where they disturb nobody. */
-  #lockZeroPins = 0;
+  /** Where the pin is: on read lock 0 it disturbs nobody. */
+  #pinOn: "read mark" | "lock 0, it seems" | "lock 0" = "read mark";
+  #pinnedAtMs = 0;
   #fileState: FileState | undefined;
   #pinnedFrame = 0;
 
@@ -57,8 +59,7 @@ export class SourceDatabase {
   }
 
   get onLockZero(): boolean {
-    // One look can be deceived: a checkpointer says that all is backfilled a moment before it gives read lock 0 back.
-    return this.#current.held && this.#lockZeroPins >= 2;
+    return this.#current.held && this.#pinOn === "lock 0";
   }
 
   /** @throws DATABASE_BUSY when the header cannot be read now (a writer died between its two copies) */
@@ -75,7 +76,7 @@ export class SourceDatabase {
    * The old pin protects the frames until they are read. When `capture` throws both pins stay: nothing is let go.
    */
   async handOver(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
-    const lockZero = this.#acquire(this.#spare);
+    const pinOn = this.#acquire(this.#spare);
     crashPoint("pin: next taken");
     try {
       await capture(this.walIndex());
@@ -86,14 +87,29 @@ export class SourceDatabase {
     }
     this.#current.release();
     [this.#current, this.#spare] = [this.#spare, this.#current];
-    this.#lockZeroPins = lockZero ? this.#lockZeroPins + 1 : 0;
+    this.#pinOn = pinOn;
     crashPoint("pin: handed over");
+  }
+
+  /**
+   * With everything in the database file: one step on the way to read lock 0. A pin that seems to have landed there may be
+   * at a read mark after all, and as nothing moves any more it would stay there, in the way of every TRUNCATE: a
+   * checkpointer says that all is backfilled before it gives lock 0 back, and may be held up in between. The kernel knows.
+   */
+  async landOnLockZero(capture: (state: WalIndexState) => Promise<void>): Promise<void> {
+    if (this.#pinOn === "read mark") return this.handOver(capture);
+    const atMark = holdsReadMark(this.files.shmFd, this.#pinnedAtMs);
+    if (atMark === "later") return;
+    // Where the kernel cannot be asked, a second pin makes it likely.
+    if (atMark === undefined) await this.handOver(capture);
+    if (atMark === true) this.#pinOn = "read mark";
+    if (this.#pinOn === "lock 0, it seems") this.#pinOn = "lock 0";
   }
 
   /** Pins again after `letGo`. */
   pin(): void {
     invariant(!this.#current.held, "pinned twice");
-    this.#lockZeroPins = this.#acquire(this.#current) ? 1 : 0;
+    this.#pinOn = this.#acquire(this.#current);
     crashPoint("pin: taken again");
   }
 
@@ -101,27 +117,28 @@ export class SourceDatabase {
   letGo(): void {
     this.#current.release();
     this.#spare.release();
-    this.#lockZeroPins = 0;
+    this.#pinOn = "read mark";
     crashPoint("pin: let go");
   }
 
   /**
-   * Whether the pin landed on read lock 0: it does when all frames are in the database file as the snapshot is
-   * taken. Known only when nothing moved meanwhile; "no" when in doubt, which merely costs another hand-over.
+   * A pin lands on read lock 0 when all frames are in the database file as the snapshot is taken. Known only when
+   * nothing moved meanwhile; a read mark when in doubt, which merely costs another hand-over.
    */
-  #acquire(pin: Pin): boolean {
+  #acquire(pin: Pin): "read mark" | "lock 0, it seems" {
     const before = this.files.readWalIndex();
     pin.acquire();
     const after = this.files.readWalIndex();
     this.#pinnedFrame = before?.header.mxFrame ?? 0;
-    return (
+    this.#pinnedAtMs = performance.now();
+    const allBackfilled =
       before !== undefined &&
       after !== undefined &&
       before.header.mxFrame === before.checkpoint.backfilledFrames &&
       before.header.mxFrame === after.header.mxFrame &&
       before.header.salt1 === after.header.salt1 &&
-      before.header.changeCounter === after.header.changeCounter
-    );
+      before.header.changeCounter === after.header.changeCounter;
+    return allBackfilled ? "lock 0, it seems" : "read mark";
   }
 
   /**
