@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { TidemarkError } from "../runtime/errors.ts";
 import { keep, keepUnlessReplaced } from "./replaced-content.ts";
+import { removeWork } from "./remove-work.ts";
 import { WORK_INFIX, type TargetDirectory } from "./target-directory.ts";
 import { isLocked, pidOf } from "./work-lock.ts";
 
@@ -21,7 +22,7 @@ export function sweepDeadWork(target: TargetDirectory): void {
     if (isLocked(work)) throw otherRestore(target, pidOf(work));
     const old = path.join(work, "old");
     if (fs.existsSync(old) && fs.readdirSync(old).length > 0) settleOld(old, { work, target });
-    fs.rmSync(work, { recursive: true, force: true });
+    removeWork(work);
   }
 }
 

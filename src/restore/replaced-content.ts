@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 
 import { syncDirectory } from "../runtime/durable-directory.ts";
+import { removeWork } from "./remove-work.ts";
 import { KEPT_NAME, type TargetDirectory } from "./target-directory.ts";
 
 /**
@@ -10,7 +11,7 @@ import { KEPT_NAME, type TargetDirectory } from "./target-directory.ts";
  */
 export function keepUnlessReplaced(old: string, target: TargetDirectory): string | undefined {
   if (isReplaced(old, target.path)) {
-    fs.rmSync(old, { recursive: true, force: true });
+    removeWork(old);
     return undefined;
   }
   return keep(old, target);

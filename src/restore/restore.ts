@@ -87,6 +87,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
   const planned = await planRestore(options);
   using workspace = RestoreWorkspace.open(options);
   const finished = await build(workspace, planned, options);
+  await workspace.makeDurable();
   requireSound(finished, workspace);
   requireGoingOn(options.signal);
   const kept = workspace.handOver();

@@ -9,7 +9,9 @@ import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { sweepDeadWork, workParent } from "./dead-work.ts";
 import { contentOf, inspectTarget, requireFree, WORK_INFIX, type TargetDirectory } from "./target-directory.ts";
 import { requireUnused } from "./target-in-use.ts";
+import { removeWork } from "./remove-work.ts";
 import { freeName, keepUnlessReplaced } from "./replaced-content.ts";
+import { syncContent } from "./sync-content.ts";
 import { holdLock } from "./work-lock.ts";
 
 /** What the restore writes, and what the target held until then, below the work directory. */
@@ -62,6 +64,11 @@ export class RestoreWorkspace implements Disposable {
     return new RestoreWorkspace(target, path.join(parent, name), madeParent);
   }
 
+  /** Before the result is handed over or kept: names and contents survive a power cut. */
+  async makeDurable(): Promise<void> {
+    await syncContent(this.content);
+  }
+
   /**
    * Puts the result in the target's place. Of what was there, everything is removed if the result replaces all of it;
    * otherwise it is kept, and its path returned.
@@ -71,7 +78,6 @@ export class RestoreWorkspace implements Disposable {
     // Somebody may have put files there meanwhile.
     if (this.target.state !== "occupied") requireFree(current, false);
     else requireUnused(this.target.path, this.directory);
-    syncTree(this.content);
     const kept = this.target.work === "beside" ? this.#replaceWhole() : this.#replaceEntries();
     this.#settled = true;
     return kept;
@@ -81,7 +87,6 @@ export class RestoreWorkspace implements Disposable {
   keepUnverified(): string {
     const inside = this.target.work === "inside";
     const place = freeName(inside ? path.join(this.target.path, "unverified") : `${this.target.path}.unverified`);
-    syncTree(this.content);
     fs.renameSync(this.content, place);
     syncDirectory(path.dirname(place));
     this.#settled = true;
@@ -91,7 +96,7 @@ export class RestoreWorkspace implements Disposable {
   [Symbol.dispose](): void {
     this.#lock.close();
     const holdsOld = fs.existsSync(this.#old) && fs.readdirSync(this.#old).length > 0;
-    if (!holdsOld) fs.rmSync(this.directory, { recursive: true, force: true });
+    if (!holdsOld) removeWork(this.directory);
     if (!this.#settled) this.#removeMadeParents();
   }
 
@@ -145,14 +150,6 @@ function likeBefore(directory: string, before: string): void {
   fs.chmodSync(directory, mode & 0o7777);
   const own = fs.statSync(directory);
   if (own.uid !== uid || own.gid !== gid) fs.chownSync(directory, uid, gid);
-}
-
-/** Names of files must be as durable as their content before anybody relies on them. */
-function syncTree(directory: string): void {
-  for (const entry of fs.readdirSync(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) syncTree(path.join(directory, entry.name));
-  }
-  syncDirectory(directory);
 }
 
 function filledMeanwhile(target: string): TidemarkError {

@@ -1,0 +1,64 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+
+import { errnoOf } from "../runtime/errors.ts";
+
+/** From so many files and directories on one call for the whole file system is sooner done than one for each. */
+const MANY = 1000;
+const SLASH = Buffer.from("/");
+
+/** Makes everything below a directory durable, names and contents. */
+export async function syncContent(directory: string): Promise<void> {
+  if (isMoreThan(MANY, directory) && (await syncFileSystem(directory))) return;
+  for (const place of placesBelow(Buffer.from(directory))) await syncOne(place);
+}
+
+function isMoreThan(count: number, directory: string): boolean {
+  let found = 0;
+  for (const _ of placesBelow(Buffer.from(directory))) if (++found > count) return true;
+  return false;
+}
+
+/** Files and directories, a directory after what is in it. Names are bytes: they need not be text. */
+function* placesBelow(directory: Buffer): Generator<Buffer> {
+  for (const entry of fs.readdirSync(directory, { withFileTypes: true, encoding: "buffer" })) {
+    const place = Buffer.concat([directory, SLASH, entry.name]);
+    if (entry.isDirectory()) yield* placesBelow(place);
+    else if (entry.isFile()) yield place;
+  }
+  yield directory;
+}
+
+/** syncfs(2), by the `sync` of coreutils or busybox; false where there is none that can. */
+async function syncFileSystem(directory: string): Promise<boolean> {
+  const child = spawn("sync", ["-f", directory], { stdio: "ignore" });
+  try {
+    const [code] = (await once(child, "close")) as [number | null];
+    return code === 0;
+  } catch {
+    return false;
+  }
+}
+
+async function syncOne(place: Buffer): Promise<void> {
+  await using handle = await openReadable(place);
+  await handle.sync();
+}
+
+/** A file may have come back with permissions under which not even its owner may open it. */
+async function openReadable(place: Buffer): Promise<FileHandle> {
+  try {
+    return await open(place, "r");
+  } catch (error) {
+    if (errnoOf(error) !== "EACCES") throw error;
+    const mode = fs.statSync(place).mode & 0o7777;
+    fs.chmodSync(place, mode | 0o400);
+    try {
+      return await open(place, "r");
+    } finally {
+      fs.chmodSync(place, mode);
+    }
+  }
+}

@@ -1,0 +1,39 @@
+import { spawnSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+const MODULE = fileURLToPath(new URL("../../src/restore/remove-work.ts", import.meta.url));
+const NOBODY = 65_534;
+
+let directory: string;
+beforeEach(() => {
+  directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-remove-"));
+});
+afterEach(() => {
+  spawnSync("chmod", ["-R", "u+rwX", directory]);
+  fs.rmSync(directory, { recursive: true, force: true });
+});
+
+/** Root may remove anything, so another user does it here when the tests run as root. */
+const asUser = process.getuid?.() === 0 ? { uid: NOBODY, gid: NOBODY } : {};
+
+test("directories that their owner may not write, with names that are no text, are removed", () => {
+  const work = path.join(directory, "work");
+  const odd = Buffer.concat([Buffer.from(`${work}/locked/`), Buffer.from([0x62, 0xff, 0xfe])]);
+  fs.mkdirSync(path.join(work, "locked"), { recursive: true });
+  fs.mkdirSync(odd);
+  fs.writeFileSync(Buffer.concat([odd, Buffer.from("/file")]), "x");
+  fs.symlinkSync("/", path.join(work, "locked", "link"));
+  fs.chmodSync(odd, 0o000);
+  fs.chmodSync(path.join(work, "locked"), 0o555);
+  if (asUser.uid !== undefined) spawnSync("chown", ["-R", `${NOBODY}:${NOBODY}`, directory]);
+  const script = `(await import(${JSON.stringify(MODULE)})).removeWork(${JSON.stringify(work)})`;
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", script], { ...asUser, encoding: "utf8" });
+  expect(run.stderr).toBe("");
+  expect(fs.existsSync(work)).toBe(false);
+  expect(fs.existsSync("/tmp")).toBe(true);
+});
