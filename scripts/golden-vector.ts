@@ -4,12 +4,13 @@ import type { EventBody, LogEvent, Skipped } from "../src/event/kinds.ts";
 import { epoch, offset } from "../src/event/positions.ts";
 import { encodeRecordHeader, RECORD_HEADER_BYTES, writeRecordChecksum } from "../src/event/record-header.ts";
 
-/** A record's meaning as JSON, proto/record.schema.json: u64 as decimal text, bytes as hexadecimal. */
+/** A record's meaning as JSON, proto/record.schema.json: u64 and i64 as decimal text, bytes as hexadecimal. */
 export interface RecordJson {
   readonly offset: number;
   readonly epoch: number;
   readonly timeMs: number;
   readonly previousHash: string;
+  readonly consistent?: true;
   readonly body: Readonly<Record<string, unknown>>;
 }
 
@@ -37,7 +38,8 @@ export interface MadeByHand {
   readonly map: Readonly<Record<string, unknown>>;
 }
 
-const U64_FIELDS: readonly string[] = ["checksumSeed", "before", "after"];
+const BIG_FIELDS: readonly string[] = ["checksumSeed", "before", "after", "mtimeNs"];
+const BYTES_FIELDS: readonly string[] = ["id", "hash", "chunks", "data"];
 
 export function bytesOfVector(vector: GoldenVector): Uint8Array {
   if (vector.made) return makeByHand(vector.made);
@@ -47,7 +49,14 @@ export function bytesOfVector(vector: GoldenVector): Uint8Array {
 
 export function toJson(event: LogEvent & { readonly previousHash: Uint8Array }): RecordJson {
   const { offset: at, epoch: number, timeMs, previousHash } = event;
-  return { offset: at, epoch: number, timeMs, previousHash: hex(previousHash), body: bodyToJson(event.body) };
+  return {
+    offset: at,
+    epoch: number,
+    timeMs,
+    previousHash: hex(previousHash),
+    ...(event.consistent ? { consistent: true } : {}),
+    body: bodyToJson(event.body),
+  };
 }
 
 function fieldsOf(json: RecordJson): Parameters<typeof encodeRecord>[0] {
@@ -56,13 +65,14 @@ function fieldsOf(json: RecordJson): Parameters<typeof encodeRecord>[0] {
     epoch: epoch(json.epoch),
     timeMs: json.timeMs,
     previousHash: Buffer.from(json.previousHash, "hex"),
+    consistent: json.consistent,
     body: bodyFromJson(json.body),
   };
 }
 
 function bodyToJson(body: EventBody | Skipped): Record<string, unknown> {
   const entries = Object.entries(body).map(([name, value]: [string, unknown]) => {
-    return [name, typeof value === "bigint" ? String(value) : value] as const;
+    return [name, valueToJson(value)] as const;
   });
   const json: Record<string, unknown> = Object.fromEntries(entries);
   if ("pages" in body) {
@@ -71,9 +81,21 @@ function bodyToJson(body: EventBody | Skipped): Record<string, unknown> {
   return json;
 }
 
+function valueToJson(value: unknown): unknown {
+  if (typeof value === "bigint") return String(value);
+  if (value instanceof Uint8Array) return hex(value);
+  if (!(value instanceof Map)) return value;
+  return Object.fromEntries([...value].map(([name, content]: [string, unknown]) => [name, valueToJson(content)]));
+}
+
 function bodyFromJson(json: Readonly<Record<string, unknown>>): EventBody {
   const body: Record<string, unknown> = { ...json };
-  for (const name of U64_FIELDS) if (name in body) body[name] = BigInt(body[name] as string);
+  for (const name of BIG_FIELDS) if (name in body) body[name] = BigInt(body[name] as string);
+  for (const name of BYTES_FIELDS) if (name in body) body[name] = Buffer.from(body[name] as string, "hex");
+  if ("xattrs" in body) {
+    const given = Object.entries(body["xattrs"] as Record<string, string>);
+    body["xattrs"] = new Map(given.map(([name, content]) => [name, Buffer.from(content, "hex")]));
+  }
   if ("pages" in body) {
     const pages = body["pages"] as readonly { pageNumber: number; data: string }[];
     body["pages"] = pages.map((page) => ({ pageNumber: page.pageNumber, data: Buffer.from(page.data, "hex") }));

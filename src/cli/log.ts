@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { formatSize } from "../config/units.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset, type Offset } from "../event/positions.ts";
+import { shownPath, type TreePath } from "../event/tree-path.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
@@ -84,11 +85,26 @@ function nameOf({ body }: LogEvent): string {
       return body.database;
     case "mark":
       return body.name;
+    case "file.chunk":
+      return Buffer.from(body.id).toString("hex", 0, 8);
+    case "file.part":
+      return body.tree;
+    case "file.put":
+    case "file.remove":
+    case "dir.put":
+    case "dir.remove":
+    case "link.put":
+      return placeOf(body.tree, body.path);
     case "skipped":
       return `kind ${body.code} of a newer version`;
     default:
       return body satisfies never;
   }
+}
+
+/** As on the standby. */
+function placeOf(tree: string, path: TreePath): string {
+  return path === "" ? tree : `${tree}/${shownPath(path)}`;
 }
 
 function eventJson(event: LogEvent): string {
@@ -100,6 +116,7 @@ function eventJson(event: LogEvent): string {
     name: nameOf(event),
     epoch,
     bytes,
+    ...(event.consistent ? { consistent: true } : {}),
   });
 }
 

@@ -1,24 +1,29 @@
-import { checkFields, KIND_FORMATS, MAX_PAGE_NUMBER, propertyOf } from "./body-fields.ts";
-import type { EventBody, EventKind, PageImage } from "./kinds.ts";
+import { checkFields, KIND_FORMATS, MAX_PAGE_NUMBER, propertyOf, wireFields } from "./body-fields.ts";
+import { encodeChunks } from "./chunk-list.ts";
+import type { EventBody, EventKind, PageImage, SqliteCommit, SqlitePart } from "./kinds.ts";
 import { packMap, unpackMap } from "./message-pack.ts";
 import { RecordProblem } from "./record-error.ts";
+import { byteString } from "./tree-path.ts";
 
-/** A raw body: the map, then the pages one behind the other. */
+/** A raw body: the map, then the pieces one behind the other. */
 export interface BodyParts {
   /** Valid until the next body is encoded. */
   readonly map: Uint8Array;
-  readonly pages: readonly PageImage[];
+  readonly pieces: readonly Uint8Array[];
   readonly rawBytes: number;
 }
 
 /** @throws RecordProblem when a field is not what the format allows: better no record than one that nobody can read */
 export function encodeBody(body: EventBody): BodyParts {
-  const fields = checkFields(body.kind, propertyOf(body));
-  if (!("pages" in body)) {
-    const map = packMap(fields);
-    return { map, pages: [], rawBytes: map.length };
-  }
-  const { pages, pageSize } = body;
+  const fields = wireFields(body.kind, checkFields(body.kind, propertyOf(body)));
+  if ("pages" in body) return withPages(fields, body);
+  const data = "data" in body ? body.data : undefined;
+  requireContent(body, data);
+  const map = packMap(fields);
+  return data ? { map, pieces: [data], rawBytes: map.length + data.length } : { map, pieces: [], rawBytes: map.length };
+}
+
+function withPages(fields: Record<string, unknown>, { pages, pageSize }: SqlitePart | SqliteCommit): BodyParts {
   const numbers = pages.map((page) => {
     if (page.data.length !== pageSize) {
       throw new RecordProblem(`page ${page.pageNumber} has ${page.data.length} bytes, the page size is ${pageSize}`);
@@ -26,20 +31,34 @@ export function encodeBody(body: EventBody): BodyParts {
     return checkPageNumber(page.pageNumber);
   });
   const map = packMap({ ...fields, pages: numbers });
-  return { map, pages, rawBytes: map.length + pages.length * pageSize };
+  return { map, pieces: pages.map(({ data }) => data), rawBytes: map.length + pages.length * pageSize };
 }
 
-/** Page images of the result are views into `raw`. @throws RecordProblem */
+/** Page images and content of the result are views into `raw`. @throws RecordProblem */
 export function decodeBody(kind: EventKind, raw: Uint8Array, mapBytes: number): EventBody {
   const map = unpackMap(raw.subarray(0, mapBytes));
   const fields = checkFields(kind, (name) => map.get(name));
-  if (!KIND_FORMATS[kind].pages) {
-    if (raw.length !== mapBytes) throw new RecordProblem(`${raw.length - mapBytes} bytes follow the map`);
-    return { kind, ...fields } as unknown as EventBody;
+  const behind = raw.subarray(mapBytes);
+  const { raw: rest } = KIND_FORMATS[kind];
+  if (rest === "pages") {
+    const pages = slicePages(map.get("pages"), behind, fields["pageSize"] as number);
+    return { kind, ...fields, pages } as unknown as EventBody;
   }
-  const pageSize = fields["pageSize"] as number;
-  const pages = slicePages(map.get("pages"), raw.subarray(mapBytes), pageSize);
-  return { kind, ...fields, pages } as unknown as EventBody;
+  const data = rest !== undefined && behind.length > 0 ? behind : undefined;
+  if (behind.length > 0 && !data) throw new RecordProblem(`${behind.length} bytes follow the map`);
+  const body = { kind, ...fields, ...(data ? { data } : {}) } as unknown as EventBody;
+  requireContent(body, data);
+  return body;
+}
+
+/** Content is never empty, and inline content is the whole file in one chunk. */
+function requireContent(body: EventBody, data: Uint8Array | undefined): void {
+  if (body.kind === "file.chunk" && !(data && data.length > 0)) throw new RecordProblem("a chunk without content");
+  if (body.kind !== "file.put" || !data) return;
+  const { size, chunks, hash, parts } = body;
+  const whole = encodeChunks([{ id: byteString(hash), size }]);
+  if (size === data.length && parts === 0 && Buffer.compare(whole, chunks) === 0) return;
+  throw new RecordProblem(`${data.length} bytes of content follow the map, which are not the file's one chunk`);
 }
 
 function slicePages(numbers: unknown, data: Uint8Array, pageSize: number): PageImage[] {

@@ -1,10 +1,15 @@
 import { isPageSize } from "../format/wal.ts";
+import { CHUNK_ENTRY_BYTES, CONTENT_ID_BYTES } from "./chunk-list.ts";
 import type { EventBody, EventKind } from "./kinds.ts";
 import { RecordProblem } from "./record-error.ts";
 import { MAX_TIME_MS } from "./record-header.ts";
+import { type ByteString, byteString, bytesOf, MAX_PATH_BYTES, pathProblem, shownPath } from "./tree-path.ts";
 
-/** Takes what msgpack or the caller gave, returns the value of the field. @throws RecordProblem without the field's name */
-type FieldRule = (value: unknown) => unknown;
+/**
+ * Takes what msgpack or the caller gave, returns the value of the field. @throws RecordProblem without the field's name
+ * `wire`: the form in which a value is written, where that is another one.
+ */
+type FieldRule = ((value: unknown) => unknown) & { readonly wire?: (value: unknown) => unknown };
 
 interface KindFormat {
   /** In the record's header. Never reused. */
@@ -13,8 +18,8 @@ interface KindFormat {
   readonly fields: Readonly<Record<string, FieldRule>>;
   /** May be left out. */
   readonly optional?: Readonly<Record<string, FieldRule>>;
-  /** Page numbers are in the map as `pages`, page bytes behind it in the same order. */
-  readonly pages?: true;
+  /** What may follow the map. pages: their numbers are in the map, the bytes follow in the same order. data: content; `?`: perhaps none. */
+  readonly raw?: "pages" | "data" | "data?";
 }
 
 const MAX_TEXT_BYTES = 255;
@@ -65,6 +70,54 @@ const oneOf =
     return value;
   };
 
+/** One character per byte here, binary in the map. */
+const byteText = (most: number, problemOf: (given: ByteString) => string | undefined): FieldRule =>
+  Object.assign(
+    (value: unknown): unknown => {
+      const given = value instanceof Uint8Array ? byteString(value) : value;
+      if (typeof given !== "string" || given.length > most || /[^\0-\xff]/.test(given)) {
+        throw new RecordProblem(`${describe(given)} is not a string of at most ${most} bytes`);
+      }
+      const problem = problemOf(given);
+      if (problem !== undefined)
+        throw new RecordProblem(`the path ${JSON.stringify(shownPath(given).slice(0, 80))} ${problem}`);
+      return given;
+    },
+    { wire: (value: unknown) => bytesOf(value as ByteString) },
+  );
+
+const path = byteText(MAX_PATH_BYTES, pathProblem);
+const linkTarget = byteText(MAX_PATH_BYTES, (given) =>
+  given === "" || given.includes("\0") ? "is no link's target" : undefined,
+);
+
+const hash: FieldRule = (value) => {
+  if (value instanceof Uint8Array && value.length === CONTENT_ID_BYTES) return value;
+  throw new RecordProblem(`${describe(value)} is not a hash of ${CONTENT_ID_BYTES} bytes`);
+};
+
+const chunks: FieldRule = (value) => {
+  if (value instanceof Uint8Array && value.length % CHUNK_ENTRY_BYTES === 0) return value;
+  throw new RecordProblem(`${describe(value)} is not a list of chunks`);
+};
+
+const i64: FieldRule = (value) => {
+  const big = typeof value === "number" && Number.isSafeInteger(value) ? BigInt(value) : value;
+  if (typeof big === "bigint" && BigInt.asIntN(64, big) === big) return big;
+  throw new RecordProblem(`${describe(value)} is not an i64`);
+};
+
+const xattrs: FieldRule = (value) => {
+  if (!(value instanceof Map)) throw new RecordProblem(`${describe(value)} is not a map`);
+  for (const [name, content] of value) {
+    text(name);
+    if (!(content instanceof Uint8Array)) throw new RecordProblem(`${describe(content)} is no attribute's value`);
+  }
+  return value;
+};
+
+const metadata = { mode: integer(0, 0o7777), uid: u32, gid: u32, mtimeNs: i64 };
+
 const pageSize: FieldRule = (value) => {
   if (typeof value !== "number" || !isPageSize(value)) throw new RecordProblem(`${describe(value)} is not a page size`);
   return value;
@@ -88,10 +141,10 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
       reason: oneOf("start", "takeover", "promotion"),
     },
   },
-  "sqlite.part": { code: 3, pages: true, fields: { database: text, transaction: safe, sequence: u32, pageSize } },
+  "sqlite.part": { code: 3, raw: "pages", fields: { database: text, transaction: safe, sequence: u32, pageSize } },
   "sqlite.commit": {
     code: 4,
-    pages: true,
+    raw: "pages",
     fields: {
       database: text,
       transaction: safe,
@@ -108,6 +161,18 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
   },
   mark: { code: 5, fields: { name: text } },
   heartbeat: { code: 6, fields: { writer: text, host: text } },
+  "file.chunk": { code: 7, raw: "data", fields: { id: hash } },
+  "file.put": {
+    code: 8,
+    raw: "data?",
+    fields: { tree: text, path, put: safe, parts: u32, size: safe, hash, chunks, ...metadata },
+    optional: { xattrs, group: safe },
+  },
+  "file.part": { code: 9, fields: { tree: text, put: safe, sequence: u32, chunks } },
+  "file.remove": { code: 10, fields: { tree: text, path } },
+  "dir.put": { code: 11, fields: { tree: text, path, ...metadata }, optional: { xattrs } },
+  "dir.remove": { code: 12, fields: { tree: text, path } },
+  "link.put": { code: 13, fields: { tree: text, path, target: linkTarget, uid: u32, gid: u32, mtimeNs: i64 } },
 };
 
 const KIND_BY_CODE: ReadonlyMap<number, EventKind> = new Map(
@@ -123,6 +188,17 @@ export function checkFields(kind: EventKind, get: (name: string) => unknown): Re
   const { fields, optional = {} } = KIND_FORMATS[kind];
   const present = Object.entries(optional).filter(([name]) => get(name) !== undefined);
   return { ...applyRules(fields, get), ...applyRules(Object.fromEntries(present), get) };
+}
+
+/** The fields as they are written. */
+export function wireFields(kind: EventKind, fields: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const { fields: required, optional = {} } = KIND_FORMATS[kind];
+  const wired: Record<string, unknown> = {};
+  for (const [name, value] of Object.entries(fields)) {
+    const { wire } = required[name] ?? optional[name] ?? {};
+    wired[name] = wire ? wire(value) : value;
+  }
+  return wired;
 }
 
 export function propertyOf(body: EventBody | object): (name: string) => unknown {

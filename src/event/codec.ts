@@ -44,6 +44,7 @@ export interface RecordFields {
   /** SHA-256 of the previous encoded record; NO_PREVIOUS_HASH for offset 1. */
   readonly previousHash: Uint8Array;
   readonly body: EventBody;
+  readonly consistent?: boolean | undefined;
 }
 
 export type DecodedRecord = LogEvent & {
@@ -84,7 +85,7 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
   if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
   encodeRecordHeader(record, {
     kind: KIND_FORMATS[body.kind].code,
-    flags: packed ? FLAG.zstd : 0,
+    flags: (packed ? FLAG.zstd : 0) | (fields.consistent ? FLAG.consistent : 0),
     epoch: fields.epoch,
     offset: fields.offset,
     timeMs: fields.timeMs,
@@ -112,6 +113,7 @@ export function decodeRecord(data: Uint8Array): DecodedRecord {
     timeMs: header.timeMs,
     bytes: data.length,
     previousHash: header.previousHash,
+    ...((header.flags & FLAG.consistent) === 0 ? {} : { consistent: true }),
     body: bodyOf(header, data.subarray(RECORD_HEADER_BYTES)),
   };
 }
@@ -151,9 +153,9 @@ function checkPosition(fields: RecordFields): void {
 function layOut(parts: BodyParts): Uint8Array {
   const record = withRoomForHeader(parts.map, parts.rawBytes);
   let at = RECORD_HEADER_BYTES + parts.map.length;
-  for (const page of parts.pages) {
-    record.set(page.data, at);
-    at += page.data.length;
+  for (const piece of parts.pieces) {
+    record.set(piece, at);
+    at += piece.length;
   }
   return record;
 }

@@ -1,4 +1,5 @@
 import type { Epoch, Offset } from "./positions.ts";
+import type { ByteString, TreePath } from "./tree-path.ts";
 
 /** One page image. `data.length` is the page size of the database. */
 export interface PageImage {
@@ -92,6 +93,92 @@ export interface Heartbeat {
   readonly host: string;
 }
 
+/** Content of files, once for all that hold it. Comes before the first record that needs it. */
+export interface FileChunk {
+  readonly kind: "file.chunk";
+  /** SHA-256 of `data`. */
+  readonly id: Uint8Array;
+  readonly data: Uint8Array;
+}
+
+/** Owner, rights and time of what stands at a path. */
+export interface PathMetadata {
+  /** Permission bits with setuid, setgid and sticky: `st_mode & 0o7777`. */
+  readonly mode: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** ns since 1970. */
+  readonly mtimeNs: bigint;
+  /** Extended attributes by name; left out when there are none. */
+  readonly xattrs?: ReadonlyMap<string, Uint8Array>;
+}
+
+/** A file as it is from here on. `tree` is its name in the set. */
+export interface FilePut extends PathMetadata {
+  readonly kind: "file.put";
+  readonly tree: string;
+  readonly path: TreePath;
+  /** Identifies this version; the same number is in its parts. Rises within a log. */
+  readonly put: number;
+  /** Earlier `file.part` records of the same `put`, whose chunks come before those of this record. */
+  readonly parts: number;
+  readonly size: number;
+  /** SHA-256 of the whole content. */
+  readonly hash: Uint8Array;
+  /** See chunk-list.ts. Every chunk is in an earlier record, or `data` of this one. */
+  readonly chunks: Uint8Array;
+  /** The files of a tree that share this number are one file with several names (hard links). */
+  readonly group?: number;
+  /** The content itself when it is small: then `chunks` has one entry, `hash`, and later puts may refer to it. */
+  readonly data?: Uint8Array;
+}
+
+/** Chunks of a file with too many of them for one record. Void unless its `file.put` comes. */
+export interface FilePart {
+  readonly kind: "file.part";
+  readonly tree: string;
+  readonly put: number;
+  /** 0, 1, 2 … within the put. */
+  readonly sequence: number;
+  readonly chunks: Uint8Array;
+}
+
+/** There is no file or symbolic link at this path any more. */
+export interface FileRemove {
+  readonly kind: "file.remove";
+  readonly tree: string;
+  readonly path: TreePath;
+}
+
+/** A directory as it is from here on; what is in it stays. */
+export interface DirectoryPut extends PathMetadata {
+  readonly kind: "dir.put";
+  readonly tree: string;
+  readonly path: TreePath;
+}
+
+/** There is no directory at this path any more, and nothing that was under it. */
+export interface DirectoryRemove {
+  readonly kind: "dir.remove";
+  readonly tree: string;
+  readonly path: TreePath;
+}
+
+/** A symbolic link. It is never followed. */
+export interface LinkPut {
+  readonly kind: "link.put";
+  readonly tree: string;
+  readonly path: TreePath;
+  /** As readlink gives it. */
+  readonly target: ByteString;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+}
+
+/** What says something of one place in a tree. */
+export type TreeEvent = FilePut | FileRemove | DirectoryPut | DirectoryRemove | LinkPut;
+
 /**
  * A record of a kind that this version does not know and that its writer flagged as skippable: readers pass over it, and
  * offsets and hash chain stay contiguous. Only ever read, never written.
@@ -103,7 +190,16 @@ export interface Skipped {
 }
 
 /** What an event says. */
-export type EventBody = Genesis | EpochStart | SqlitePart | SqliteCommit | Mark | Heartbeat;
+export type EventBody =
+  | Genesis
+  | EpochStart
+  | SqlitePart
+  | SqliteCommit
+  | Mark
+  | Heartbeat
+  | FileChunk
+  | FilePart
+  | TreeEvent;
 export type EventKind = EventBody["kind"];
 
 /** A record of the log, decoded. */
@@ -114,5 +210,7 @@ export interface LogEvent {
   readonly timeMs: number;
   /** Length of the encoded record in bytes. */
   readonly bytes: number;
+  /** Everything in the trees that was known to have changed before this event is in the log up to it. */
+  readonly consistent?: true;
   readonly body: EventBody | Skipped;
 }

@@ -22,10 +22,10 @@ export const MAX_RAW_BYTES = 16 * 1024 * 1024;
 /** SHA-256 of nothing before offset 1. */
 export const NO_PREVIOUS_HASH: Uint8Array = new Uint8Array(32);
 
-export const FLAG = { zstd: 1, encrypted: 2, skippable: 4 } as const;
+export const FLAG = { zstd: 1, encrypted: 2, skippable: 4, consistent: 16 } as const;
 
 const MAGIC = 0x54444d4b;
-const KNOWN_FLAGS = FLAG.zstd | FLAG.encrypted | FLAG.skippable;
+const KNOWN_FLAGS = FLAG.zstd | FLAG.encrypted | FLAG.skippable | FLAG.consistent;
 const CHECKSUM_AT = 72;
 /** Largest time that a JavaScript Date can hold. */
 export const MAX_TIME_MS = 8_640_000_000_000_000;

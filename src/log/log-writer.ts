@@ -147,15 +147,18 @@ export class LogWriter {
   /**
    * Encodes and sends; offsets are known at once. The log keeps the order, so nobody need wait for the acknowledgement.
    * After the first failure every later append rejects with the same error. When a body cannot be encoded this throws
-   * (RECORD_TOO_LARGE) and nothing happened.
+   * (RECORD_TOO_LARGE) and nothing happened. `consistent`: the last of them is marked as a consistent point.
    */
-  append(bodies: readonly EventBody[]): {
+  append(
+    bodies: readonly EventBody[],
+    { consistent = false }: { readonly consistent?: boolean } = {},
+  ): {
     readonly offsets: readonly Offset[];
     readonly acknowledged: Promise<Offset>;
   } {
     invariant(bodies.length > 0, "append of nothing");
     const before = this.#predicted;
-    const { records, positions, bytes } = this.#encode(bodies);
+    const { records, positions, bytes } = this.#encode(bodies, consistent);
     const end = positions.at(-1) ?? before;
     this.#predicted = end;
     this.#pendingBytes += bytes;
@@ -185,7 +188,10 @@ export class LogWriter {
     return this.#acknowledged.offset;
   }
 
-  #encode(bodies: readonly EventBody[]): {
+  #encode(
+    bodies: readonly EventBody[],
+    consistent: boolean,
+  ): {
     records: Uint8Array[];
     positions: ChainPosition[];
     bytes: number;
@@ -203,6 +209,7 @@ export class LogWriter {
         timeMs,
         previousHash: at.hash,
         body,
+        consistent: consistent && records.length === bodies.length - 1,
       });
       at = { offset: next, timeMs, hash: recordHash(data) };
       records.push(data);

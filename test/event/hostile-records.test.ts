@@ -38,7 +38,7 @@ const versions: [string, Forgery][] = [
   ["encrypted", { flags: 2 }],
   ["unknown flag", { flags: 8 }],
   ["highest flag", { flags: 0x8000 }],
-  ["unknown kind", { kind: 7 }],
+  ["unknown kind", { kind: 200 }],
   ["highest kind", { kind: 255 }],
 ];
 

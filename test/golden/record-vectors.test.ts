@@ -119,10 +119,10 @@ test("the header lies where the specification says", () => {
 test("the schema names the fields that the codec reads", () => {
   for (const [kind, format] of Object.entries(KIND_FORMATS)) {
     const described = schema.anyOf.find((one) => one.title === kind);
-    const pages = format.pages ? ["pages"] : [];
-    const required = ["kind", ...Object.keys(format.fields), ...pages];
+    const raw = format.raw === "pages" || format.raw === "data" ? [format.raw] : [];
+    const required = ["kind", ...Object.keys(format.fields), ...raw];
     expect(described?.required.toSorted()).toEqual(required.toSorted());
-    const all = [...required, ...Object.keys(format.optional ?? {})];
+    const all = [...required, ...Object.keys(format.optional ?? {}), ...(format.raw === "data?" ? ["data"] : [])];
     expect(Object.keys(described?.properties ?? {}).toSorted()).toEqual(all.toSorted());
   }
 });
