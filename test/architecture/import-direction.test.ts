@@ -14,7 +14,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["failover", "restore", "observe"],
   ["replica", "capture"],
   ["log", "repository"],
-  ["sqlite"],
+  ["sqlite", "tree"],
   ["event"],
   ["format"],
   ["runtime"],

@@ -25,6 +25,12 @@ export class Random {
     return least + Math.floor(this.next() * (most - least + 1));
   }
 
+  bytes(count: number): Buffer {
+    const bytes = Buffer.alloc(count);
+    for (let i = 0; i < count; i += 1) bytes[i] = this.next() * 256;
+    return bytes;
+  }
+
   pick<T>(from: readonly [T, ...T[]]): T {
     return from[this.integer(0, from.length - 1)] ?? from[0];
   }
