@@ -25,7 +25,7 @@ interface CommandText {
 }
 
 /** Flags of the product that later versions bring: known, and refused by name. */
-const LATER_FLAGS = ["--files <dir>", "--repository <url>"];
+const LATER_FLAGS = ["--repository <url>"];
 
 /** A command that works on a set: the flags that say which, and examples in its help. */
 export function setCommand({ name, summary, description, examples }: CommandText): Command {
@@ -35,6 +35,7 @@ export function setCommand({ name, summary, description, examples }: CommandText
     .option("-c, --config <file>", "configuration file (default: ./tidemark.yml when there is one)")
     .option("--set <name>", "name of the set (default: the first database's file name)")
     .option("--db <path[=name]>", "a database; repeat it for several; globs are expanded", collect)
+    .option("--files <dir[=name]>", "a directory of files, or a single file; repeat it for several", collect)
     .option("--standby <dir>", "directory of the standby")
     .option("--log <where>", "embedded:DIR or nats://[user:password@]host:port[,host:port]")
     .option("--state <dir>", "directory for the agent's state and control socket")

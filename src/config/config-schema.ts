@@ -31,6 +31,14 @@ const interval = z.union([z.string(), z.number()]).transform((given, context) =>
   return z.NEVER;
 });
 
+/** `50%` as 0.5. */
+const share = z.string().transform((given, context) => {
+  const percent = /^(\d{1,3}(?:\.\d{1,3})?)\s*%$/.exec(given.trim())?.[1];
+  if (percent !== undefined && Number(percent) <= 100) return Number(percent) / 100;
+  context.addIssue({ code: "custom", message: "is no share; write for instance 50%" });
+  return z.NEVER;
+});
+
 const text = z.string().min(1, "is empty");
 
 const wholeNumber = (least: number, most: number) =>
@@ -45,6 +53,22 @@ const wholeNumber = (least: number, most: number) =>
 export const fileSchema = z.strictObject({
   set: text.optional(),
   databases: z.array(z.union([text, z.strictObject({ path: text, name: text.optional() })])).optional(),
+  files: z
+    .array(
+      z.union([
+        text,
+        z.strictObject({
+          path: text,
+          name: text.optional(),
+          exclude: z.array(text).optional(),
+          include: z.array(text).optional(),
+          maxDelete: share.optional(),
+        }),
+      ]),
+    )
+    .optional(),
+  rescan: duration.optional(),
+  order: z.strictObject({ maxWait: duration.optional() }).optional(),
   log: text.optional(),
   nats: z
     .strictObject({
@@ -79,7 +103,6 @@ export type FileConfig = z.output<typeof fileSchema>;
 
 /** Keys of the product that later versions bring, by dotted path. */
 export const LATER_KEYS: readonly string[] = [
-  "files",
   "repository",
   "encryption",
   "base",

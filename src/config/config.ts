@@ -5,6 +5,7 @@ export interface Config {
   /** Those that are listed, and those that a pattern matched when the configuration was read. */
   readonly databases: readonly DatabaseConfig[];
   readonly patterns: readonly DatabasePattern[];
+  readonly trees: readonly TreeConfig[];
   readonly log: LogConfig | undefined;
   /** Absolute directory of the standby. */
   readonly standby: string | undefined;
@@ -22,6 +23,19 @@ export interface DatabaseConfig {
   readonly name: string;
   /** Found by a pattern: it may come and go. */
   readonly byPattern?: true;
+}
+
+/** A directory of files, or a single file. */
+export interface TreeConfig {
+  /** Absolute path on the primary. */
+  readonly path: string;
+  /** Name in the log and on the standby, as a database's. */
+  readonly name: string;
+  /** What is left out, in the syntax of gitignore, and what is taken all the same. */
+  readonly exclude: readonly string[];
+  readonly include: readonly string[];
+  /** When a scan finds more than this share (0 to 1) of the tree's files gone, nothing is removed. */
+  readonly maxDeleteShare: number;
 }
 
 /** A pattern under which databases appear and vanish, as it was given. */
@@ -74,6 +88,10 @@ export interface CaptureConfig {
   readonly copyBytesPerSecond: number | undefined;
   /** So many databases are held open and pinned; the quietest beyond that rest. */
   readonly maxPinned: number;
+  /** File trees are compared with what the log holds this often, whatever was announced. */
+  readonly rescanMs: number;
+  /** How long a commit waits for files that changed before it. */
+  readonly orderMaxWaitMs: number;
   readonly scrub: ScrubConfig;
 }
 

@@ -22,16 +22,6 @@ export interface GivenList {
   readonly patterns: readonly DatabasePattern[];
 }
 
-/** `PATH` or `PATH=NAME`. A file that exists under the whole text is meant as it stands. */
-export function parseDatabaseFlag(text: string, directory: string): GivenDatabase {
-  const where = `--db ${JSON.stringify(text)}`;
-  if (text === "") throw configError(`${where}: names no database`, "Write --db PATH or --db PATH=NAME.");
-  const at = text.lastIndexOf("=");
-  if (at < 0 || fs.existsSync(path.resolve(directory, text))) return { path: text, name: undefined, directory, where };
-  if (at === 0) throw configError(`${where}: names no database`, "Write --db PATH or --db PATH=NAME.");
-  return { path: text.slice(0, at), name: text.slice(at + 1), directory, where };
-}
-
 /**
  * Patterns expanded, names given and checked. Of several files that one name would fit, the first has it: what a pattern
  * finds comes and goes, and is no mistake of the user's; the agent warns of it. `own`: Tidemark's own directories.

@@ -3,8 +3,16 @@ import { configError } from "./config-error.ts";
 /** Files that SQLite keeps beside a database. */
 export const SQLITE_COMPANIONS = /-(wal|shm|journal)$/;
 
-/** The name becomes a path under the standby and under a restore's target. @throws CONFIG */
+/** @throws CONFIG */
 export function requireDatabaseName(name: string, where: string): string {
+  return requireName(name, { where, what: "a database", flag: "--db" });
+}
+
+/** The name becomes a path under the standby and under a restore's target. @throws CONFIG */
+export function requireName(
+  name: string,
+  { where, what, flag }: { where: string; what: string; flag: string },
+): string {
   const parts = name.split("/");
   const fault =
     [
@@ -18,7 +26,7 @@ export function requireDatabaseName(name: string, where: string): string {
     ].find(([faulty]) => faulty === true)?.[1] ?? undefined;
   if (fault === undefined) return name;
   throw configError(
-    `${where}: ${JSON.stringify(name)} cannot name a database on the standby: ${String(fault)}`,
-    "Give another: --db PATH=NAME.",
+    `${where}: ${JSON.stringify(name)} cannot name ${what} on the standby: ${String(fault)}`,
+    `Give another: ${flag} PATH=NAME.`,
   );
 }

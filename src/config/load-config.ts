@@ -2,20 +2,19 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, ScrubConfig } from "./config.ts";
+import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig } from "./config.ts";
+import { captureConfig, replicaConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
-import { expandDatabases, type GivenDatabase, type GivenList, parseDatabaseFlag } from "./database-list.ts";
+import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
 import { baseDirectory } from "./database-patterns.ts";
 import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
 import { realPath } from "./real-path.ts";
 import { defaultSetName, requireSetName } from "./set-name.ts";
+import { type GivenTree, listTrees, parseNamedPath } from "./tree-list.ts";
 
 export const DEFAULT_FILE = "tidemark.yml";
-const KIB = 1024;
-const MIB = 1024 * KIB;
-const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** run, capture and replica insist on what they need; the others take what is there. */
 export type Role = "run" | "capture" | "replica" | "check" | "client";
@@ -25,6 +24,7 @@ export interface Flags {
   readonly config?: string | undefined;
   readonly set?: string | undefined;
   readonly db?: readonly string[] | undefined;
+  readonly files?: readonly string[] | undefined;
   readonly standby?: string | undefined;
   readonly log?: string | undefined;
   readonly state?: string | undefined;
@@ -57,16 +57,20 @@ export function loadSettings(options: LoadOptions): Settings {
   const { databases, patterns } = list;
   const log = logOf(options, { file, standby });
   if (standby !== undefined) refuseStandbyOnSource(standby, databases);
-  const set = setOf(options, { file, list, log });
+  const given = givenTrees(options, file);
+  const set = setOf(options, { file, list, log, firstTree: given[0] });
+  const state = stateOf(options, { file, standby, set });
+  const own = [standby, state, log?.kind === "embedded" ? log.directory : undefined].filter((one) => one !== undefined);
   return deepFreeze({
     set,
     databases,
     patterns,
+    trees: listTrees(given, { databases, standby, own }),
     log,
     standby,
-    state: stateOf(options, { file, standby, set }),
-    capture: captureOf(options, file),
-    replica: replicaOf(file),
+    state,
+    capture: captureConfig(file, options.flags.setWal),
+    replica: replicaConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     file: file?.path,
   });
@@ -76,8 +80,11 @@ export function loadSettings(options: LoadOptions): Settings {
 export function loadConfig(options: LoadOptions): Config & Settings {
   const settings = loadSettings(options);
   const { role } = options;
-  if (role !== "replica" && settings.databases.length === 0 && settings.patterns.length === 0) {
-    throw configError(`tidemark ${role} needs a database`, "Give --db PATH, or databases: in tidemark.yml.");
+  if (role !== "replica" && [...settings.databases, ...settings.patterns, ...settings.trees].length === 0) {
+    throw configError(
+      `tidemark ${role} needs a database or a file tree`,
+      "Give --db PATH or --files DIR, or databases: or files: in tidemark.yml.",
+    );
   }
   if (role !== "capture" && settings.standby === undefined) {
     throw configError(
@@ -116,12 +123,23 @@ function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | 
 }
 
 function givenDatabases({ flags, directory }: LoadOptions, file: ConfigFile | undefined): readonly GivenDatabase[] {
-  if (flags.db && flags.db.length > 0) return flags.db.map((text) => parseDatabaseFlag(text, directory));
+  if (flags.db && flags.db.length > 0) return flags.db.map((text) => parseNamedPath("--db", text, directory));
   if (!file) return [];
   return (file.values.databases ?? []).map((entry, index) => {
     const { path: databasePath, name } = typeof entry === "string" ? { path: entry, name: undefined } : entry;
     return { path: databasePath, name, directory: path.dirname(file.path), where: file.where(["databases", index]) };
   });
+}
+
+function givenTrees({ flags, directory }: LoadOptions, file: ConfigFile | undefined): readonly GivenTree[] {
+  if (flags.files && flags.files.length > 0)
+    return flags.files.map((text) => parseNamedPath("--files", text, directory));
+  if (!file) return [];
+  return (file.values.files ?? []).map((entry, index) => ({
+    ...(typeof entry === "string" ? { path: entry, name: undefined } : { ...entry, name: entry.name }),
+    directory: path.dirname(file.path),
+    where: file.where(["files", index]),
+  }));
 }
 
 function standbyOf({ flags, directory }: LoadOptions, file: ConfigFile | undefined): string | undefined {
@@ -162,9 +180,14 @@ function logOf(
 
 function setOf(
   { flags, setOfLog }: LoadOptions,
-  known: { file: ConfigFile | undefined; list: GivenList; log: LogConfig | undefined },
+  known: {
+    file: ConfigFile | undefined;
+    list: GivenList;
+    log: LogConfig | undefined;
+    firstTree: GivenTree | undefined;
+  },
 ): string | undefined {
-  const { file, list, log } = known;
+  const { file, list, log, firstTree } = known;
   if (flags.set !== undefined) return requireSetName(flags.set, "--set");
   if (file?.values.set !== undefined) return requireSetName(file.values.set, file.where(["set"]));
   const listed = list.databases.find(({ byPattern }) => !byPattern);
@@ -172,6 +195,7 @@ function setOf(
   // Not after what it matches just now, which comes and goes.
   const [pattern] = list.patterns;
   if (pattern) return defaultSetName(baseDirectory(pattern));
+  if (firstTree) return defaultSetName(path.resolve(firstTree.directory, firstTree.path));
   return log?.kind === "embedded" ? setOfLog?.(log) : undefined;
 }
 
@@ -190,45 +214,6 @@ function stateHome(environment: Environment): string {
   if (process.geteuid?.() === 0) return "/var/lib";
   const home = environment["HOME"] || os.homedir();
   return environment["XDG_STATE_HOME"] || path.join(home, ".local", "state");
-}
-
-function captureOf({ flags }: LoadOptions, file: ConfigFile | undefined): Config["capture"] {
-  const { wal, granularity, heartbeat, copyRate, maxPinned } = file?.values ?? {};
-  const capture = {
-    granularity: granularity ?? "adaptive",
-    sealBytes: wal?.seal ?? 16 * MIB,
-    walMaxBytes: wal?.max ?? KIB * MIB,
-    heartbeatMs: heartbeat ?? 10_000,
-    setWal: flags.setWal ?? false,
-    copyBytesPerSecond: copyRate,
-    maxPinned: maxPinned ?? 1000,
-    scrub: scrubOf(file),
-  };
-  if (capture.sealBytes <= capture.walMaxBytes) return capture;
-  throw configError(
-    `${file?.where(["wal"]) ?? "wal"}: seal (${capture.sealBytes} bytes) is larger than max (${capture.walMaxBytes} bytes)`,
-    "Past seal a busy WAL is checkpointed, past max it is given up for a while: make seal the smaller one.",
-  );
-}
-
-function replicaOf(file: ConfigFile | undefined): Config["replica"] {
-  const standby = file?.values.standby;
-  const given = typeof standby === "object" ? standby : undefined;
-  const replica = {
-    checkpointBytes: given?.checkpoint ?? 8 * MIB,
-    walMaxBytes: given?.walMax ?? 256 * MIB,
-    scrub: scrubOf(file),
-  };
-  if (replica.checkpointBytes <= replica.walMaxBytes) return replica;
-  throw configError(
-    `${file?.where(["standby"]) ?? "standby"}: checkpoint (${replica.checkpointBytes} bytes) is larger than walMax (${replica.walMaxBytes} bytes)`,
-    "Past checkpoint the standby's WAL is emptied, past walMax applying waits for that: make checkpoint the smaller one.",
-  );
-}
-
-function scrubOf(file: ConfigFile | undefined): ScrubConfig {
-  const { scrub = DAY_MS, scrubRate = 16 * MIB } = file?.values ?? {};
-  return { everyMs: scrub === "off" ? undefined : scrub, bytesPerSecond: scrubRate };
 }
 
 /** The standby's copy in the place of the application's own file would destroy it. */

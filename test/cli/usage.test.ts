@@ -23,7 +23,7 @@ test.each(COMMANDS)("%s --help tells its flags, with examples", async (command) 
   for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--json"])
     expect(stdout).toContain(flag);
   expect(stdout).toMatch(new RegExp(`Examples:\n  tidemark ${command}`));
-  expect(stdout).not.toMatch(/--files|--repository|--table|--path\b/);
+  expect(stdout).not.toMatch(/--repository|--table|--path\b/);
 });
 
 test("--version is the package's", async () => {
@@ -63,7 +63,6 @@ test.each([
 });
 
 test.each([
-  [["run", "--files", "uploads"], "--files"],
   [["run", "--repository", "s3://x/y"], "--repository"],
   [["restore", "--target", "x", "--table", "t"], "--table"],
   [["restore", "--target", "x", "--path", "*.jpg"], "--path"],

@@ -171,7 +171,7 @@ test.each([
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["files", "repository", "encryption", "base", "keep", "classes", "http", "alerts", "hooks"])(
+test.each(["repository", "encryption", "base", "keep", "classes", "http", "alerts", "hooks"])(
   "%s belongs to a later version, and is never ignored",
   (key) => {
     expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(

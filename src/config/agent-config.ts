@@ -1,0 +1,49 @@
+import type { CaptureConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
+import { configError } from "./config-error.ts";
+import type { ConfigFile } from "./config-file.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+const MINUTE_MS = 60 * 1000;
+const DAY_MS = 24 * 60 * 60 * 1000;
+
+export function captureConfig(file: ConfigFile | undefined, setWal: boolean | undefined): CaptureConfig {
+  const { wal, granularity, heartbeat, copyRate, maxPinned, rescan, order } = file?.values ?? {};
+  const capture = {
+    granularity: granularity ?? "adaptive",
+    sealBytes: wal?.seal ?? 16 * MIB,
+    walMaxBytes: wal?.max ?? KIB * MIB,
+    heartbeatMs: heartbeat ?? 10_000,
+    setWal: setWal ?? false,
+    copyBytesPerSecond: copyRate,
+    maxPinned: maxPinned ?? 1000,
+    rescanMs: rescan ?? 10 * MINUTE_MS,
+    orderMaxWaitMs: order?.maxWait ?? 10_000,
+    scrub: scrubOf(file),
+  };
+  if (capture.sealBytes <= capture.walMaxBytes) return capture;
+  throw configError(
+    `${file?.where(["wal"]) ?? "wal"}: seal (${capture.sealBytes} bytes) is larger than max (${capture.walMaxBytes} bytes)`,
+    "Past seal a busy WAL is checkpointed, past max it is given up for a while: make seal the smaller one.",
+  );
+}
+
+export function replicaConfig(file: ConfigFile | undefined): ReplicaConfig {
+  const standby = file?.values.standby;
+  const given = typeof standby === "object" ? standby : undefined;
+  const replica = {
+    checkpointBytes: given?.checkpoint ?? 8 * MIB,
+    walMaxBytes: given?.walMax ?? 256 * MIB,
+    scrub: scrubOf(file),
+  };
+  if (replica.checkpointBytes <= replica.walMaxBytes) return replica;
+  throw configError(
+    `${file?.where(["standby"]) ?? "standby"}: checkpoint (${replica.checkpointBytes} bytes) is larger than walMax (${replica.walMaxBytes} bytes)`,
+    "Past checkpoint the standby's WAL is emptied, past walMax applying waits for that: make checkpoint the smaller one.",
+  );
+}
+
+function scrubOf(file: ConfigFile | undefined): ScrubConfig {
+  const { scrub = DAY_MS, scrubRate = 16 * MIB } = file?.values ?? {};
+  return { everyMs: scrub === "off" ? undefined : scrub, bytesPerSecond: scrubRate };
+}
