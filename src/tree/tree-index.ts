@@ -1,0 +1,267 @@
+import type Database from "better-sqlite3";
+
+import { type Chunk, chunksOf } from "../event/chunk-list.ts";
+import type { FilePut, LogEvent, PathMetadata, TreeEvent } from "../event/kinds.ts";
+import { type Offset, offset as toOffset } from "../event/positions.ts";
+import { type ByteString, bytesOf, byteString, type TreePath } from "../event/tree-path.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { packXattrs, unpackXattrs } from "./xattr-codec.ts";
+
+interface EntryPlace {
+  readonly tree: string;
+  readonly path: TreePath;
+  /** Of the record that says so. */
+  readonly offset: Offset;
+}
+
+export interface FileEntry extends EntryPlace {
+  readonly kind: "file";
+  readonly metadata: PathMetadata;
+  readonly size: number;
+  /** SHA-256 of the content. */
+  readonly hash: Uint8Array;
+  readonly group: number | undefined;
+  /** See event/chunk-list.ts. */
+  readonly chunkList: Uint8Array;
+}
+
+export interface DirectoryEntry extends EntryPlace {
+  readonly kind: "dir";
+  readonly metadata: PathMetadata;
+}
+
+export interface LinkEntry extends EntryPlace {
+  readonly kind: "link";
+  readonly target: ByteString;
+  readonly uid: number;
+  readonly gid: number;
+  readonly mtimeNs: bigint;
+}
+
+export type TreeEntry = FileEntry | DirectoryEntry | LinkEntry;
+
+/** The chunks of a file, in the order of its content. */
+export function chunksOfEntry({ chunkList }: FileEntry): Iterable<Chunk> {
+  return chunksOf(chunkList);
+}
+
+interface Row {
+  readonly tree: string;
+  readonly path: Buffer;
+  readonly offset: bigint;
+  readonly kind: "file" | "dir" | "link";
+  readonly mode: bigint;
+  readonly uid: bigint;
+  readonly gid: bigint;
+  readonly mtime_ns: bigint;
+  readonly xattrs: Buffer | null;
+  readonly size: bigint | null;
+  readonly hash: Buffer | null;
+  readonly chunks: Buffer | null;
+  readonly link_group: bigint | null;
+  readonly target: Buffer | null;
+}
+
+const SCHEMA = `
+  CREATE TABLE IF NOT EXISTS entry (
+    tree TEXT NOT NULL, path BLOB NOT NULL, offset INTEGER NOT NULL, kind TEXT NOT NULL,
+    mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, xattrs BLOB,
+    size INTEGER, hash BLOB, chunks BLOB, link_group INTEGER, target BLOB,
+    PRIMARY KEY (tree, path)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS content (id BLOB PRIMARY KEY, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS part (
+    tree TEXT NOT NULL, put INTEGER NOT NULL, sequence INTEGER NOT NULL, chunks BLOB NOT NULL,
+    PRIMARY KEY (tree, put, sequence)) STRICT, WITHOUT ROWID;
+`;
+/** Entries are fetched so many at a time: an open cursor would keep the connection from doing anything else. */
+const FETCH = 500;
+
+/**
+ * What the trees of a set look like at an offset, by the log's events, and which record carries which content. In a
+ * database of SQLite's: memory does not grow with the number of files. Transactions are the caller's.
+ */
+export class TreeIndex {
+  readonly #database: Database.Database;
+  readonly #put;
+  readonly #one;
+  readonly #after;
+  readonly #remove;
+  readonly #removeUnder;
+  readonly #putContent;
+  readonly #contentAt;
+  readonly #putPart;
+  readonly #parts;
+  readonly #dropParts;
+
+  constructor(database: Database.Database) {
+    this.#database = database;
+    database.exec(SCHEMA);
+    this.#put = database.prepare(
+      "INSERT OR REPLACE INTO entry VALUES (:tree, :path, :offset, :kind, :mode, :uid, :gid, :mtime_ns, :xattrs, :size, :hash, :chunks, :link_group, :target)",
+    );
+    this.#one = database
+      .prepare<[string, Buffer], Row>("SELECT * FROM entry WHERE tree = ? AND path = ?")
+      .safeIntegers();
+    this.#after = database
+      .prepare<[string, Buffer], Row>(`SELECT * FROM entry WHERE tree = ? AND path > ? ORDER BY path LIMIT ${FETCH}`)
+      .safeIntegers();
+    this.#remove = database.prepare<[string, Buffer]>("DELETE FROM entry WHERE tree = ? AND path = ?");
+    // "/" is followed by "0".
+    this.#removeUnder = database.prepare<[string, Buffer, Buffer]>(
+      "DELETE FROM entry WHERE tree = ? AND path >= ? AND path < ?",
+    );
+    this.#putContent = database.prepare<[Buffer, number]>("INSERT OR REPLACE INTO content VALUES (?, ?)");
+    this.#contentAt = database.prepare<[Buffer], number>("SELECT offset FROM content WHERE id = ?").pluck();
+    this.#putPart = database.prepare<[string, number, number, Uint8Array]>(
+      "INSERT OR REPLACE INTO part VALUES (?, ?, ?, ?)",
+    );
+    this.#parts = database
+      .prepare<[string, number], Buffer>("SELECT chunks FROM part WHERE tree = ? AND put = ? ORDER BY sequence")
+      .pluck();
+    this.#dropParts = database.prepare<[string, number]>("DELETE FROM part WHERE tree = ? AND put = ?");
+  }
+
+  /** Names of the trees, those that are empty now left out. */
+  names(): string[] {
+    return this.#database.prepare<[], string>("SELECT DISTINCT tree FROM entry ORDER BY tree").pluck().all();
+  }
+
+  entry(tree: string, path: TreePath): TreeEntry | undefined {
+    const row = this.#one.get(tree, bytesOf(path));
+    return row && entryOf(row);
+  }
+
+  /** In the order of their bytes: a directory before what is in it. Changes made meanwhile may be seen or not. */
+  *entries(tree: string): Generator<TreeEntry> {
+    const root = this.entry(tree, "" as TreePath);
+    if (root) yield root;
+    for (let last: Buffer = Buffer.alloc(0); ;) {
+      const rows = this.#after.all(tree, last);
+      for (const row of rows) yield entryOf(row);
+      const end = rows.at(-1);
+      if (!end) return;
+      last = end.path;
+    }
+  }
+
+  /** Offset of the newest record that carries the content of this name. */
+  contentOffset(id: ByteString): Offset | undefined {
+    const at = this.#contentAt.get(bytesOf(id));
+    return at === undefined ? undefined : toOffset(at);
+  }
+
+  /** Files and their bytes, every name of one counted. */
+  totals(tree: string): { files: number; bytes: number } {
+    const row = this.#database
+      .prepare<[string], { files: number; bytes: number }>(
+        "SELECT count(*) AS files, coalesce(sum(size), 0) AS bytes FROM entry WHERE tree = ? AND kind = 'file'",
+      )
+      .get(tree);
+    return row ?? { files: 0, bytes: 0 };
+  }
+
+  /** Applying an event again changes nothing. @throws RECORD_INVALID when it does not fit the ones before */
+  apply({ offset, body }: Pick<LogEvent, "offset" | "body">): void {
+    switch (body.kind) {
+      case "file.chunk":
+        return void this.#putContent.run(Buffer.from(body.id), offset);
+      case "file.part":
+        return void this.#putPart.run(body.tree, body.put, body.sequence, body.chunks);
+      case "file.put":
+      case "dir.put":
+      case "link.put":
+      case "file.remove":
+      case "dir.remove":
+        return this.#applyToPlace(offset, body);
+      default:
+      // Not of trees.
+    }
+  }
+
+  #applyToPlace(offset: Offset, body: TreeEvent): void {
+    const { tree, path } = body;
+    // Whatever was below a directory that is one no more is gone with it.
+    if (body.kind !== "dir.put") this.#removeBelow(tree, path);
+    switch (body.kind) {
+      case "file.put":
+        if (body.data) this.#putContent.run(Buffer.from(body.hash), offset);
+        return this.#insert(offset, body, {
+          kind: "file",
+          size: body.size,
+          hash: body.hash,
+          chunks: this.#wholeList(offset, body),
+          link_group: body.group ?? null,
+        });
+      case "dir.put":
+        return this.#insert(offset, body, { kind: "dir" });
+      case "link.put":
+        return this.#insert(offset, { ...body, mode: 0o777 }, { kind: "link", target: bytesOf(body.target) });
+      default:
+        this.#remove.run(tree, bytesOf(path));
+    }
+  }
+
+  #insert(
+    offset: Offset,
+    { tree, path, mode, uid, gid, mtimeNs, xattrs }: PathMetadata & { readonly tree: string; readonly path: TreePath },
+    own: Record<string, unknown>,
+  ): void {
+    this.#put.run({
+      tree,
+      path: bytesOf(path),
+      offset,
+      mode,
+      uid,
+      gid,
+      mtime_ns: mtimeNs,
+      xattrs: packXattrs(xattrs),
+      ...NO_CONTENT,
+      ...own,
+    });
+  }
+
+  #removeBelow(tree: string, path: TreePath): void {
+    const from = bytesOf(path === "" ? "\u0001" : `${path}/`);
+    const to = path === "" ? Buffer.from([0xff, 0xff]) : bytesOf(`${path}0`);
+    this.#removeUnder.run(tree, from, to);
+  }
+
+  #wholeList(offset: Offset, { tree, path, put, parts, chunks, size }: FilePut): Uint8Array {
+    const before = parts === 0 ? [] : this.#parts.all(tree, put);
+    const list = Buffer.concat([...before, chunks]);
+    let bytes = 0;
+    for (const chunk of chunksOf(list)) bytes += chunk.size;
+    this.#dropParts.run(tree, put);
+    if (before.length === parts && bytes === size) return list;
+    throw new TidemarkError(
+      "RECORD_INVALID",
+      `offset ${offset}: ${tree}/${path} is said to have ${size} bytes in ${parts} parts; ${before.length} parts and ${bytes} bytes are there`,
+      { hint: `The writer of the log is at fault; report it. Points before offset ${offset} can be restored.` },
+    );
+  }
+}
+
+const NO_CONTENT = { size: null, hash: null, chunks: null, link_group: null, target: null };
+
+function entryOf(row: Row): TreeEntry {
+  const place = {
+    tree: row.tree,
+    path: byteString(row.path) as TreePath,
+    offset: toOffset(Number(row.offset)),
+  };
+  const owner = { uid: Number(row.uid), gid: Number(row.gid), mtimeNs: row.mtime_ns };
+  if (row.kind === "link")
+    return { ...place, kind: "link", target: byteString(row.target ?? Buffer.alloc(0)), ...owner };
+  const xattrs = unpackXattrs(row.xattrs);
+  const metadata = { mode: Number(row.mode), ...owner, ...(xattrs ? { xattrs } : {}) };
+  if (row.kind === "dir") return { ...place, kind: "dir", metadata };
+  return {
+    ...place,
+    kind: "file",
+    metadata,
+    size: Number(row.size),
+    hash: row.hash ?? Buffer.alloc(0),
+    group: row.link_group === null ? undefined : Number(row.link_group),
+    chunkList: row.chunks ?? Buffer.alloc(0),
+  };
+}
