@@ -71,6 +71,8 @@ export class PageIndexStore {
 
   save(name: string, index: PageIndex, offset: Offset): void {
     if (this.#stored.get(name) !== index) this.remove(name);
+    // Before its blocks are taken: `rolledBack` must know whose they were when there is no room for all of them.
+    this.#stored.set(name, index);
     const id = this.#database
       .prepare<unknown[], number>(
         `INSERT INTO page_index (name, page_size, size_pages, offset, checksum, seed_check) VALUES (?, ?, ?, ?, ?, ?)
@@ -82,7 +84,6 @@ export class PageIndexStore {
       .get(name, index.pageSize, index.sizePages, offset, hex(index.checksum), seedCheck(index.seed));
     const upsert = this.#database.prepare("INSERT OR REPLACE INTO page_index_block VALUES (?, ?, ?)");
     for (const { block, hashes } of index.takeDirtyBlocks()) upsert.run(id, block, Buffer.from(hashes.buffer));
-    this.#stored.set(name, index);
   }
 
   /** What is stored is as new as `offset` too: nothing of this database came in between. */

@@ -72,3 +72,18 @@ test("an index of another seed does not count, a damaged block is named", () => 
   database.exec("UPDATE page_index_block SET hashes = zeroblob(length(hashes))");
   expect(() => store.load("app.db", SEED)).toThrow(/app\.db.*checksum/);
 });
+
+test("a save that found no room in the middle of its blocks is made up for by the next one", () => {
+  const database = new Database(":memory:");
+  const store = new PageIndexStore(database);
+  const index = new PageIndex(512, SEED);
+  for (let n = 1; n <= 20_000; n += 1) index.set(n, page(n % 251));
+  const pages = Number(database.pragma("page_count", { simple: true }));
+  database.pragma(`max_page_count = ${pages + 10}`);
+  expect(() => save(database, store, index, 1)).toThrow("full");
+  store.rolledBack();
+  database.pragma("max_page_count = 100000");
+  index.set(1, page(99));
+  save(database, store, index, 2);
+  expect(new PageIndexStore(database).load("app.db", SEED)?.index.checksum).toBe(index.checksum);
+});
