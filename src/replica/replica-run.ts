@@ -122,8 +122,9 @@ export class ReplicaRun {
       for (const event of events) this.set.take(event);
     } catch (error) {
       // What was proved before a bad event is shown; the bad one and what follows never is. While catching up the
-      // standby may be further already: then it stays as it is.
-      if (this.#following) await this.#show(events.filter((event) => event.offset <= this.set.taken));
+      // standby may be further already: then it stays as it is. Nor is half a commit that there was no room for.
+      const whole = !this.set.databases.some(({ torn }) => torn);
+      if (this.#following && whole) await this.#show(events.filter((event) => event.offset <= this.set.taken));
       throw error;
     }
     if (this.set.taken >= catchUpTo) await this.#show(events);

@@ -51,6 +51,8 @@ export class StandbyDatabase {
   #dirty = false;
   /** A commit failed its proof: the index has its pages and must not be recorded. */
   #spoiled = false;
+  /** A commit was proved and there was no room to gather all of its pages: what is pending is not whole. */
+  #torn = false;
   #shownBytes = 0;
   #lastCheck: CheckResult | undefined;
 
@@ -97,6 +99,11 @@ export class StandbyDatabase {
     return this.#pending !== undefined;
   }
 
+  /** Whether what was taken cannot be shown: it must be read again. */
+  get torn(): boolean {
+    return this.#torn;
+  }
+
   /** Whether the file was compared with the index, page by page, since the start. */
   get checked(): boolean {
     return this.#lastCheck !== undefined;
@@ -131,7 +138,8 @@ export class StandbyDatabase {
 
   /**
    * Proves a commit: the checksum before it and after it must be the log's. Only then its pages are gathered.
-   * @throws CHECKSUM_MISMATCH, RECORD_INVALID; nothing of the event is shown then, now or later
+   * @throws CHECKSUM_MISMATCH, RECORD_INVALID; nothing of the event is shown then, now or later. No room for its pages:
+   * then nothing at all may be shown any more, see `torn`
    */
   takeCommit(event: LogEvent, body: SqliteCommit): void {
     if (event.offset <= this.#offset) return;
@@ -146,8 +154,10 @@ export class StandbyDatabase {
     const index = body.cause === "copy" ? new PageIndex(body.pageSize, this.#options.seed) : this.#index;
     invariant(index, "a commit without an index");
     this.#prove(event, body, index);
+    this.#torn = true;
     if (body.cause === "copy") this.#gatherCopy(body, index);
     else this.#gather(body, () => true);
+    this.#torn = false;
     this.#index = index;
     this.#offset = event.offset;
     this.#unseeded = undefined;
@@ -157,6 +167,7 @@ export class StandbyDatabase {
   /** Makes everything gathered visible as one commit. When it throws, nothing is visible; call it again. */
   async show(): Promise<void> {
     const pending = this.#pending;
+    invariant(!this.#torn, "half a commit must not be shown");
     if (pending) {
       if (this.#writer?.pageSize === pending.pageSize || this.#adoptFile(pending.pageSize)) await this.#append(pending);
       else await this.#build(pending);

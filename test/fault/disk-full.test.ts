@@ -58,7 +58,7 @@ test("the standby's disk is full: the app and the log go on, the standby keeps a
   expect([100, 600, 1100, 1600]).toContain(await reader.value("SELECT count(*) FROM t"));
   expect(await reader.value("PRAGMA integrity_check")).toBe("ok");
   await reader.disconnect();
-  disk.grow(100);
+  disk.resize(100);
   expect(await deployment.difference()).toBeUndefined();
 });
 
@@ -71,7 +71,7 @@ test("the log's disk is full: the app goes on, the WAL is the queue, nothing is 
   for (let round = 0; round < 8; round += 1) await app.run(insert(500));
   await expectToSay(deployment, "log: no room");
   await app.run(insert(10));
-  disk.grow(200);
+  disk.resize(200);
   expect(await deployment.difference()).toBeUndefined();
   expect(await app.value("SELECT count(*) FROM t")).toBe(4110);
 });
@@ -89,7 +89,7 @@ test("the target's disk is full: restore says so and leaves nothing behind", asy
   expect(refused.code).toBe(1);
   expect(lastJson(refused.stderr)).toMatchObject({ ok: false, code: "DISK_FULL" });
   expect(fs.readdirSync(disk.path)).toEqual([]);
-  disk.grow(100);
+  disk.resize(100);
   expect(await deployment.answer("restore", "--target", target, "--to", "latest")).toMatchObject({ ok: true });
   expect(fs.existsSync(path.join(target, "app.db"))).toBe(true);
 });

@@ -287,7 +287,7 @@ test("a full disk: appends wait and say so, and go on when there is room", async
     for (let index = 0; index < 20; index += 1) writer.append([bulk(index, 400_000)]);
     await until(() => problems.includes("LOG_FULL"));
     expect(writer.acknowledged.offset).toBeLessThan(22);
-    disk.grow(64);
+    disk.resize(64);
     expect(await writer.flush()).toBe(22);
     expect(await allEvents(log)).toHaveLength(22);
   }

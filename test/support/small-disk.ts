@@ -15,8 +15,8 @@ export class SmallDisk implements Disposable {
     asRoot("mount", "-t", "tmpfs", "-o", `size=${mebibytes}m,mode=0777`, "tmpfs", this.path);
   }
 
-  /** Makes room without disturbing who works there. */
-  grow(mebibytes: number): void {
+  /** Makes room, or takes what nobody uses, without disturbing who works there. */
+  resize(mebibytes: number): void {
     asRoot("mount", "-o", `remount,size=${mebibytes}m`, this.path);
   }
 
