@@ -63,7 +63,7 @@ class PatternScan {
   /** What matches; undefined when nothing can have changed. */
   run(clock: Clock): readonly string[] | undefined {
     const beganMs = clock.monotonic();
-    const stat = fs.statSync(this.#directory, { throwIfNoEntry: false, bigint: true });
+    const stat = lookAt(this.#directory);
     const seen = stat && `${stat.dev}:${stat.ino}:${stat.mtimeNs}`;
     const unchanged = isFlat(this.pattern) && this.#seen === seen;
     if (beganMs < this.#dueMs && (unchanged || !isFlat(this.pattern))) return undefined;
@@ -73,5 +73,14 @@ class PatternScan {
     const tookMs = clock.monotonic() - beganMs;
     this.#dueMs = beganMs + (isFlat(this.pattern) ? FULL_SCAN_MS : Math.min(tookMs * SCAN_SHARE, FULL_SCAN_MS));
     return files;
+  }
+}
+
+/** Undefined when it is not there, or may not be looked at: then nothing matches. */
+function lookAt(directory: string): fs.BigIntStats | undefined {
+  try {
+    return fs.statSync(directory, { bigint: true });
+  } catch {
+    return undefined;
   }
 }

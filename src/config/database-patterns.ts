@@ -77,8 +77,7 @@ export class DatabaseNames {
   admit(found: DatabasePattern, file: string): { database: DatabaseConfig } | { refusal: string } | undefined {
     // Asked of every file at every scan: the set's own ones must cost nothing.
     if (this.#paths.has(file)) return undefined;
-    const stat = fs.statSync(file, { throwIfNoEntry: false });
-    if (!stat?.isFile() || this.twinOf(file) !== undefined || this.#isOwn(file)) return undefined;
+    if (!isFile(file) || this.twinOf(file) !== undefined || this.#isOwn(file)) return undefined;
     const name = found.name ?? path.basename(file);
     const owner = this.ownerOf(name) ?? this.ownerOf(this.nestedUnder(name) ?? "");
     if (owner !== undefined) {
@@ -97,5 +96,14 @@ export class DatabaseNames {
   #isOwn(file: string): boolean {
     const real = realPath(file);
     return this.#own.some((directory) => real.startsWith(directory + path.sep));
+  }
+}
+
+/** Not when it may not be looked at either. */
+function isFile(file: string): boolean {
+  try {
+    return fs.statSync(file).isFile();
+  } catch {
+    return false;
   }
 }

@@ -244,3 +244,44 @@ function storedOffsets(deployment: Deployment): Record<string, number> {
     database.close();
   }
 }
+
+test("a directory that cannot be looked into harms nobody else, and is captured again when it can", async () => {
+  const shop = (name: string): string => path.join("shops", name, "app.db");
+  await using deployment = new Deployment({
+    names: ["other.db"],
+    patterns: ["shops/*/*.db", "tenants/*.db"],
+    config: "maxPinned: 1",
+  });
+  for (const directory of ["shops/one", "tenants"]) fs.mkdirSync(deployment.pathOf(directory), { recursive: true });
+  for (const file of ["other.db", shop("one"), "tenants/two.db"]) makeDatabase(deployment.pathOf(file));
+  const agent = await deployment.start("run");
+  await using app = new SqlSession(deployment.pathOf("other.db"));
+  const write = async (): Promise<void> => void (await app.run("INSERT INTO t (body) VALUES (randomblob(2000))"));
+  await write();
+  await states(deployment, { "app.db": "resting", "two.db": "resting" });
+
+  // A loop of links: like a directory without rights, also for root.
+  for (const directory of ["shops/one", "tenants"].map((name) => deployment.pathOf(name))) {
+    fs.renameSync(directory, `${directory}-away`);
+    fs.symlinkSync(path.basename(directory), directory);
+  }
+  fs.symlinkSync("loop.db", deployment.pathOf("shops/one-away/loop.db"));
+  await waitFor("both are missed", async () => {
+    await write();
+    const found = await deployment.captureStates();
+    return found["app.db"] === "waiting" && found["two.db"] === "waiting";
+  });
+  await write();
+  expect(await deployment.differing(["other.db"])).toEqual([]);
+  for (const directory of ["shops/one", "tenants"].map((name) => deployment.pathOf(name))) {
+    fs.rmSync(directory);
+    fs.renameSync(`${directory}-away`, directory);
+  }
+  await using again = new SqlSession(deployment.pathOf("tenants/two.db"));
+  await again.run("INSERT INTO t (body) VALUES (randomblob(2000))");
+  await waitFor("the new row is on the standby", async () => {
+    await using standby = new SqlSession(deployment.standbyOf("two.db"));
+    return (await standby.value("SELECT count(*) FROM t")) === 4;
+  });
+  expect(agent.output.stderr).not.toContain("retryInMs");
+});

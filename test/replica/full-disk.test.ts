@@ -43,7 +43,9 @@ test("no room for a large transaction beside its parts: readers see none of it, 
   const { log } = fixture;
   const primary = fixture.source("a.db");
   const { connection } = primary;
-  connection.exec("WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t SELECT i, zeroblob(3500) FROM n");
+  connection.exec(
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000) INSERT INTO t SELECT i, zeroblob(3500) FROM n",
+  );
   await log.ship("a.db", primary);
   using disk = new SmallDisk(fixture.directory, 64);
   fs.mkdirSync(path.join(fixture.standby, ".tidemark"), { recursive: true });

@@ -68,7 +68,7 @@ function explainOpen(databasePath: string, error: unknown): unknown {
       cause: error,
     });
   }
-  if (errno === "EACCES" || errno === "EPERM") {
+  if (errno === "EACCES" || errno === "EPERM" || errno === "ELOOP") {
     return new TidemarkError("DATABASE_UNREADABLE", `${databasePath} cannot be read (${errno})`, {
       hint: "Run Tidemark as the application's user, or give its user read and write rights on the file and its directory.",
       cause: error,

@@ -53,8 +53,14 @@ interface Stamp {
   readonly changedMs: number;
 }
 
+/** What cannot be looked at looks different from anything that can: opening it then tells why. */
 function stampOf(file: string): Stamp | undefined {
-  const stat = fs.statSync(file, { throwIfNoEntry: false, bigint: true });
+  let stat;
+  try {
+    stat = fs.statSync(file, { throwIfNoEntry: false, bigint: true });
+  } catch (error) {
+    return { stamp: errnoOf(error) ?? String(error), changedMs: NaN };
+  }
   if (!stat) return undefined;
   const { dev, ino, birthtimeNs, size, mtimeNs, ctimeNs } = stat;
   return { stamp: [dev, ino, birthtimeNs, size, mtimeNs, ctimeNs].join(":"), changedMs: Number(ctimeNs / 1_000_000n) };
