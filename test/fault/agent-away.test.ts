@@ -1,9 +1,12 @@
 import fs from "node:fs";
+import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 
 import { expect, test } from "vitest";
 
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
+import { walFrames } from "../support/wal-frames.ts";
 
 // The application goes on while no agent looks. On its return the agent proves what passed, or ships the difference.
 
@@ -116,4 +119,51 @@ test("the state directory is lost: a full copy, in an epoch of its own", async (
   await deployment.start("run", "--takeover");
   expect(await deployment.difference()).toBeUndefined();
   expect((await deployment.commits()).map((commit) => commit.cause)).toEqual(["copy", "copy"]);
+});
+
+test("killed as it stops while the log takes nothing: what was not acknowledged is not taken for shipped", async () => {
+  await using deployment = new Deployment();
+  await using app = await largeDatabase(deployment);
+  const agent = await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  await using other = new SqlSession(path.join(deployment.logDirectory, "log.db"));
+  await other.run("BEGIN IMMEDIATE");
+  await app.run("UPDATE t SET body = randomblob(3500) WHERE value = 300");
+  // At its stop an agent captures what is committed and stores its index: as soon as the log has it, which is never.
+  agent.child.kill("SIGTERM");
+  await sleep(700);
+  await agent.kill9();
+  await other.run("ROLLBACK");
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+});
+
+test("the power is cut, the WAL loses a commit that was captured, and another one of the same size takes its place", async () => {
+  await using deployment = new Deployment();
+  const { database } = deployment;
+  const update = (value: number): string => `UPDATE t SET body = randomblob(3500) WHERE value = ${value}`;
+  const app = await largeDatabase(deployment);
+  const agent = await deployment.start("run");
+  // A reader of the application keeps the WAL from beginning anew.
+  const reader = new SqlSession(database);
+  await reader.run("BEGIN");
+  await reader.value("SELECT count(*) FROM t");
+  await app.run(update(300));
+  const before = fs.readFileSync(`${database}-wal`);
+  const committedBefore = walFrames(database).committed;
+  await app.run(update(400));
+  const { committed } = walFrames(database);
+  expect(committed).toBeGreaterThan(committedBefore);
+  expect(await deployment.difference()).toBeUndefined();
+  await agent.stop();
+  for (const each of [app, reader]) await each[Symbol.asyncDispose]();
+
+  fs.writeFileSync(`${database}-wal`, before);
+  fs.rmSync(`${database}-shm`);
+  await using again = new SqlSession(database);
+  await again.run(update(500));
+  expect(walFrames(database).committed).toBe(committed);
+  await deployment.start("run");
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(1);
 });

@@ -39,6 +39,11 @@ export class DiskFile {
     return content.bytes();
   }
 
+  /** What certainly stays. */
+  synced(): Buffer {
+    return this.#durable.copy().bytes();
+  }
+
   /**
    * As it may stand after a power cut: of what no sync covers any sectors, each as of any write to it. A truncation that
    * did not reach the disk keeps what was written after it from it, too, as journaling file systems do.

@@ -112,6 +112,13 @@ export class Disk {
     return this.#image(names, (file) => file.afterPowerCut(random));
   }
 
+  /** The worst that a power cut may leave now: of what was not synced everything that `keeps` names, and nothing else. */
+  afterWorstCut(keeps: (path: string) => boolean): Map<string, DiskContent> {
+    const names = new Map(this.#durableNames);
+    for (const { change, node } of this.#pendingNames) if (keeps(change.path)) changeNames(names, change, node);
+    return this.#image(names, (file, name) => (keeps(name) ? file.now() : file.synced()));
+  }
+
   #file(inode: bigint, name: string): DiskFile {
     const file = this.#inodes.get(inode);
     if (!file) throw new Error(`${name} was not made while it was recorded`);
@@ -145,13 +152,13 @@ export class Disk {
     });
   }
 
-  #image(names: Map<string, Node>, bytesOf: (file: DiskFile) => Buffer): Map<string, DiskContent> {
+  #image(names: Map<string, Node>, bytesOf: (file: DiskFile, name: string) => Buffer): Map<string, DiskContent> {
     const image = new Map<string, DiskContent>();
     // Parents first: what lies in a directory that is not there is not there either.
     for (const name of [...names.keys()].toSorted()) {
       const node = names.get(name);
       if (!node || (name !== this.#root && image.get(path.dirname(name)) !== "directory")) continue;
-      image.set(name, node === "directory" ? node : bytesOf(node));
+      image.set(name, node === "directory" ? node : bytesOf(node, name));
     }
     return image;
   }

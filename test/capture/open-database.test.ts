@@ -7,12 +7,20 @@ import { Deployment } from "../support/deployment.ts";
 import { Process } from "../support/processes.ts";
 import { waitFor } from "../support/wait.ts";
 
-test("an agent that sees no process but its own, as in a container, does not empty the WAL under an open database", async () => {
+const AGENTS = {
+  "an agent": [],
+  "an agent that sees no process but its own, as in a container,": [
+    "unshare",
+    ...["--pid", "--fork", "--kill-child", "--mount-proc"],
+  ],
+};
+
+test.concurrent.for(Object.entries(AGENTS))("%s does not empty the WAL under an open database", async ([, around]) => {
   await using deployment = new Deployment({ config: "heartbeat: 1s" });
   await using app = new SqlSession(deployment.database);
   await app.run("PRAGMA journal_mode=WAL; CREATE TABLE t (value INTEGER)");
-  const args = ["--pid", "--fork", "--kill-child", "--mount-proc"];
-  const agent = new Process("unshare", [...args, ...deployment.commandLine("run", "-c", deployment.configFile)]);
+  const [command = "", ...args] = [...around, ...deployment.commandLine("run", "-c", deployment.configFile)];
+  const agent = new Process(command, args);
   try {
     await waitFor("the standby", () => agent.output.includes("ready"));
     await app.run("INSERT INTO t VALUES (1)");
