@@ -11,7 +11,10 @@ const AGENTS = {
   "an agent": [],
   "an agent that sees no process but its own, as in a container,": [
     "unshare",
-    ...["--pid", "--fork", "--kill-child", "--mount-proc"],
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
   ],
 };
 
