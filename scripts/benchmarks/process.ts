@@ -9,8 +9,8 @@ export class Child implements AsyncDisposable {
   #output = "";
   #errors = "";
 
-  constructor(command: string, args: readonly string[]) {
-    this.#process = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  constructor(command: string, args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+    this.#process = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
     this.#process.stdout?.setEncoding("utf8").on("data", (text: string) => (this.#output += text));
     this.#process.stderr?.setEncoding("utf8").on("data", (text: string) => (this.#errors += text));
   }
@@ -82,7 +82,8 @@ export function program(name: string, args: readonly string[]): Child {
 
 /** As it is installed from the package, with what the first line of the program says: compiled. From the sources Node strips the types, which takes memory. */
 export function tidemark(args: readonly string[]): Child {
-  return new Child(process.execPath, ["--max-semi-space-size=2", path.join(root, "dist", "cli", "main.js"), ...args]);
+  const main = path.join(root, "dist", "cli", "main.js");
+  return new Child(process.execPath, ["--max-semi-space-size=2", main, ...args], { MALLOC_MMAP_THRESHOLD_: "65536" });
 }
 
 /** The program itself, not npm's wrapper: so that what is measured is Litestream alone. */
