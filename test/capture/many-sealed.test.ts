@@ -5,7 +5,12 @@ import Database from "better-sqlite3";
 import { expect, test } from "vitest";
 
 import type { DatabaseCaptureStatus } from "../../src/capture/capture-agent.ts";
+import { Checkpointer } from "../../src/capture/sqlite/checkpointer.ts";
+import { seal } from "../../src/capture/sqlite/seal.ts";
+import { SourceDatabase } from "../../src/capture/sqlite/source-database.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { Deployment } from "../support/deployment.ts";
+import { within } from "../support/wait.ts";
 
 const NAMES = Array.from({ length: 8 }, (_, index) => `db-${index}.db`);
 const ROUNDS = 200;
@@ -44,4 +49,38 @@ test("many databases that are never idle and never checkpoint are sealed one by 
   expect(Math.max(...walBytes)).toBeLessThan(ROUNDS * ROW_BYTES);
   expect(worstMs).toBeLessThan(1500);
   for (const { database } of writers) database.close();
+});
+
+test("a seal that waits for a log that is away keeps no other database from its checkpoints", async () => {
+  await using deployment = new Deployment({ names: ["a.db", "b.db"] });
+  const writers = ["a.db", "b.db"].map((name) => {
+    const database = new Database(deployment.pathOf(name));
+    database.pragma("journal_mode=WAL");
+    database.exec("CREATE TABLE t (value INTEGER)");
+    return database;
+  });
+  const source = new SourceDatabase(deployment.pathOf("a.db"));
+  const log = Promise.withResolvers<void>();
+  const waits = Promise.withResolvers<void>();
+  {
+    await using checkpointer = new Checkpointer();
+    const sealed = seal({
+      source,
+      checkpointer,
+      clock: systemClock,
+      behind: () => 0,
+      capture: async () => undefined,
+      captureFirst: async () => {
+        waits.resolve();
+        await log.promise;
+      },
+    });
+    await waits.promise;
+    await within("the other one's checkpoint", 5000, checkpointer.passive(deployment.pathOf("b.db")));
+    log.resolve();
+    expect(await sealed).toBeDefined();
+    for (const name of ["a.db", "b.db"]) await checkpointer.close(deployment.pathOf(name));
+  }
+  source.close();
+  for (const writer of writers) writer.close();
 });

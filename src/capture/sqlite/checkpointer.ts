@@ -20,8 +20,6 @@ export interface WorkerTurn {
   passive(databasePath: string): Promise<PassiveResult>;
   /** Empties the WAL if no other process has the database open; false when one has. */
   truncateIfAlone(databasePath: string, shmFd: number): Promise<boolean>;
-  /** Brings what is written to these open files onto the disk. */
-  sync(fds: readonly number[]): Promise<void>;
   /** Takes the write lock within `maxMs`; false when a writer kept it all the time. */
   lock(databasePath: string, maxMs: number): Promise<boolean>;
   unlock(databasePath: string): Promise<void>;
@@ -54,7 +52,6 @@ export class Checkpointer implements AsyncDisposable {
     },
     truncateIfAlone: async (databasePath, shmFd) =>
       (await this.#order({ kind: "truncate", path: databasePath, shmFd })) === true,
-    sync: async (fds) => void (await this.#order({ kind: "sync", fds })),
     lock: async (databasePath, maxMs) => (await this.#order({ kind: "lock", path: databasePath, maxMs })) === true,
     pin: async (databasePath) => void (await this.#order({ kind: "pin", path: databasePath })),
     awaitRestart: async (request) => {
@@ -88,6 +85,11 @@ export class Checkpointer implements AsyncDisposable {
 
   async passive(databasePath: string): Promise<PassiveResult> {
     return this.exclusively(async (worker) => worker.passive(databasePath));
+  }
+
+  /** Brings what is written to these open files onto the disk. */
+  async sync(fds: readonly number[]): Promise<void> {
+    await this.exclusively(async () => this.#order({ kind: "sync", fds }));
   }
 
   async truncateIfAlone(databasePath: string, shmFd: number): Promise<boolean> {

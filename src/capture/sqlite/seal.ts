@@ -33,11 +33,12 @@ export async function seal(options: SealOptions): Promise<number | undefined> {
   const { source, checkpointer, clock, behind, capture, captureFirst } = options;
   await checkpointer.passive(source.path);
   crashPoint("seal: checkpointed");
+  // A checkpoint that completes brings all that the ones before it wrote onto the disk: not while the lock is held.
+  await checkpointer.sync([source.files.walFd, source.files.databaseFd]);
+  // This may wait for the log, for as long as it is away: nobody else must wait for the worker meanwhile.
+  await source.handOver(captureFirst);
+  crashPoint("seal: captured first");
   return checkpointer.exclusively(async (worker) => {
-    // A checkpoint that completes brings all that the ones before it wrote onto the disk: not while the lock is held.
-    await worker.sync([source.files.walFd, source.files.databaseFd]);
-    await source.handOver(captureFirst);
-    crashPoint("seal: captured first");
     if (!(await worker.lock(source.path, LOCK_MS))) return undefined;
     crashPoint("seal: locked");
     const lockedAtMs = clock.monotonic();
