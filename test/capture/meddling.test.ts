@@ -82,3 +82,21 @@ function flipLastByte(file: string): void {
   fs.writeSync(fd, new Uint8Array([(byte[0] ?? 0) ^ 0xff]), 0, 1, at);
   fs.closeSync(fd);
 }
+
+test("deleted, made anew and being read: sync waits for it again, and does not promise what is not in the log", async () => {
+  await using deployment = new Deployment({ config: "copyRate: 1MiB" });
+  await using app = await application(deployment.database);
+  await deployment.start("run");
+  await app.disconnect();
+  for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(deployment.database + suffix, { force: true });
+  const state = async (): Promise<string | undefined> => (await deployment.captureStates())["app.db"];
+  await waitFor("it is missed", async () => (await state()) === "waiting");
+
+  const made = path.join(deployment.directory, "made.db");
+  await using maker = await application(made);
+  await maker.run("INSERT INTO t VALUES (2, randomblob(2000000))");
+  await maker.disconnect();
+  fs.renameSync(made, deployment.database);
+  await waitFor("it is read", async () => (await state()) === "copying");
+  expect(await deployment.difference()).toBeUndefined();
+});

@@ -189,10 +189,11 @@ export class DatabaseCapture implements PinHolder {
   async #runSession(session: DatabaseSession): Promise<"stopped" | "rest"> {
     const { progress, syncs, options } = this.#parts;
     this.#session = session;
+    // It is there again, and may have to be read first: who asks from now on waits for that.
+    syncs.expect();
     try {
       return await session.run(() => {
         this.#backOffMs = FIRST_BACK_OFF_MS;
-        syncs.expect();
         this.ready.resolve();
         options.budget.press();
       });
