@@ -172,6 +172,11 @@ export class CaptureState implements Disposable {
     }
   }
 
+  /** What is stored of this database says of no file any more: the next start compares it, whatever its WAL proves. */
+  forgetFile(name: string): void {
+    this.#durably(() => this.#db.prepare("UPDATE positions SET file = 'none' WHERE name = ?").run(name));
+  }
+
   /**
    * Until it is shown that nothing did, commits of these databases may have passed unseen since then, or since longer, when
    * an agent before this one did not come to show it. Returns since when, by name.

@@ -71,6 +71,7 @@ class Agent implements CaptureAgent {
   readonly #abandon = new AbortController();
   #feed: CaptureFeed | undefined;
   #set: CaptureSet | undefined;
+  #indexes: StoredIndexes | undefined;
   #failure: TidemarkError | undefined;
 
   constructor(options: StartCaptureOptions, state: CaptureState) {
@@ -95,7 +96,14 @@ class Agent implements CaptureAgent {
     const { heartbeatMs } = config.capture;
     const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, onFailure });
     this.#feed = feed;
-    const indexes = await StoredIndexes.recover({ state: this.#state, log, writer, signal: this.#abandon.signal });
+    const indexes = await StoredIndexes.recover({
+      state: this.#state,
+      log,
+      writer,
+      logger,
+      signal: this.#abandon.signal,
+    });
+    this.#indexes = indexes;
     const parts: AgentParts = {
       feed,
       indexes,
@@ -118,8 +126,15 @@ class Agent implements CaptureAgent {
       writer: this.#writerId,
       ...feedStatus(this.#feed),
       databases: (this.#set?.captures ?? []).map((database) => database.status()),
-      warnings: this.#set?.warnings ?? [],
+      warnings: [...(this.#set?.warnings ?? []), ...this.#stateProblem()],
     };
+  }
+
+  #stateProblem(): string[] {
+    const problem = this.#indexes?.problem;
+    return problem === undefined
+      ? []
+      : [`the agent's state in ${this.#options.config.state} cannot be stored: ${problem}`];
   }
 
   async mark(name: string): Promise<{ offset: Offset; atMs: number }> {
@@ -189,10 +204,11 @@ class Agent implements CaptureAgent {
       acknowledged: () => writer.acknowledged.offset,
       save: async (shippedNow, patienceMs) =>
         (await feed.flushedWithin(patienceMs)) && !this.#failure && indexes.save(database, shippedNow),
+      forgetFile: () => indexes.forgetFile(name),
       scrub: {
         turn: this.#scrubTurn,
         record: this.#state.scrubOf(name),
-        save: (record) => this.#state.saveScrub(name, record),
+        save: (record) => indexes.saveScrub(name, record),
       },
       logger,
       clock,

@@ -1,13 +1,25 @@
+import type { Logger } from "pino";
+
 import type { DatabaseConfig } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { KnownHead, LogWriter } from "../log/log-writer.ts";
 import type { CaptureState, StoredCapture } from "./capture-state.ts";
 import { recoverIndexes } from "./recover.ts";
+import type { ScrubRecord } from "./sqlite/scrub.ts";
 import type { ShippedState } from "./sqlite/shipper.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
+import { hasCode, toTidemarkError } from "../runtime/errors.ts";
 
 /** After so many events what is stored of quiet databases is said to hold at the head: a start reads no further back. */
 const RAISE_EVERY_EVENTS = 1000;
+
+export interface StoredIndexesOptions {
+  readonly state: CaptureState;
+  readonly log: ChangeLog;
+  readonly writer: LogWriter;
+  readonly logger: Logger;
+  readonly signal: AbortSignal;
+}
 
 /**
  * What the agent's state holds of each database: brought up to the log's head at the start, stored again as databases
@@ -23,28 +35,25 @@ export class StoredIndexes {
   readonly #current: Set<string>;
   /** Since when commits of a database may have passed unseen, ms since 1970; only until it is stored. */
   readonly #doubts: Map<string, number>;
+  readonly #logger: Logger;
   #raisedAt: number;
+  #problem: string | undefined;
 
   private constructor(
-    state: CaptureState,
-    writer: LogWriter,
+    { state, writer, logger }: StoredIndexesOptions,
     { recovered, current }: { recovered: Map<string, ShippedState>; current: readonly string[] },
   ) {
     this.captured = state.captured();
     this.#state = state;
     this.#writer = writer;
+    this.#logger = logger;
     this.#recovered = recovered;
     this.#current = new Set(current);
     this.#doubts = state.doubt(recovered.keys(), writer.openedAfterMs);
     this.#raisedAt = writer.acknowledged.offset;
   }
 
-  static async recover(options: {
-    readonly state: CaptureState;
-    readonly log: ChangeLog;
-    readonly writer: LogWriter;
-    readonly signal: AbortSignal;
-  }): Promise<StoredIndexes> {
+  static async recover(options: StoredIndexesOptions): Promise<StoredIndexes> {
     const { state, log, writer, signal } = options;
     const known = headOf(writer);
     state.saveKnown(known);
@@ -67,7 +76,7 @@ export class StoredIndexes {
     }
     state.raise(current, known);
     crashPoint("capture: indexes raised");
-    return new StoredIndexes(state, writer, { recovered, current });
+    return new StoredIndexes(options, { recovered, current });
   }
 
   /** What the log holds of a database; undefined when that is not known: it needs a full copy. */
@@ -87,22 +96,56 @@ export class StoredIndexes {
     this.#current.delete(name);
   }
 
-  /** Stores an index as it is now, all of which the log has acknowledged. */
-  save({ name, path }: DatabaseConfig, shipped: ShippedState): true {
+  /** Why the state was not stored the last time; undefined when it was. */
+  get problem(): string | undefined {
+    return this.#problem;
+  }
+
+  /** Stores an index as it is now, all of which the log has acknowledged. False when there is no room for it. */
+  save({ name, path }: DatabaseConfig, shipped: ShippedState): boolean {
     crashPoint("ship: acknowledged");
-    this.#state.save(name, path, { shipped, known: headOf(this.#writer) });
+    const known = headOf(this.#writer);
+    if (!this.#attempt(() => this.#state.save(name, path, { shipped, known }))) return false;
     crashPoint("ship: index stored");
     this.#current.add(name);
-    if (shipped.copy === undefined && this.#doubts.delete(name)) this.#state.trust(name);
+    const trusted = shipped.copy === undefined && this.#doubts.has(name);
+    if (trusted && this.#attempt(() => this.#state.trust(name))) this.#doubts.delete(name);
     this.raiseIfDue();
     return true;
+  }
+
+  forgetFile(name: string): void {
+    this.#attempt(() => this.#state.forgetFile(name));
+  }
+
+  saveScrub(name: string, record: ScrubRecord): void {
+    this.#attempt(() => this.#state.saveScrub(name, record));
   }
 
   raiseIfDue(): void {
     const known = headOf(this.#writer);
     if (known.offset - this.#raisedAt < RAISE_EVERY_EVENTS) return;
-    this.#raisedAt = known.offset;
-    this.#state.raise(this.#current, known);
+    if (this.#attempt(() => this.#state.raise(this.#current, known))) this.#raisedAt = known.offset;
+  }
+
+  /**
+   * What is stored while the agent runs only spares the next start work: without room for it capture goes on.
+   * Whether it was stored.
+   */
+  #attempt(store: () => void): boolean {
+    try {
+      store();
+      this.#problem = undefined;
+      return true;
+    } catch (error) {
+      const problem = toTidemarkError(error);
+      if (!hasCode(problem, "DISK_FULL", "IO")) throw error;
+      const { code, hint, message } = problem;
+      if (this.#problem !== message)
+        this.#logger.warn({ code, hint }, `the agent's state cannot be stored: ${message}`);
+      this.#problem = message;
+      return false;
+    }
   }
 }
 

@@ -1,7 +1,11 @@
 import { expect, test } from "vitest";
 
 import { flipBits } from "../support/bit-rot.ts";
+import { SqlSession } from "../support/apps/sql-session.ts";
 import { CrashScene } from "../support/crash/crash-scene.ts";
+import { Deployment } from "../support/deployment.ts";
+import { NatsServer } from "../support/nats-server.ts";
+import { waitFor } from "../support/wait.ts";
 
 const PAGE = 4096;
 
@@ -20,4 +24,28 @@ test("killed as it begins to compare a file that was written around SQLite: the 
   });
   await scene.goesOn();
   expect(await scene.deployment.repairs()).toBe(1);
+});
+
+test("the same while the log is away and has not acknowledged what the index holds", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address });
+  await using app = new SqlSession(deployment.database);
+  await app.run("PRAGMA journal_mode=WAL");
+  await app.run("CREATE TABLE t (body BLOB); INSERT INTO t VALUES (randomblob(400000))");
+  const agent = await deployment.start("capture");
+  await server.kill();
+  await app.run("INSERT INTO t VALUES (1)");
+  let page = 10;
+  await waitFor("it is noticed", async () => {
+    flipBits(deployment.database, [page * PAGE + 2000], { unnoticed: false });
+    page += 1;
+    await new Promise((resolve) => void setTimeout(resolve, 300));
+    return agent.output.stderr.includes("was written around SQLite");
+  });
+  await new Promise((resolve) => void setTimeout(resolve, 200));
+  await agent.kill9();
+  await server.start();
+  await deployment.start("capture");
+  await deployment.answer("sync");
+  expect(await deployment.repairs()).toBe(1);
 });

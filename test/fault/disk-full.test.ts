@@ -93,3 +93,26 @@ test("the target's disk is full: restore says so and leaves nothing behind", asy
   expect(await deployment.answer("restore", "--target", target, "--to", "latest")).toMatchObject({ ok: true });
   expect(fs.existsSync(path.join(target, "app.db"))).toBe(true);
 });
+
+test("the disk of the agent's state is full: capture goes on and says so; a start after a kill has lost nothing", async () => {
+  using mounted = new Mounted(8);
+  const { disk } = mounted;
+  await using deployment = new Deployment({ config: "heartbeat: 200ms\ngranularity: commit" });
+  fs.symlinkSync(disk.path, deployment.state);
+  await using app = await applicationOf(deployment);
+  const agent = await deployment.start("run");
+  expect(() => fs.writeFileSync(path.join(disk.path, "ballast"), new Uint8Array(8 * 1024 * 1024))).toThrow("ENOSPC");
+  // Enough events for what is stored of quiet databases to be raised, and pages for an index that needs room.
+  await app.run("INSERT INTO t VALUES (1, 2);".repeat(1100));
+  await app.run(insert(5000));
+  await expectToSay(deployment, "cannot be stored: no room");
+  await app.run(insert(10));
+  expect(await deployment.difference()).toBeUndefined();
+  expect(agent.output.stderr).not.toContain("retryInMs");
+  await agent.kill9();
+  disk.resize(100);
+  await deployment.start("run");
+  await app.run(insert(10));
+  expect(await deployment.difference()).toBeUndefined();
+  expect(await deployment.repairs()).toBe(0);
+});

@@ -26,6 +26,8 @@ export interface DatabaseCaptureOptions extends LogRoomOptions {
   readonly slack: () => Promise<void>;
   /** Stores the index once everything sent is acknowledged. False when that takes longer than `patienceMs`. */
   readonly save: (shipped: ShippedState, patienceMs: number | undefined) => Promise<boolean>;
+  /** Stores at once that the index describes no file any more. */
+  readonly forgetFile: () => void;
   /** A pattern found it, or it was captured before: when it cannot be captured now, it is waited for. */
   readonly mayWait: boolean;
   readonly budget: PinBudget;

@@ -207,7 +207,7 @@ export class DatabaseSession {
     this.#companionDeleted = deleted;
     if (source.writtenAround()) {
       logger.warn({ database: database.name }, `${database.path} was written around SQLite; its pages are compared`);
-      await this.#parts.saver.doubt();
+      this.#parts.saver.doubt();
       await this.#ship();
     }
     await this.follower.emptyIfAlone();

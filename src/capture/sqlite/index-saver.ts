@@ -17,13 +17,15 @@ export class IndexSaver {
   shippedFile: string | undefined;
   readonly #shipper: Shipper;
   readonly #store: DatabaseCaptureOptions["save"];
+  readonly #forgetFile: () => void;
   readonly #clock: Clock;
   #dirty = false;
   #dueMs = 0;
 
-  constructor(shipper: Shipper, options: Pick<DatabaseCaptureOptions, "save" | "clock" | "shipped">) {
+  constructor(shipper: Shipper, options: Pick<DatabaseCaptureOptions, "save" | "forgetFile" | "clock" | "shipped">) {
     this.#shipper = shipper;
     this.#store = options.save;
+    this.#forgetFile = options.forgetFile;
     this.#clock = options.clock;
     this.shippedFile = options.shipped?.file;
   }
@@ -52,11 +54,11 @@ export class IndexSaver {
 
   /**
    * The file was written around SQLite: the WAL proves nothing of it any more, to a start after a kill neither. Stored
-   * before it is compared, if the log acknowledges in time what the index holds.
+   * before it is compared, whether the log acknowledges what the index holds or not.
    */
-  async doubt(): Promise<void> {
+  doubt(): void {
     this.shippedFile = undefined;
-    await this.save(COPY_PATIENCE_MS);
+    this.#forgetFile();
   }
 
   /** A copy or repair begins. The first copy is stored as soon as it has parts: nothing else tells whose they are. */
