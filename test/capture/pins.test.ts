@@ -189,7 +189,7 @@ test("one at a time has the checkpoint worker: nothing of another database's sta
   const order: string[] = [];
   const sealing = checkpointer.exclusively(async (worker) => {
     expect(await worker.lock(database, 100)).toBe(true);
-    await worker.sync([]);
+    await worker.passive(database);
     await worker.unlock(database);
     order.push("unlocked");
   });
