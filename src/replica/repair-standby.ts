@@ -13,7 +13,7 @@ import type { PageIndex } from "../sqlite/page-index.ts";
 import { loadProvedIndex, rebuildIndex } from "./rebuild-index.ts";
 import { rebuildFile } from "./rebuild-file.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
-import { openStandby } from "./sqlite/wal-writer.ts";
+import { isInWalMode, NOT_IN_WAL_MODE, openStandby } from "./sqlite/wal-writer.ts";
 import { databasePath, type StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 
@@ -74,17 +74,17 @@ export async function repairStandby(context: RepairContext): Promise<boolean> {
   return repaired;
 }
 
-/** Why SQLite does not open the file for writing, when that is for what is in it. */
+/** Why the file cannot be written as a standby's, when that is for what is in it. */
 function refusal(file: string): string | undefined {
   if (!fs.existsSync(file)) return "the file is gone";
   try {
     const connection = openStandby(file);
     try {
       connection.exec("BEGIN IMMEDIATE; ROLLBACK");
+      return isInWalMode(connection) ? undefined : NOT_IN_WAL_MODE;
     } finally {
       connection.close();
     }
-    return undefined;
   } catch (error) {
     // Busy, no rights: not for what is in it.
     return isDamage(error) ? `SQLite refuses it: ${String(error)}` : undefined;

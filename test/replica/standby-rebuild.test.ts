@@ -79,14 +79,24 @@ test("the magic is flipped while it runs", async () => {
   await isEqual(primary);
 });
 
-test("the file is gone: it is built anew from the log", async () => {
-  const primary = await standby();
-  fs.rmSync(fixture.file("a.db"));
-  const agent = await fixture.ready({ logger: logger() });
-  await checked(agent);
-  expect(said.join("")).toContain("the file is gone");
-  await isEqual(primary);
-});
+for (const [what, damage] of Object.entries({
+  "the file is gone": (file: string) => fs.rmSync(file),
+  "it was emptied": (file: string) => fs.truncateSync(file),
+  "taken out of WAL mode": (file: string) => {
+    const database = new Database(file);
+    database.pragma("journal_mode=DELETE");
+    database.close();
+  },
+})) {
+  test(`${what}: it is built anew from what is right in it and from the log`, async () => {
+    const primary = await standby();
+    damage(fixture.file("a.db"));
+    const agent = await fixture.ready({ logger: logger() });
+    await checked(agent);
+    expect(said.join("")).toContain(what);
+    await isEqual(primary);
+  });
+}
 
 /** Runs SQL in the standby's own state, which nobody has open. */
 function inState(sql: string): void {

@@ -16,7 +16,7 @@ import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import type { FrameRange } from "../../sqlite/committed-pages.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
-import { locked, written } from "../standby-errors.ts";
+import { diverged, locked, written } from "../standby-errors.ts";
 import { writeFrames, type PageSource, type WalEnd } from "./frame-writer.ts";
 import { appendEntries, publishHeader } from "./wal-index-writer.ts";
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
@@ -72,6 +72,7 @@ export class WalWriter {
       // Reads page 1 and needs no schema. The first read recovers the WAL and makes sure that -shm exists.
       this.#read = this.#connection.prepare("PRAGMA schema_version").pluck();
       this.#read.get();
+      if (!isInWalMode(this.#connection)) throw diverged(options.path, NOT_IN_WAL_MODE);
       this.files = new LiveFiles(options.path, "r+");
       // SQLite syncs the name of a new -wal with its own first fsync of it, and the frames in it are ours.
       syncDirectory(dirname(options.path));
@@ -235,6 +236,13 @@ export class WalWriter {
     }
   }
 }
+
+/** A standby always is: page 1 of the primary says so. An empty file is not. */
+export function isInWalMode(connection: Database.Database): boolean {
+  return connection.pragma("journal_mode", { simple: true }) === "wal";
+}
+
+export const NOT_IN_WAL_MODE = "it was emptied, or taken out of WAL mode";
 
 /** A connection that never waits inside a call and never checkpoints on its own. */
 export function openStandby(path: string): Database.Database {
