@@ -29,6 +29,10 @@ const CODES = {
   DATABASE_CORRUPT: { exit: EXIT.verification, retryable: false },
   WAL_GAP: { exit: EXIT.failed, retryable: true },
   SQLITE_TOO_OLD: { exit: EXIT.usage, retryable: false },
+  // Trees of files: what halts one.
+  TREE_MISSING: { exit: EXIT.failed, retryable: true },
+  TREE_EMPTIED: { exit: EXIT.refused, retryable: true },
+  MASS_DELETION: { exit: EXIT.refused, retryable: true },
   // The log.
   LOG_UNREACHABLE: { exit: EXIT.unreachable, retryable: true },
   LOG_DENIED: { exit: EXIT.unreachable, retryable: false },

@@ -1,0 +1,267 @@
+import fs, { type BigIntStats } from "node:fs";
+
+import type { FilePut } from "../../event/kinds.ts";
+import { type ByteString, fsPath, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
+import { metadataOf } from "../../tree/metadata.ts";
+import { inodeOf, sameStat, stampOf } from "./entry.ts";
+import type { LargeRead } from "./large-files.ts";
+import { type Content, openForRead, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
+import type { TreeParts } from "./tree-parts.ts";
+import { readPathXattrs } from "./tree-xattrs.ts";
+
+/** A large file that was written a moment ago is still being written, more often than not. */
+const STILL_MS = 100;
+/** A file that does not stand still for so long gets a version of what was the same in two reads, ... */
+const ENDLESS_MS = 10_000;
+/** ... and then the next one after this long, or so many times as long as reading it takes. */
+const ENDLESS_READ_SHARE = 10;
+
+/** done: the log has it as it is. changed: look again. unreadable: told. */
+export type Captured = "done" | "changed" | "unreadable";
+
+/** A file that did not stand still. */
+interface Restless {
+  readonly sinceMs: number;
+  /** When a read that may fail is worth its time. */
+  dueMs: number;
+}
+
+/** How a file stood when it was looked at. */
+export interface Seen {
+  readonly stat: BigIntStats;
+  /** Wall clock, ms. 0: it has changed since. */
+  readonly atMs: number;
+  /** Gets other names of the file that are to be looked at. */
+  readonly again: Set<TreePath>;
+  /** Something was said of it. */
+  readonly onPut: (path: TreePath) => void;
+}
+
+interface Found {
+  readonly seen: Seen;
+  readonly content: Omit<Content, "pieces">;
+  readonly xattrs: FilePut["xattrs"];
+}
+
+interface Version {
+  readonly stat: BigIntStats;
+  readonly read: LargeRead;
+  readonly xattrs: FilePut["xattrs"];
+}
+
+/** Captures the content of single files: one version of each, from beginning to end. */
+export class FileCapture {
+  readonly #parts: TreeParts;
+  readonly #restless = new Map<TreePath, Restless>();
+  /** Reads of large files go on behind a look that has ended. */
+  readonly #reading = new Map<TreePath, { readonly size: number; readonly over: Promise<Captured> }>();
+  #unstableReads = 0;
+
+  constructor(parts: TreeParts) {
+    this.#parts = parts;
+  }
+
+  /** Files that are not captured as they are because they did not stand still. */
+  get unstableReads(): number {
+    return this.#unstableReads;
+  }
+
+  get pendingBytes(): number {
+    let bytes = 0;
+    for (const { size } of this.#reading.values()) bytes += size;
+    return bytes;
+  }
+
+  /** Resolves when no read goes on. */
+  async idle(): Promise<void> {
+    await Promise.all([...this.#reading.values()].map(({ over }) => over));
+  }
+
+  /**
+   * `seen`: what lstat said just before, in this turn of the event loop. A small file is done when this returns.
+   */
+  capture(root: string, path: TreePath, seen: Seen): Captured | Promise<Captured> {
+    const reading = this.#reading.get(path);
+    if (reading) return reading.over;
+    if (seen.stat.size <= WHOLE_BYTES && !this.#isEndless(path)) return this.#small(root, path, seen);
+    return this.#begin(root, path, seen);
+  }
+
+  /** A file did not stand still although it was looked at again and again. */
+  unsettled(path: TreePath): void {
+    const { clock, problems } = this.#parts;
+    const nowMs = clock.monotonic();
+    const restless = this.#restless.get(path) ?? { sinceMs: nowMs, dueMs: nowMs + ENDLESS_MS };
+    this.#restless.set(path, restless);
+    this.#unstableReads += 1;
+    if (nowMs - restless.sinceMs < ENDLESS_MS) return;
+    problems.add(
+      path,
+      "does not stand still: versions of it are captured now and then, and it may be older in the log",
+    );
+  }
+
+  /** It is gone, or something else. */
+  forget(path: TreePath): void {
+    this.#restless.delete(path);
+  }
+
+  #small(root: string, path: TreePath, seen: Seen): Captured {
+    const { publisher } = this.#parts;
+    const xattrs = readPathXattrs(root, path, this.#parts.problems);
+    if (xattrs === "changed") return "changed";
+    const read = readWhole(fsPath(root, path), seen.stat, (id) => publisher.knows(id));
+    if (read.kind === "changed") return "changed";
+    if (read.kind === "unreadable") return this.#unreadable(path, read.error);
+    for (const { id, data } of read.content.pieces) publisher.chunk(id, data);
+    return this.#put(root, path, { seen, content: read.content, xattrs });
+  }
+
+  #begin(root: string, path: TreePath, seen: Seen): Captured | Promise<Captured> {
+    const isEndless = this.#isEndless(path);
+    if (!isEndless && Number(seen.stat.ctimeNs / 1_000_000n) + STILL_MS > this.#parts.clock.now()) return "changed";
+    const work = isEndless ? this.#readTwice(root, path, seen) : this.#readOnce(root, path, seen);
+    const over = work
+      .catch((error: unknown): Captured => this.#failed(path, error))
+      .finally(() => this.#reading.delete(path));
+    this.#reading.set(path, { size: Number(seen.stat.size), over });
+    return over;
+  }
+
+  async #readOnce(root: string, path: TreePath, seen: Seen): Promise<Captured> {
+    const version = await this.#read(root, path, 0);
+    return version ? this.#putIfStill(root, path, { version, seen }) : "changed";
+  }
+
+  /** What was the same in two reads, one after the other, was all there at one moment: between the two. */
+  async #readTwice(root: string, path: TreePath, seen: Seen): Promise<Captured> {
+    const { clock, problems } = this.#parts;
+    const beganMs = clock.monotonic();
+    const first = await this.#read(root, path, 0);
+    const second = first && (await this.#read(root, path, first.read.size));
+    const restless = this.#restless.get(path);
+    const tookMs = clock.monotonic() - beganMs;
+    if (restless) restless.dueMs = clock.monotonic() + Math.max(ENDLESS_MS, tookMs * ENDLESS_READ_SHARE);
+    if (!first || !second) return "changed";
+    if (this.#putIfStill(root, path, { version: second, seen }) === "done") return "done";
+    const same = second.read.size === first.read.size ? second.read.hash : second.read.prefixHash;
+    if (same && Buffer.compare(same, first.read.hash) === 0) {
+      this.#put(root, path, {
+        seen: { ...seen, stat: first.stat, atMs: 0 },
+        content: first.read,
+        xattrs: first.xattrs,
+      });
+    } else problems.add(path, "was another one in every read: no version of it could be captured for a while");
+    return "changed";
+  }
+
+  /** Its chunks are on their way to the log when this resolves. Undefined: it became shorter, or another file. */
+  async #read(root: string, path: TreePath, prefix: number): Promise<Version | undefined> {
+    const { publisher, large, closed, problems } = this.#parts;
+    const fd = openForRead(fsPath(root, path));
+    try {
+      const stat = fs.fstatSync(fd, { bigint: true });
+      const xattrs = readPathXattrs(root, path, problems);
+      if (!stat.isFile() || xattrs === "changed") return undefined;
+      const onChunk = (id: ByteString, data: Uint8Array): Promise<void> | undefined => {
+        publisher.chunk(id, data);
+        return publisher.isFull ? publisher.flush() : undefined;
+      };
+      const read = await large.read(fd, { size: Number(stat.size), prefix, onChunk, signal: closed });
+      return read && { stat, read, xattrs };
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Looked at in the same turn of the event loop in which it is said. */
+  #putIfStill(root: string, path: TreePath, { version, seen }: { version: Version; seen: Seen }): Captured {
+    const atMs = this.#parts.clock.now();
+    const now = lstat(fsPath(root, path));
+    if (!now || !sameStat(now, version.stat)) return "changed";
+    // Young when the read began means young now.
+    return this.#put(root, path, { seen: { ...seen, stat: now, atMs }, content: version.read, xattrs: version.xattrs });
+  }
+
+  #put(root: string, path: TreePath, { seen, content, xattrs }: Found): Captured {
+    const { entries, publisher, name, problems } = this.#parts;
+    const { stat, atMs } = seen;
+    const before = entries.get(path);
+    // Its directory was removed meanwhile.
+    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return "changed";
+    const { size, hash, chunks, inline } = content;
+    const event: FilePut = {
+      kind: "file.put",
+      tree: name,
+      path,
+      put: publisher.nextPut(),
+      parts: 0,
+      size,
+      hash,
+      chunks,
+      ...metadataOf(stat),
+      ...(xattrs ? { xattrs } : {}),
+      ...this.#groupOf(root, path, seen),
+      ...(inline ? { data: inline } : {}),
+    };
+    if (before?.kind === "dir") publisher.remove({ kind: "dir.remove", tree: name, path });
+    if (before && before.group > 0 && inodeOf(before) !== stat.ino)
+      addAll(seen.again, entries.pathsOfInode(inodeOf(before)));
+    if (publisher.put(event, { stamp: atMs > 0 ? stampOf(stat, atMs) : "" })) seen.onPut(path);
+    if (atMs > 0) {
+      this.#restless.delete(path);
+      problems.over(path);
+    }
+    return "done";
+  }
+
+  /** Names of one file share a number. Other names that were looked at before it had this one are looked at again. */
+  #groupOf(root: string, path: TreePath, { stat, atMs, again }: Seen): { readonly group?: number } {
+    if (stat.nlink <= 1n) return {};
+    const { entries, publisher } = this.#parts;
+    const stamp = stampOf(stat, atMs).replace("?", "");
+    const before = entries.get(path);
+    let group = before && inodeOf(before) === stat.ino ? before.group : 0;
+    for (const other of entries.pathsOfInode(stat.ino)) {
+      const entry = entries.get(other);
+      if (!entry || other === path) continue;
+      if (entry.stamp.replace("?", "") !== stamp || entry.group === 0) again.add(other);
+      if (group > 0 || entry.group === 0) continue;
+      const standing = lstat(fsPath(root, other));
+      if (standing?.ino === stat.ino && standing.dev === stat.dev) group = entry.group;
+    }
+    return { group: group > 0 ? group : publisher.nextPut() };
+  }
+
+  /** Due for a version of what was the same in two reads. */
+  #isEndless(path: TreePath): boolean {
+    const restless = this.#restless.get(path);
+    return restless !== undefined && this.#parts.clock.monotonic() >= restless.dueMs;
+  }
+
+  #failed(path: TreePath, error: unknown): Captured {
+    // What the log refuses fails whoever sends next, too.
+    if (error instanceof TidemarkError) return "changed";
+    const failure = unread(error);
+    return failure.kind === "changed" ? "changed" : this.#unreadable(path, failure.error);
+  }
+
+  #unreadable(path: TreePath, error: unknown): Captured {
+    const reason = errnoOf(error) ?? String(error);
+    this.#parts.problems.add(path, `cannot be read (${reason}) and is not captured; it is tried again at every scan`);
+    return "unreadable";
+  }
+}
+
+function lstat(file: Buffer): BigIntStats | undefined {
+  try {
+    return fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
+  } catch {
+    return undefined;
+  }
+}
+
+function addAll<T>(to: Set<T>, values: Iterable<T>): void {
+  for (const value of values) to.add(value);
+}

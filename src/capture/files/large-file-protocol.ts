@@ -1,0 +1,24 @@
+/** To the thread: begin to read the first `size` bytes of an open file, or go on. */
+export type ToReader =
+  | {
+      readonly type: "begin";
+      readonly id: number;
+      readonly fd: number;
+      readonly size: number;
+      /** Also wanted: SHA-256 of the first so many bytes. */
+      readonly prefix: number;
+    }
+  | { readonly type: "more"; readonly id: number }
+  | { readonly type: "end"; readonly id: number };
+
+/** From the thread: one answer to each `more`. */
+export interface FromReader {
+  readonly id: number;
+  /** Names and bytes of the next chunks. */
+  readonly chunks: readonly { readonly id: string; readonly data: Uint8Array }[];
+  /** With the last ones. */
+  readonly end?: { readonly hash: Uint8Array; readonly prefixHash: Uint8Array | undefined };
+  /** The file is shorter than it was. */
+  readonly short?: true;
+  readonly error?: { readonly code: string; readonly message: string };
+}

@@ -1,0 +1,98 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+
+import { encodeChunks } from "../../event/chunk-list.ts";
+import type { ByteString } from "../../event/tree-path.ts";
+import type { FromReader, ToReader } from "./large-file-protocol.ts";
+
+export interface LargeReadOptions {
+  /** Bytes to read, from the beginning. */
+  readonly size: number;
+  /** Also the hash of so many first bytes; 0: none. */
+  readonly prefix: number;
+  /** Called for each chunk, in order; the next ones are fetched when it has resolved. */
+  readonly onChunk: (id: ByteString, data: Uint8Array) => Promise<void> | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface LargeRead {
+  readonly size: number;
+  readonly hash: Uint8Array;
+  readonly chunks: Uint8Array;
+  readonly prefixHash: Uint8Array | undefined;
+}
+
+/** Reads large files in a thread that starts when the first one comes. */
+export class LargeFiles implements AsyncDisposable {
+  #worker: Worker | undefined;
+  readonly #waiting = new Map<number, PromiseWithResolvers<FromReader>>();
+  #lastId = 0;
+  #failure: Error | undefined;
+
+  /** Undefined: the file became shorter, or `signal` aborted. @throws what the system says of the read */
+  async read(fd: number, options: LargeReadOptions): Promise<LargeRead | undefined> {
+    const id = (this.#lastId += 1);
+    const { size, prefix, signal } = options;
+    this.#post({ type: "begin", id, fd, size, prefix });
+    try {
+      const found: { id: ByteString; size: number }[] = [];
+      let next = this.#more(id);
+      for (;;) {
+        const { chunks, end, short, error } = await next;
+        if (error) throw Object.assign(new Error(error.message), { code: error.code });
+        if (short || signal.aborted) return undefined;
+        // The thread is busy with what comes after while these are given to the log.
+        if (!end) next = this.#more(id);
+        for (const { id: name, data } of chunks) {
+          found.push({ id: name, size: data.length });
+          await options.onChunk(name, data);
+        }
+        if (end) return { size, hash: end.hash, chunks: encodeChunks(found), prefixHash: end.prefixHash };
+      }
+    } finally {
+      // The caller closes the file: nothing may be reading it then.
+      await this.#waiting.get(id)?.promise.catch(() => undefined);
+      this.#post({ type: "end", id });
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  #more(id: number): Promise<FromReader> {
+    const waiting = Promise.withResolvers<FromReader>();
+    waiting.promise.catch(() => undefined);
+    this.#waiting.set(id, waiting);
+    if (this.#failure) this.#fail(this.#failure);
+    else this.#post({ type: "more", id });
+    return waiting.promise;
+  }
+
+  #post(message: ToReader): void {
+    if (this.#failure) return;
+    this.#worker ??= this.#start();
+    this.#worker.postMessage(message);
+  }
+
+  #start(): Worker {
+    const file = import.meta.url.endsWith(".ts") ? "./large-file-worker.ts" : "./large-file-worker.js";
+    const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
+    // An agent that has nothing else to do may end.
+    worker.unref();
+    worker.on("message", (message: FromReader) => {
+      const waiting = this.#waiting.get(message.id);
+      this.#waiting.delete(message.id);
+      waiting?.resolve(message);
+    });
+    worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
+    void once(worker, "exit").then(() => this.#fail(new Error("the thread that reads large files ended")));
+    return worker;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+  }
+}

@@ -1,0 +1,186 @@
+import fs, { type BigIntStats } from "node:fs";
+
+import type { DirectoryPut } from "../../event/kinds.ts";
+import { byteString, fsPath, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { errnoOf } from "../../runtime/errors.ts";
+import { metadataOf } from "../../tree/metadata.ts";
+import { type Entry, inodeNumberOf, sameStat, stampOf } from "./entry.ts";
+import type { Captured, FileCapture } from "./file-capture.ts";
+import type { TreeParts } from "./tree-parts.ts";
+import type { LookOptions, Removal } from "./tree-seam.ts";
+import { readPathXattrs } from "./tree-xattrs.ts";
+
+export interface PathCompareOptions extends Pick<LookOptions, "enter"> {
+  /** Real path of the tree. */
+  readonly root: string;
+  /** A directory has to be listed. */
+  readonly onList: (directory: TreePath) => void;
+  /** Files and bytes that were compared. */
+  readonly onCompared: (files: number, bytes: number) => void;
+}
+
+/** Compares what stands at single paths with what the log says, and says what is new. */
+export class PathCompare {
+  /** Seen to be gone. */
+  readonly removals = new Map<TreePath, Removal>();
+  /** Other names of files that were captured: to be compared. */
+  readonly again = new Set<TreePath>();
+  /** Directories in which something new was said to be: their own times come after it. */
+  readonly touched = new Set<TreePath>();
+  readonly #parts: TreeParts;
+  readonly #files: FileCapture;
+  readonly #options: PathCompareOptions;
+
+  constructor(parts: TreeParts, files: FileCapture, options: PathCompareOptions) {
+    this.#parts = parts;
+    this.#files = files;
+    this.#options = options;
+  }
+
+  /**
+   * `list`: a directory is listed, also one that is known. Of everything but a large file all is said when this returns.
+   * changed: it did not stand still.
+   */
+  compare(path: TreePath, list: boolean): Captured | Promise<Captured> {
+    const { own, selection, problems, clock } = this.#parts;
+    const atMs = clock.now();
+    let stat: BigIntStats | undefined;
+    try {
+      stat = this.lstat(path);
+    } catch (error) {
+      problems.add(path, `cannot be looked at (${errnoOf(error) ?? String(error)})`);
+      return "unreadable";
+    }
+    if (!stat) return this.#gone(path);
+    const what = own.find(path, stat);
+    if (what !== undefined) return this.#leftOut(path, `is ${what}, and not captured as a file`);
+    if (selection.of(path, stat.isDirectory()) === "skip") return this.#gone(path);
+    if (stat.isDirectory()) return this.#directory(path, stat, list);
+    if (stat.isFile()) return this.#file(path, stat, atMs);
+    if (stat.isSymbolicLink()) return this.#link(path, stat, atMs);
+    return this.#leftOut(path, `is ${specialKind(stat)}, which cannot be captured`);
+  }
+
+  /** Whether something stands there that is captured. */
+  isCaptured(path: TreePath): boolean {
+    const { own, selection } = this.#parts;
+    const stat = this.lstat(path);
+    if (!stat || own.find(path, stat) !== undefined) return false;
+    if (selection.of(path, stat.isDirectory()) === "skip") return false;
+    return stat.isDirectory() || stat.isFile() || stat.isSymbolicLink();
+  }
+
+  /** A directory's own times and rights, now. `always`: something in it was said since it was said last. */
+  directoryItself(directory: TreePath, always: boolean): void {
+    const stat = this.lstat(directory);
+    if (stat?.isDirectory() && this.#parts.entries.get(directory)?.kind === "dir") this.#say(directory, stat, always);
+  }
+
+  /** @throws EACCES and the like */
+  lstat(path: TreePath): BigIntStats | undefined {
+    try {
+      return fs.lstatSync(fsPath(this.#options.root, path), { bigint: true, throwIfNoEntry: false });
+    } catch (error) {
+      // A directory on the way to it is a file by now.
+      if (errnoOf(error) === "ENOTDIR") return undefined;
+      throw error;
+    }
+  }
+
+  #leftOut(path: TreePath, why: string): Captured {
+    this.#gone(path);
+    this.#parts.problems.add(path, why);
+    return "done";
+  }
+
+  #gone(path: TreePath): Captured {
+    const { entries, problems, name } = this.#parts;
+    problems.over(path);
+    this.#files.forget(path);
+    const kind = entries.get(path)?.kind;
+    if (kind) this.removals.set(path, { kind: kind === "dir" ? "dir.remove" : "file.remove", tree: name, path });
+    return "done";
+  }
+
+  #directory(path: TreePath, stat: BigIntStats, list: boolean): Captured {
+    const { entries, publisher, name } = this.#parts;
+    const known = entries.get(path);
+    if (known && known.kind !== "dir") publisher.remove({ kind: "file.remove", tree: name, path });
+    if (!this.#say(path, stat, false)) return "changed";
+    if (known?.kind !== "dir") this.touched.add(parentPath(path));
+    const isFresh = this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
+    if (list || isFresh || known?.kind !== "dir" || wasMoved(known, stat)) this.#options.onList(path);
+    return "done";
+  }
+
+  /** false: its own directory is not known any more. */
+  #say(path: TreePath, stat: BigIntStats, always: boolean): boolean {
+    const { entries, publisher, name, problems, clock } = this.#parts;
+    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return false;
+    const stamp = stampOf(stat, clock.now());
+    if (!always && entries.get(path)?.stamp === stamp) return true;
+    const xattrs = readPathXattrs(this.#options.root, path, problems);
+    if (xattrs === "changed") return false;
+    const plain = { kind: "dir.put" as const, tree: name, path, ...metadataOf(stat) };
+    const event: DirectoryPut = xattrs ? { ...plain, xattrs } : plain;
+    publisher.put(event, { stamp, always });
+    return true;
+  }
+
+  #file(path: TreePath, stat: BigIntStats, atMs: number): Captured | Promise<Captured> {
+    const bytes = Number(stat.size);
+    if (this.#parts.entries.get(path)?.stamp === stampOf(stat, atMs)) {
+      this.#options.onCompared(1, bytes);
+      return "done";
+    }
+    const onPut = (): unknown => this.touched.add(parentPath(path));
+    const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut });
+    this.#options.onCompared(1, bytes);
+    return captured;
+  }
+
+  #link(path: TreePath, stat: BigIntStats, atMs: number): Captured {
+    const { entries, publisher, name, problems } = this.#parts;
+    this.#options.onCompared(1, 0);
+    const stamp = stampOf(stat, atMs);
+    const known = entries.get(path);
+    if (known?.stamp === stamp) return "done";
+    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return "changed";
+    const target = readLink(fsPath(this.#options.root, path));
+    const now = this.lstat(path);
+    if (target === undefined || !now || !sameStat(now, stat)) return "changed";
+    if (known?.kind === "dir") publisher.remove({ kind: "dir.remove", tree: name, path });
+    const { uid, gid, mtimeNs } = metadataOf(stat);
+    if (publisher.put({ kind: "link.put", tree: name, path, target, uid, gid, mtimeNs }, { stamp })) {
+      this.touched.add(parentPath(path));
+    }
+    problems.over(path);
+    return "done";
+  }
+}
+
+/** Another directory took its place, or it was away for a while: what is in it may be other than it was. */
+function wasMoved(known: Entry, stat: BigIntStats): boolean {
+  if (inodeNumberOf(known.stamp) !== stat.ino) return true;
+  const [, , mtimeNs, ctimeNs, mode, uid, gid] = known.stamp.split(" ");
+  const isOnlyCtime =
+    mtimeNs === String(stat.mtimeNs) &&
+    mode === String(stat.mode) &&
+    uid === String(stat.uid) &&
+    gid === String(stat.gid);
+  return isOnlyCtime && ctimeNs !== String(stat.ctimeNs);
+}
+
+/** Undefined: it is no link any more. */
+function readLink(file: Buffer): string | undefined {
+  try {
+    return byteString(fs.readlinkSync(file, { encoding: "buffer" }));
+  } catch {
+    return undefined;
+  }
+}
+
+function specialKind(stat: BigIntStats): string {
+  if (stat.isFIFO()) return "a FIFO";
+  return stat.isSocket() ? "a socket" : "a device";
+}

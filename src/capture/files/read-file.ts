@@ -1,0 +1,87 @@
+import { hash } from "node:crypto";
+import fs, { type BigIntStats, constants } from "node:fs";
+
+import { encodeChunks } from "../../event/chunk-list.ts";
+import { type ByteString, byteString } from "../../event/tree-path.ts";
+import { errnoOf } from "../../runtime/errors.ts";
+import { chunkLength } from "../../tree/chunker.ts";
+import { contentId } from "../../tree/content-id.ts";
+import { sameStat } from "./entry.ts";
+
+/** Content up to this size stands in the file's own record. */
+const INLINE_BYTES = 64 * 1024;
+/** Files up to this size are read in one go; larger ones in a thread. */
+export const WHOLE_BYTES = 1024 * 1024;
+
+/** What a file holds. */
+export interface Content {
+  readonly size: number;
+  /** SHA-256 of all of it. */
+  readonly hash: Uint8Array;
+  readonly chunks: Uint8Array;
+  /** All of it, when it stands in the file's own record. */
+  readonly inline?: Uint8Array;
+  /** Its chunks, when they were not given to the log on the way. */
+  readonly pieces: readonly { readonly id: ByteString; readonly data: Uint8Array }[];
+}
+
+/** Why a file was not read. changed: it is another one by now, or was written; look again. */
+export type Unread = { readonly kind: "changed" } | { readonly kind: "unreadable"; readonly error: unknown };
+
+export type WholeRead = { readonly kind: "content"; readonly content: Content } | Unread;
+
+const EMPTY: Content = { size: 0, hash: hash("sha256", "", "buffer"), chunks: new Uint8Array(), pieces: [] };
+const scratch = Buffer.allocUnsafeSlow(WHOLE_BYTES + 1);
+
+/** Never through a link, and without waiting for the other end of a FIFO that took the file's place. */
+export function openForRead(file: Buffer): number {
+  return fs.openSync(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+}
+
+/**
+ * Reads a file of at most WHOLE_BYTES. `seen` is what lstat said just before: the same after the read means that this was
+ * one version, from beginning to end. `knows`: content that need not be kept.
+ */
+export function readWhole(file: Buffer, seen: BigIntStats, knows: (id: ByteString) => boolean): WholeRead {
+  const size = Number(seen.size);
+  if (size === 0) return { kind: "content", content: EMPTY };
+  let fd: number | undefined;
+  try {
+    fd = openForRead(file);
+    // A byte more than there should be shows a file that grew.
+    const bytes = fs.readSync(fd, scratch, 0, size + 1, 0);
+    if (bytes !== size || !sameStat(seen, fs.fstatSync(fd, { bigint: true }))) return { kind: "changed" };
+    return { kind: "content", content: contentOf(scratch.subarray(0, size), knows) };
+  } catch (error) {
+    return unread(error);
+  } finally {
+    if (fd !== undefined) fs.closeSync(fd);
+  }
+}
+
+/** What a failed call means for what is to be read. */
+export function unread(error: unknown): Unread {
+  const errno = errnoOf(error);
+  // Gone, a link, a socket: something else stands there by now.
+  const isOther = errno === "ENOENT" || errno === "ENOTDIR" || errno === "ELOOP" || errno === "ENXIO";
+  return isOther ? { kind: "changed" } : { kind: "unreadable", error };
+}
+
+function contentOf(data: Buffer, knows: (id: ByteString) => boolean): Content {
+  const whole = hash("sha256", data, "buffer");
+  if (data.length <= INLINE_BYTES) {
+    const id = byteString(whole);
+    const base = { size: data.length, hash: whole, chunks: encodeChunks([{ id, size: data.length }]), pieces: [] };
+    return knows(id) ? base : { ...base, inline: Buffer.from(data) };
+  }
+  const chunks: { id: ByteString; size: number }[] = [];
+  const pieces: { id: ByteString; data: Uint8Array }[] = [];
+  for (let at = 0; at < data.length;) {
+    const piece = data.subarray(at, at + chunkLength(data, at, data.length));
+    const id = contentId(piece);
+    chunks.push({ id, size: piece.length });
+    if (!knows(id)) pieces.push({ id, data: Buffer.from(piece) });
+    at += piece.length;
+  }
+  return { size: data.length, hash: whole, chunks: encodeChunks(chunks), pieces };
+}
