@@ -34,12 +34,27 @@ export class LiveFiles {
   readonly #lastBytes = Buffer.alloc(WAL_INDEX_HEADER_BYTES);
   #lastState: WalIndexState | undefined;
 
-  /** @param mode "r" for a primary, "r+" for the standby's WAL writer. */
+  /**
+   * @param mode "r" for a primary, "r+" for the standby's WAL writer. When it throws, the connections of this process have
+   * lost their locks: close them.
+   */
   constructor(path: string, mode: "r" | "r+") {
     this.path = path;
-    this.databaseFd = fs.openSync(path, "r");
-    this.walFd = fs.openSync(`${path}-wal`, mode);
-    this.shmFd = fs.openSync(`${path}-shm`, mode);
+    const opened: number[] = [];
+    const open = (file: string, flags: "r" | "r+"): number => {
+      const fd = fs.openSync(file, flags);
+      opened.push(fd);
+      return fd;
+    };
+    try {
+      this.databaseFd = open(path, "r");
+      this.walFd = open(`${path}-wal`, mode);
+      this.shmFd = open(`${path}-shm`, mode);
+    } catch (error) {
+      // It is tried again and again: with too many files open already, each try would take some for good.
+      for (const fd of opened) fs.closeSync(fd);
+      throw error;
+    }
   }
 
   /**
