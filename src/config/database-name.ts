@@ -8,6 +8,9 @@ export function requireDatabaseName(name: string, where: string): string {
   return requireName(name, { where, what: "a database", flag: "--db" });
 }
 
+/** Of the texts in a record of the log. */
+const MAX_NAME_BYTES = 255;
+
 /** The name becomes a path under the standby and under a restore's target. @throws CONFIG */
 export function requireName(
   name: string,
@@ -19,10 +22,11 @@ export function requireName(
       [name === "", "it is empty"],
       [parts.some((part) => part === "" || part === "." || part === ".."), "it must be a plain relative path"],
       [parts[0] === ".tidemark", "Tidemark keeps its own state there"],
-      // eslint-disable-next-line no-control-regex
-      [/[\0-\x1f\\]/.test(name), "it holds a control character or a backslash"],
+      [/[\p{Cc}\\]/u.test(name) || !name.isWellFormed(), "it holds a control character or a backslash"],
       [parts.some((part) => Buffer.byteLength(part) > 200), "it is too long for a file name"],
+      [Buffer.byteLength(name) > MAX_NAME_BYTES, `it is longer than ${MAX_NAME_BYTES} bytes`],
       [SQLITE_COMPANIONS.test(name), "SQLite keeps files with such names beside a database"],
+      [name.endsWith(".tidemark-new"), "Tidemark gives such names to files that it makes"],
     ].find(([faulty]) => faulty === true)?.[1] ?? undefined;
   if (fault === undefined) return name;
   throw configError(

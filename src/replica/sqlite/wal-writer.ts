@@ -73,9 +73,9 @@ export class WalWriter {
       this.#read = this.#connection.prepare("PRAGMA schema_version").pluck();
       this.#read.get();
       if (!isInWalMode(this.#connection)) throw diverged(options.path, NOT_IN_WAL_MODE);
-      this.files = new LiveFiles(options.path, "r+");
       // SQLite syncs the name of a new -wal with its own first fsync of it, and the frames in it are ours.
       syncDirectory(dirname(options.path));
+      this.files = new LiveFiles(options.path, "r+");
       crashPoint("standby: opened");
     } catch (error) {
       this.#connection.close();
