@@ -32,6 +32,8 @@ export class CaptureFeed {
   readonly #unacknowledged: number[] = [];
   #failure: TidemarkError | undefined;
   #sentAtMs = 0;
+  /** What was acknowledged when somebody last waited in vain. */
+  #givenUpAt: Offset | undefined;
 
   constructor(options: CaptureFeedOptions) {
     this.writer = options.writer;
@@ -83,14 +85,21 @@ export class CaptureFeed {
     return this.writer.flush();
   }
 
-  /** Whether everything sent is acknowledged, within `patienceMs` when given. */
+  /**
+   * Whether everything sent is acknowledged, within `patienceMs` when given. While a log acknowledges nothing only the first
+   * is patient: each that gave up would stay with the promise that it waited for, for as long as the log is away.
+   */
   async flushedWithin(patienceMs: number | undefined): Promise<boolean> {
+    const { acknowledged, pendingBytes } = this.writer;
+    if (patienceMs !== undefined && pendingBytes > 0 && this.#givenUpAt === acknowledged.offset) return false;
     const flushed = this.writer.flush().then(() => true);
     if (patienceMs === undefined) return flushed;
     flushed.catch(() => undefined);
     const cancel = new AbortController();
     const late = sleep(patienceMs, cancel.signal).then(() => false);
-    return Promise.race([flushed, late]).finally(() => cancel.abort());
+    const inTime = await Promise.race([flushed, late]).finally(() => cancel.abort());
+    if (!inTime) this.#givenUpAt = acknowledged.offset;
+    return inTime;
   }
 
   /** One heartbeat when nothing else was said, until `signal` aborts; `onBeat` is called now and then. */

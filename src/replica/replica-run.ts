@@ -27,6 +27,12 @@ export interface RunContext extends StartReplicaOptions {
   readonly onCaughtUp: () => void;
 }
 
+/** A batch that is under way; `settled` aborts when it is there, or will not come. */
+interface Reading<T> {
+  readonly batch: Promise<T>;
+  readonly settled: AbortSignal;
+}
+
 /**
  * From the recorded position on: read a batch, prove each event, show the batch as one commit a database, now and
  * then record. Up to the head found at the start nothing is shown, then all of it at once: on a standby that died
@@ -83,11 +89,12 @@ export class ReplicaRun {
     const hash = stored?.hash ? { previousHash: stored.hash } : {};
     if (this.set.taken >= bounds.last) await this.#show([]);
     const events = readEvents(log, { after: this.set.taken, follow: true, signal: this.#signal, ...hash });
-    const read = (): ReturnType<typeof events.next> => {
-      const batch = events.next();
+    const read = (): Reading<Awaited<ReturnType<typeof events.next>>> => {
+      const settled = new AbortController();
+      const batch = events.next().finally(() => settled.abort());
       // Looked at only after the house is in order, which may take a while.
       batch.catch(() => undefined);
-      return batch;
+      return { batch, settled: settled.signal };
     };
     let next = read();
     while (!this.#signal.aborted) {
@@ -102,18 +109,16 @@ export class ReplicaRun {
     // Reading ends at the abort; a batch that comes in this moment is read again after the next start.
   }
 
-  /** The next batch, or undefined when there is something else to do meanwhile. */
-  async #orTick<T>(next: Promise<T>): Promise<T | undefined> {
+  /**
+   * The next batch, or undefined when there is something else to do meanwhile. Waits without a race: each lap of one would
+   * stay with a batch that does not come while the log is quiet or away.
+   */
+  async #orTick<T>({ batch, settled }: Reading<T>): Promise<T | undefined> {
     const { databases } = this.set;
-    if (!this.#following) return next;
+    if (!this.#following) return batch;
     const idle = !this.set.dirty && !this.checkpointer.due(databases);
-    const waitMs = Math.min(this.scrub.waitMs, idle ? Infinity : TICK_MS);
-    const timer = new AbortController();
-    try {
-      return await Promise.race([next, sleep(waitMs, timer.signal).then(() => undefined)]);
-    } finally {
-      timer.abort();
-    }
+    await sleep(Math.min(this.scrub.waitMs, idle ? Infinity : TICK_MS), settled);
+    return settled.aborted ? batch : undefined;
   }
 
   async #apply(events: readonly LogEvent[], catchUpTo: Offset): Promise<void> {

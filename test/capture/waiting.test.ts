@@ -5,6 +5,7 @@ import path from "node:path";
 import Database from "better-sqlite3";
 import { expect, test } from "vitest";
 
+import { CaptureFeed } from "../../src/capture/capture-feed.ts";
 import { CaptureState } from "../../src/capture/capture-state.ts";
 import { LogRoom } from "../../src/capture/sqlite/log-room.ts";
 import { SyncRequests } from "../../src/capture/sqlite/sync-requests.ts";
@@ -13,6 +14,7 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import { TidemarkError } from "../../src/runtime/errors.ts";
 import { PageIndexStore } from "../../src/sqlite/page-index-store.ts";
 import { PageIndex } from "../../src/sqlite/page-index.ts";
+import { LogScene, mark, openWriter } from "../support/log-scene.ts";
 
 test("a sync is answered by the next look that succeeds, not by one that fails", async () => {
   const requests = new SyncRequests();
@@ -96,4 +98,27 @@ test("an index whose store was rolled back is stored whole the next time", () =>
   store.rolledBack();
   save(3);
   expect(new PageIndexStore(database).load("app.db", 1n)?.index.checksum).toBe(index.checksum);
+});
+
+test("who waits in vain for a log that is away is waited for once: nothing gathers while it stays away", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  const feed = new CaptureFeed({
+    writer,
+    writerId: "writer-a",
+    clock: systemClock,
+    heartbeatMs: 1000,
+    onFailure: () => undefined,
+  });
+  await scene.server.kill();
+  feed.send([mark("one")]);
+  expect(await feed.flushedWithin(20)).toBe(false);
+  const started = performance.now();
+  for (let i = 0; i < 1000; i += 1) expect(await feed.flushedWithin(60_000)).toBe(false);
+  expect(performance.now() - started).toBeLessThan(10_000);
+  await scene.server.start();
+  await feed.flush();
+  expect(await feed.flushedWithin(20)).toBe(true);
+  feed.send([mark("two")]);
+  expect(await feed.flushedWithin(10_000)).toBe(true);
 });

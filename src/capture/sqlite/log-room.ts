@@ -25,13 +25,13 @@ export class LogRoom {
   /** `whileAway` is called every second in which the log is away; what it throws ends the wait. */
   async wait(whileAway: () => void): Promise<void> {
     if (this.#options.keepsUp()) return;
-    let waiting = true;
-    const room = this.#options.room().finally(() => (waiting = false));
+    const settled = new AbortController();
+    const room = this.#options.room().finally(() => settled.abort());
     room.catch(() => undefined);
     const progress = { at: -1, sinceMs: 0 };
-    while (waiting) {
-      await raceTick(room);
-      if (waiting && this.#isAway(progress)) whileAway();
+    while (!settled.signal.aborted) {
+      await sleep(TICK_MS, settled.signal);
+      if (!settled.signal.aborted && this.#isAway(progress)) whileAway();
     }
     await room;
   }
@@ -41,14 +41,5 @@ export class LogRoom {
     const at = this.#options.acknowledged();
     if (at !== progress.at) Object.assign(progress, { at, sinceMs: nowMs });
     return nowMs - progress.sinceMs >= STALLED_AFTER_MS;
-  }
-}
-
-async function raceTick(work: Promise<void>): Promise<void> {
-  const tick = new AbortController();
-  try {
-    await Promise.race([work, sleep(TICK_MS, tick.signal)]);
-  } finally {
-    tick.abort();
   }
 }
