@@ -32,7 +32,7 @@ test("inotify has no room: the agent says so, looks by itself, and captures all 
     expect(agent.errors).toContain("fs.inotify.max_user");
     const standby = new SqlSession(deployment.standbyDatabase);
     const tookMs: number[] = [];
-    for (let value = 1; value <= 5; value += 1) {
+    for (let value = 1; value <= 3; value += 1) {
       // Longer than the agent expects another commit soon after one.
       await sleep(800);
       await app.run(`INSERT INTO t VALUES (${value}, randomblob(5000))`);
@@ -43,7 +43,7 @@ test("inotify has no room: the agent says so, looks by itself, and captures all 
     }
     await standby[Symbol.asyncDispose]();
     // One look every 10 ms, where one a second would do with a watch.
-    expect(tookMs.toSorted((a, b) => a - b)[2]).toBeLessThan(400);
+    expect(tookMs.toSorted((a, b) => a - b)[1]).toBeLessThan(400);
     expect(await deployment.difference()).toBeUndefined();
     expect(await deployment.repairs()).toBe(0);
   } finally {
