@@ -49,9 +49,10 @@ export async function* readStream(
   let delayMs = FIRST_DELAY_MS;
   let patienceMs = FIRST_PATIENCE_MS;
   while (!signal.aborted && progress.position < (progress.through ?? Infinity)) {
+    const patience = { ...options, patienceMs };
+    patienceMs = Math.min(patienceMs * 2, BARREN_MS);
     try {
-      await using pull = await PullConsumer.begin(stream, progress.position, { ...options, patienceMs });
-      patienceMs = Math.min(patienceMs * 2, BARREN_MS);
+      await using pull = await PullConsumer.begin(stream, progress.position, patience);
       progress.through ??= pull.last;
       for (let batch = await pull.next(progress); batch; batch = await pull.next(progress)) {
         delayMs = FIRST_DELAY_MS;
@@ -61,7 +62,9 @@ export async function* readStream(
     } catch (thrown) {
       const error = toLogError(thrown, stream.location);
       if (signal.aborted) return;
-      if (!follow || !hasCode(error, "LOG_UNREACHABLE") || stream.connection.failure) throw error;
+      // A consumer that brings nothing is no reason to give up a restore: others may, before the patience is at its end.
+      const another = follow || (stream.connection.up && patience.patienceMs < BARREN_MS);
+      if (!another || !hasCode(error, "LOG_UNREACHABLE") || stream.connection.failure) throw error;
       await sleep(delayMs, signal);
       delayMs = Math.min(delayMs * 2, MAX_DELAY_MS);
       await stream.connection.settled(signal);
@@ -105,7 +108,7 @@ class PullConsumer implements AsyncDisposable {
   #awaited = 0;
   #lost: string | undefined;
   #patienceMs: number;
-  /** When it last brought something. */
+  /** When it last brought something, or was last asked to. */
   #recordAtMs = systemClock.monotonic();
 
   private constructor(stream: OpenStream, options: PullOptions, consumer: Consumer) {
@@ -185,6 +188,8 @@ class PullConsumer implements AsyncDisposable {
 
   #pull(): void {
     this.#awaited = this.#batch;
+    // The time that our reader took over the last batch does not count.
+    this.#recordAtMs = systemClock.monotonic();
     const request = {
       batch: this.#batch,
       max_bytes: PULL_BYTES,

@@ -348,3 +348,21 @@ function beforeFirstAppend(log: ChangeLog, work: () => Promise<void>): ChangeLog
     [Symbol.asyncDispose]: () => log[Symbol.asyncDispose](),
   };
 }
+
+test("a reader that takes its time over a batch is not told that nothing came", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  // More than one pull brings.
+  for (let i = 1; i <= 48; i += 1) {
+    writer.append([bulk(i, 400_000)]);
+    await writer.room();
+  }
+  const last = await writer.flush();
+  const reader = await scene.openDirect("read", { barrenMs: 300 });
+  let position = 0;
+  for await (const batch of reader.read(offset(0), { follow: false, signal: new AbortController().signal })) {
+    position = batch.at(-1)?.offset ?? position;
+    await sleep(400);
+  }
+  expect(position).toBe(last);
+});
