@@ -2,12 +2,12 @@ import type { LogEvent } from "../event/kinds.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { damageOf } from "./repair-standby.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
-import type { StandbyDatabase } from "./standby-database.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 import { StandbyScrub } from "./standby-scrub.ts";
 import { StandbySet } from "./standby-set.ts";
@@ -77,7 +77,7 @@ export class ReplicaRun {
   }
 
   get #unsettled(): boolean {
-    return !this.#following || this.set.databases.some((database) => database.pending);
+    return !this.#following || this.set.pending;
   }
 
   async #follow(): Promise<void> {
@@ -128,21 +128,43 @@ export class ReplicaRun {
     } catch (error) {
       // What was proved before a bad event is shown; the bad one and what follows never is. While catching up the
       // standby may be further already: then it stays as it is. Nor is half a commit that there was no room for.
-      const whole = !this.set.databases.some(({ torn }) => torn);
-      if (this.#following && whole) await this.#show(events.filter((event) => event.offset <= this.set.taken));
+      if (this.#following && !this.set.torn) await this.#show(events.filter((event) => event.offset <= this.set.taken));
       throw error;
     }
+    const { files } = this.set;
+    // A new standby is built in steps: nothing of it was ever seen that could go back.
+    const built = !this.#following && this.#context.state.position === undefined && files.heavy;
+    await this.#insist("the standby's trees", () => files.stage({ durable: this.#following }));
     if (this.set.taken >= catchUpTo) await this.#show(events);
+    else if (built) await this.#showFilesEarly();
+  }
+
+  async #showFilesEarly(): Promise<void> {
+    const { files } = this.set;
+    await this.#insist("the standby's trees", async () => {
+      await files.showPuts();
+      await files.showRemovals();
+      await files.sync();
+    });
+    files.commit();
   }
 
   /** One commit for each database that has something pending. */
   async #show(events: readonly LogEvent[]): Promise<void> {
+    const { files, databases } = this.set;
     this.set.requireSeeded();
-    for (const database of this.set.databases) {
+    await this.#insist("the standby's trees", async () => {
+      await files.stage({ durable: this.#following });
+      await files.showPuts();
+    });
+    crashPoint("files: shown before commits");
+    for (const database of databases) {
       if (database.pending && !(await this.checkpointer.room(database, this.#signal))) return;
-      await this.#showOne(database);
+      await this.#insist(`the standby database ${database.path}`, () => database.show());
       this.#unrecordedBytes += database.takeShownBytes();
     }
+    crashPoint("files: commits shown");
+    await this.#insist("the standby's trees", () => files.showRemovals());
     const newestCommit = events.findLast((event) => event.body.kind === "sqlite.commit");
     this.#progress.shown(this.set.taken, this.set.takenTimeMs, newestCommit);
     if (this.#following) return;
@@ -151,20 +173,20 @@ export class ReplicaRun {
   }
 
   /** No room on the disk, or a stranger's lock: nothing of it is visible, and it is tried again. */
-  async #showOne(database: StandbyDatabase): Promise<void> {
+  async #insist(where: string, act: () => Promise<void>): Promise<void> {
     const { logger } = this.#context;
     const attempt = async (): Promise<void> => {
       try {
-        await database.show();
+        await act();
       } catch (error) {
-        throw toTidemarkError(damageOf(error, `the standby database ${database.path}`));
+        throw toTidemarkError(damageOf(error, where));
       }
     };
     const onRetry = (error: TidemarkError, delayMs: number): void => {
       this.#progress.problem = error;
       logger.warn({ code: error.code, hint: error.hint, delayMs }, error.message);
     };
-    await retry(attempt, { signal: this.#signal, onRetry });
+    await retry(attempt, { signal: this.#signal, onRetry, useful: () => !this.set.torn });
     this.#progress.problem = undefined;
   }
 

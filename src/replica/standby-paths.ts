@@ -12,6 +12,10 @@ export interface StandbyPaths {
   readonly state: string;
   /** Page images of large transactions. */
   readonly spool: string;
+  /** New versions of files until they are put in their place. */
+  readonly stage: string;
+  /** Index of the trees. */
+  readonly files: string;
   /** Databases that a reseed replaced, until the new ones are in place. */
   readonly aside: string;
 }
@@ -22,8 +26,10 @@ export function prepareStandby(directory: string): StandbyPaths {
   const state = path.join(root, STATE_DIRECTORY);
   const spool = path.join(state, "spool");
   makeDirectory(root);
+  const stage = path.join(state, "stage");
   makeDirectory(spool, { mode: 0o700 });
-  return { root, state, spool, aside: path.join(state, "aside") };
+  makeDirectory(stage, { mode: 0o700 });
+  return { root, state, spool, stage, files: path.join(state, "files.db"), aside: path.join(state, "aside") };
 }
 
 /**

@@ -2,11 +2,13 @@ import fs from "node:fs";
 
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
+import type { ChangeLog } from "../log/change-log.ts";
 import type { LogIdentity } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
+import { StandbyFiles } from "./files/standby-files.ts";
 import { StandbyDatabase } from "./standby-database.ts";
 import { databasePath, type StandbyPaths } from "./standby-paths.ts";
 import type { StandbyPosition, StandbyState } from "./standby-state.ts";
@@ -16,10 +18,12 @@ export interface StandbySetOptions {
   readonly state: StandbyState;
   readonly identity: LogIdentity;
   readonly clock: Clock;
+  readonly log: ChangeLog;
 }
 
-/** The databases of a standby and their common position in the log. */
+/** The databases and trees of a standby and their common position in the log. */
 export class StandbySet {
+  readonly files: StandbyFiles;
   readonly #options: StandbySetOptions;
   readonly #databases = new Map<string, StandbyDatabase>();
   readonly #reseeding: boolean;
@@ -32,11 +36,13 @@ export class StandbySet {
   /** @throws STANDBY_FOREIGN when the standby follows another log or set */
   constructor(options: StandbySetOptions) {
     this.#options = options;
-    this.#reseeding = options.state.reseeding;
-    const stored = options.state.position;
+    const { paths, state, log, identity } = options;
+    this.#reseeding = state.reseeding;
+    const stored = state.position;
     this.#epoch = stored?.epoch ?? (0 as Epoch);
+    if (stored) requireSameLog(options, stored);
+    this.files = new StandbyFiles({ paths, state, log, logId: identity.logId, replaceTrees: this.#reseeding });
     if (!stored) return;
-    requireSameLog(options, stored);
     this.#taken = stored.offset;
     this.#takenTimeMs = stored.timeMs;
     this.#recorded = stored.offset;
@@ -67,6 +73,16 @@ export class StandbySet {
     return this.#taken !== this.#recorded;
   }
 
+  /** Whether something was taken that is not shown. */
+  get pending(): boolean {
+    return this.files.pending || this.databases.some((database) => database.pending);
+  }
+
+  /** Whether what was taken cannot be shown: it must be read again. */
+  get torn(): boolean {
+    return this.files.torn || this.databases.some((database) => database.torn);
+  }
+
   /** Nothing was applied yet: reading begins after `at`. */
   beginAfter(at: Offset): void {
     this.#taken = at;
@@ -78,6 +94,7 @@ export class StandbySet {
     const { body } = event;
     if (body.kind === "sqlite.part") this.#database(body.database).takePart(event, body);
     if (body.kind === "sqlite.commit") this.#database(body.database).takeCommit(event, body);
+    this.files.take(event);
     this.#epoch = event.epoch;
     this.#taken = event.offset;
     this.#takenTimeMs = event.timeMs;
@@ -96,7 +113,7 @@ export class StandbySet {
   async record(hashAt: (offset: Offset) => Promise<Uint8Array | undefined>): Promise<void> {
     const { state, identity } = this.#options;
     const databases = this.databases;
-    invariant(!databases.some((database) => database.pending), "recording while pages are pending");
+    invariant(!this.pending, "recording while something is pending");
     const taken = this.#taken;
     const open = databases.flatMap(({ openSince }) => openSince ?? []);
     const at = toOffset(Math.min(taken, ...open.map((first) => first.offset - 1)));
@@ -106,19 +123,22 @@ export class StandbySet {
     const { set, logId } = identity;
     const position = { set, logId, offset: at, hash, timeMs: this.#takenTimeMs, epoch };
     const changed = databases.filter((database) => database.dirty);
-    const save = (): void => {
+    const saveIndexes = (): void => {
       for (const database of changed) database.save();
     };
-    await state.record(position, save, async () => {
-      await Promise.all(changed.map(async (database) => database.writer?.sync()));
+    const durable = async (): Promise<void> => {
+      await Promise.all([this.files.sync(), ...changed.map(async (database) => database.writer?.sync())]);
       crashPoint("standby: synced");
-    });
+      this.files.commit();
+    };
+    await state.record(position, { filesOffset: this.files.taken, saveIndexes, durable });
     crashPoint("standby: recorded");
     this.#recorded = taken;
     if (this.#reseeding) fs.rmSync(this.#options.paths.aside, { recursive: true, force: true });
   }
 
   close(): void {
+    this.files.close();
     for (const database of this.#databases.values()) database.close();
   }
 

@@ -7,6 +7,7 @@ import { epoch as toEpoch, offset as toOffset, type Epoch, type Offset } from ".
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import type { PageIndex } from "../sqlite/page-index.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
+import { removeFilesState } from "./files/files-state.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 
 const FORMAT_VERSION = "1";
@@ -23,6 +24,15 @@ export interface StandbyPosition {
   readonly epoch: Epoch;
 }
 
+export interface RecordSteps {
+  /** Events of trees up to here will be in their own state; undefined when there never was one. */
+  readonly filesOffset: Offset | undefined;
+  /** Writes the page indexes, as of the call. */
+  readonly saveIndexes: () => void;
+  /** Makes all that the position says durable. */
+  readonly durable: () => Promise<void>;
+}
+
 /**
  * `<standby>/.tidemark/state.db`: position, page indexes, and which files are ours. One process at a time: the file is
  * open in exclusive mode, a lock that ends with the process.
@@ -36,7 +46,7 @@ export class StandbyState {
     let state;
     try {
       state = new StandbyState(paths);
-      state.beginReseed();
+      state.beginReseed(paths);
       return state;
     } catch (error) {
       state?.close();
@@ -44,7 +54,7 @@ export class StandbyState {
     }
     for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(stateFile(paths) + suffix, { force: true });
     const fresh = new StandbyState(paths);
-    fresh.beginReseed();
+    fresh.beginReseed(paths);
     return fresh;
   }
 
@@ -81,13 +91,20 @@ export class StandbyState {
     };
   }
 
+  /** Events of trees up to here were in their own state when the position was recorded. */
+  get filesOffset(): Offset | undefined {
+    const offset = this.#get("files_offset");
+    return offset === undefined ? undefined : toOffset(Number(offset));
+  }
+
   /** Whether a reseed was begun and is not finished: the next start goes on with it. */
   get reseeding(): boolean {
     return this.#get("reseeding") === "1";
   }
 
   /** Forgets log, position and indexes, and remembers that every database is to be replaced. */
-  beginReseed(): void {
+  beginReseed(paths: StandbyPaths): void {
+    removeFilesState(paths.files);
     this.#durably(() => {
       for (const name of this.indexes.names()) this.indexes.remove(name);
       this.#database.exec("DELETE FROM meta WHERE key <> 'format'");
@@ -117,11 +134,12 @@ export class StandbyState {
    * Records a position together with what `saveIndexes` writes, as of the call; commits only after `durable`, so that
    * a position is never recorded before the pages are safe.
    */
-  async record(position: StandbyPosition, saveIndexes: () => void, durable: () => Promise<void>): Promise<void> {
+  async record(position: StandbyPosition, { filesOffset, saveIndexes, durable }: RecordSteps): Promise<void> {
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       saveIndexes();
       this.#setPosition(position);
+      if (filesOffset !== undefined) this.#set("files_offset", String(filesOffset));
       this.#database.prepare("DELETE FROM meta WHERE key = 'reseeding'").run();
       await durable();
       this.#database.exec("COMMIT");

@@ -1,8 +1,7 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import fs from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 
+import { syncFileSystem } from "../runtime/durable-directory.ts";
 import { errnoOf } from "../runtime/errors.ts";
 
 /** From so many files and directories on one call for the whole file system is sooner done than one for each. */
@@ -29,17 +28,6 @@ function* placesBelow(directory: Buffer): Generator<Buffer> {
     else if (entry.isFile()) yield place;
   }
   yield directory;
-}
-
-/** syncfs(2), by the `sync` of coreutils or busybox; false where there is none that can. */
-async function syncFileSystem(directory: string): Promise<boolean> {
-  const child = spawn("sync", ["-f", directory], { stdio: "ignore" });
-  try {
-    const [code] = (await once(child, "close")) as [number | null];
-    return code === 0;
-  } catch {
-    return false;
-  }
 }
 
 async function syncOne(place: Buffer): Promise<void> {

@@ -74,6 +74,16 @@ export const CRASH_POINTS = [
   "standby: pages rewritten",
   "standby: index rebuilt",
   "standby: file rebuilt",
+  // The standby's trees.
+  "files: claimed",
+  "files: staged",
+  "files: one placed",
+  "files: placed",
+  "files: shown before commits",
+  "files: commits shown",
+  "files: removed",
+  "files: synced",
+  "files: committed",
 ] as const;
 
 export type CrashPoint = (typeof CRASH_POINTS)[number];

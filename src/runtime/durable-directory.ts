@@ -1,3 +1,5 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
 
@@ -23,6 +25,48 @@ export function syncDirectory(directory: string): void {
     fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);
+  }
+}
+
+/** Makes a file's content and metadata durable. It may have been given permissions with which not even its owner may open it. */
+export function syncFile(file: string): void {
+  const fd = openReadable(file);
+  try {
+    fs.fsyncSync(fd);
+  } finally {
+    fs.closeSync(fd);
+  }
+}
+
+export async function syncDescriptor(fd: number): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    fs.fsync(fd, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+function openReadable(file: string): number {
+  try {
+    return fs.openSync(file, "r");
+  } catch (error) {
+    if (errnoOf(error) !== "EACCES") throw error;
+    const mode = fs.statSync(file).mode & 0o7777;
+    fs.chmodSync(file, mode | 0o400);
+    try {
+      return fs.openSync(file, "r");
+    } finally {
+      fs.chmodSync(file, mode);
+    }
+  }
+}
+
+/** All of the file system that holds a directory, by syncfs(2) with the `sync` of coreutils or busybox; false where none can. */
+export async function syncFileSystem(directory: string): Promise<boolean> {
+  const child = spawn("sync", ["-f", directory], { stdio: "ignore" });
+  try {
+    const [code] = (await once(child, "close")) as [number | null];
+    return code === 0;
+  } catch {
+    return false;
   }
 }
 

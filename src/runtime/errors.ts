@@ -59,6 +59,8 @@ const CODES = {
   STANDBY_WRITTEN: { exit: EXIT.verification, retryable: false },
   STANDBY_FOREIGN: { exit: EXIT.usage, retryable: false },
   CHECKSUM_MISMATCH: { exit: EXIT.verification, retryable: false },
+  /** On the way to a place of a tree is something that might lead elsewhere. */
+  PATH_UNSAFE: { exit: EXIT.refused, retryable: false },
   INTEGRITY: { exit: EXIT.verification, retryable: false },
   TARGET_NOT_EMPTY: { exit: EXIT.refused, retryable: false },
   // Agents and their host.

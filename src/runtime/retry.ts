@@ -5,6 +5,8 @@ export interface RetryOptions {
   readonly signal: AbortSignal;
   readonly firstDelayMs?: number;
   readonly maxDelayMs?: number;
+  /** Whether trying the same again is of any use, beyond what the error says. */
+  readonly useful?: () => boolean;
   /** Called before each wait, to log it. */
   readonly onRetry?: (error: TidemarkError, delayMs: number) => void;
 }
@@ -19,7 +21,8 @@ export async function retry<T>(attempt: () => Promise<T>, options: RetryOptions)
     try {
       return await attempt();
     } catch (error) {
-      if (!(error instanceof TidemarkError) || !error.retryable || signal.aborted) throw error;
+      if (!(error instanceof TidemarkError) || !error.retryable || signal.aborted || options.useful?.() === false)
+        throw error;
       const jitteredMs = delayMs * (0.75 + Math.random() / 2);
       options.onRetry?.(error, jitteredMs);
       await sleep(jitteredMs, signal);

@@ -3,7 +3,15 @@ import type Database from "better-sqlite3";
 import { type Chunk, chunksOf } from "../event/chunk-list.ts";
 import type { FilePut, LogEvent, PathMetadata, TreeEvent } from "../event/kinds.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
-import { type ByteString, bytesOf, byteString, type TreePath } from "../event/tree-path.ts";
+import {
+  type ByteString,
+  bytesOf,
+  byteString,
+  parentPath,
+  shownPath,
+  TREE_ROOT,
+  type TreePath,
+} from "../event/tree-path.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { packXattrs, unpackXattrs } from "./xattr-codec.ts";
 
@@ -68,11 +76,14 @@ const SCHEMA = `
     mode INTEGER NOT NULL, uid INTEGER NOT NULL, gid INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, xattrs BLOB,
     size INTEGER, hash BLOB, chunks BLOB, link_group INTEGER, target BLOB,
     PRIMARY KEY (tree, path)) STRICT, WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS entry_group ON entry (tree, link_group) WHERE link_group IS NOT NULL;
   CREATE TABLE IF NOT EXISTS content (id BLOB PRIMARY KEY, offset INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS part (
     tree TEXT NOT NULL, put INTEGER NOT NULL, sequence INTEGER NOT NULL, chunks BLOB NOT NULL,
     PRIMARY KEY (tree, put, sequence)) STRICT, WITHOUT ROWID;
 `;
+/** No name is as long as this. */
+const BEHIND_ALL = Buffer.alloc(256, 0xff);
 /** Entries are fetched so many at a time: an open cursor would keep the connection from doing anything else. */
 const FETCH = 500;
 
@@ -92,6 +103,9 @@ export class TreeIndex {
   readonly #putPart;
   readonly #parts;
   readonly #dropParts;
+  readonly #kindAt;
+  readonly #putGroup;
+  readonly #members;
 
   constructor(database: Database.Database) {
     this.#database = database;
@@ -119,6 +133,16 @@ export class TreeIndex {
       .prepare<[string, number], Buffer>("SELECT chunks FROM part WHERE tree = ? AND put = ? ORDER BY sequence")
       .pluck();
     this.#dropParts = database.prepare<[string, number]>("DELETE FROM part WHERE tree = ? AND put = ?");
+    this.#kindAt = database
+      .prepare<[string, Buffer], Row["kind"]>("SELECT kind FROM entry WHERE tree = ? AND path = ?")
+      .pluck();
+    this.#putGroup = database.prepare(
+      `UPDATE entry SET offset = :offset, mode = :mode, uid = :uid, gid = :gid, mtime_ns = :mtime_ns, xattrs = :xattrs,
+        size = :size, hash = :hash, chunks = :chunks WHERE tree = :tree AND link_group = :link_group AND path <> :path`,
+    );
+    this.#members = database
+      .prepare<[string, number], Buffer>("SELECT path FROM entry WHERE tree = ? AND link_group = ? ORDER BY path")
+      .pluck();
   }
 
   /** Names of the trees, those that are empty now left out. */
@@ -131,11 +155,19 @@ export class TreeIndex {
     return row && entryOf(row);
   }
 
-  /** In the order of their bytes: a directory before what is in it. Changes made meanwhile may be seen or not. */
-  *entries(tree: string): Generator<TreeEntry> {
-    const root = this.entry(tree, "" as TreePath);
+  /** Names of one file. */
+  members(tree: string, group: number): TreePath[] {
+    return this.#members.all(tree, group).map((path) => byteString(path) as TreePath);
+  }
+
+  /**
+   * In the order of their bytes: a directory before what is in it. Those behind `after` only, if that is given. Changes
+   * made meanwhile may be seen or not.
+   */
+  *entries(tree: string, after?: TreePath): Generator<TreeEntry> {
+    const root = after === undefined ? this.entry(tree, TREE_ROOT) : undefined;
     if (root) yield root;
-    for (let last: Buffer = Buffer.alloc(0); ;) {
+    for (let last = bytesOf(after ?? ""); ;) {
       const rows = this.#after.all(tree, last);
       for (const row of rows) yield entryOf(row);
       const end = rows.at(-1);
@@ -167,9 +199,14 @@ export class TreeIndex {
         return void this.#putContent.run(Buffer.from(body.id), offset);
       case "file.part":
         return void this.#putPart.run(body.tree, body.put, body.sequence, body.chunks);
+      case "epoch":
+        // Whoever began them is gone, or fenced.
+        return void this.#database.exec("DELETE FROM part");
       case "file.put":
       case "dir.put":
       case "link.put":
+        this.#requireDirectory(offset, body);
+        return this.#applyToPlace(offset, body);
       case "file.remove":
       case "dir.remove":
         return this.#applyToPlace(offset, body);
@@ -201,12 +238,27 @@ export class TreeIndex {
     }
   }
 
+  /** A directory comes before what is in it. @throws LOG_GAP, RECORD_INVALID */
+  #requireDirectory(offset: Offset, { tree, path }: TreeEvent): void {
+    if (path === "" || this.#kindAt.get(tree, bytesOf(parentPath(path))) === "dir") return;
+    if (!this.#kindAt.get(tree, Buffer.alloc(0))) {
+      throw new TidemarkError("LOG_GAP", `offset ${offset}: the log holds no beginning of the tree ${tree}`, {
+        hint: "Its first records were removed. Stop capture on the primary, move the log aside and remove capture's state: a new log begins with everything.",
+      });
+    }
+    throw new TidemarkError(
+      "RECORD_INVALID",
+      `offset ${offset}: ${tree}/${shownPath(path)} is in no directory that the log knows`,
+      { hint: `The writer of the log is at fault; report it. Points before offset ${offset} can be restored.` },
+    );
+  }
+
   #insert(
     offset: Offset,
     { tree, path, mode, uid, gid, mtimeNs, xattrs }: PathMetadata & { readonly tree: string; readonly path: TreePath },
     own: Record<string, unknown>,
   ): void {
-    this.#put.run({
+    const row = {
       tree,
       path: bytesOf(path),
       offset,
@@ -217,12 +269,15 @@ export class TreeIndex {
       xattrs: packXattrs(xattrs),
       ...NO_CONTENT,
       ...own,
-    });
+    };
+    this.#put.run(row);
+    // What one name of a file says is so for all of its names.
+    if (row.link_group !== null) this.#putGroup.run(row);
   }
 
   #removeBelow(tree: string, path: TreePath): void {
     const from = bytesOf(path === "" ? "\u0001" : `${path}/`);
-    const to = path === "" ? Buffer.from([0xff, 0xff]) : bytesOf(`${path}0`);
+    const to = path === "" ? BEHIND_ALL : bytesOf(`${path}0`);
     this.#removeUnder.run(tree, from, to);
   }
 
@@ -241,7 +296,13 @@ export class TreeIndex {
   }
 }
 
-const NO_CONTENT = { size: null, hash: null, chunks: null, link_group: null, target: null };
+const NO_CONTENT: Readonly<Record<"size" | "hash" | "chunks" | "link_group" | "target", unknown>> = {
+  size: null,
+  hash: null,
+  chunks: null,
+  link_group: null,
+  target: null,
+};
 
 function entryOf(row: Row): TreeEntry {
   const place = {

@@ -71,6 +71,15 @@ const SCENES = {
   "standby: reseed begun": "reseed",
   "standby: between moves aside": "reseed",
   "log: trimmed": "trim",
+  "files: claimed": "first of a tree",
+  "files: staged": "trees",
+  "files: one placed": "trees",
+  "files: placed": "trees",
+  "files: shown before commits": "trees",
+  "files: commits shown": "trees",
+  "files: removed": "trees",
+  "files: synced": "trees",
+  "files: committed": "trees",
 } as const satisfies Record<CrashPoint, string>;
 
 type SceneName = (typeof SCENES)[CrashPoint];

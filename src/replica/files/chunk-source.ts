@@ -1,0 +1,118 @@
+import fs from "node:fs";
+
+import { type Chunk, chunksOf } from "../../event/chunk-list.ts";
+import { decodeRecord } from "../../event/codec.ts";
+import type { Offset } from "../../event/positions.ts";
+import type { ByteString } from "../../event/tree-path.ts";
+import type { ChangeLog } from "../../log/change-log.ts";
+import { TidemarkError } from "../../runtime/errors.ts";
+import { readUpTo } from "../../sqlite/write-fully.ts";
+import { contentId } from "../../tree/content-id.ts";
+import type { TreeIndex } from "../../tree/tree-index.ts";
+
+/** Contents that came lately are kept up to this many bytes: the records that need them mostly follow at once. */
+const MEMORY_BYTES = 32 * 1024 * 1024;
+
+/** An older version of a file on disk, from which chunks may be taken if they still are what they were. */
+export class OldVersion {
+  readonly #fd: number;
+  readonly #positions = new Map<ByteString, number>();
+
+  constructor(fd: number, chunkList: Uint8Array) {
+    this.#fd = fd;
+    let position = 0;
+    for (const { id, size } of chunksOf(chunkList)) {
+      this.#positions.set(id, position);
+      position += size;
+    }
+  }
+
+  read({ id, size }: Chunk): Uint8Array | undefined {
+    const position = this.#positions.get(id);
+    if (position === undefined) return undefined;
+    const data = Buffer.allocUnsafe(size);
+    return readUpTo(this.#fd, data, position) === size && contentId(data) === id ? data : undefined;
+  }
+
+  close(): void {
+    fs.closeSync(this.#fd);
+  }
+}
+
+/** Gives the content of chunks: what came lately from memory, the rest from an older version of the file, or from the log. */
+export class ChunkSource {
+  readonly #log: ChangeLog;
+  readonly #index: TreeIndex;
+  /** The newest last. */
+  readonly #recent = new Map<ByteString, Uint8Array>();
+  #recentBytes = 0;
+
+  constructor(log: ChangeLog, index: TreeIndex) {
+    this.#log = log;
+    this.#index = index;
+  }
+
+  /** Proves the content of a record and keeps it for a while. @throws LOG_CORRUPT */
+  add(named: ByteString, data: Uint8Array, offset: Offset): void {
+    if (contentId(data) !== named) throw this.#corrupt(offset, "its content does not have the hash that it names");
+    if (this.#recent.has(named)) return;
+    // A copy: a view would keep the whole record alive, and those around it.
+    this.#recent.set(named, Buffer.from(data));
+    this.#recentBytes += data.length;
+    for (const [id, oldest] of this.#recent) {
+      if (this.#recentBytes <= MEMORY_BYTES) return;
+      this.#recent.delete(id);
+      this.#recentBytes -= oldest.length;
+    }
+  }
+
+  /** @throws LOG_GAP (removed from the log), LOG_CORRUPT, RECORD_INVALID (never was there), what the log throws */
+  async get(chunk: Chunk, old: OldVersion | undefined): Promise<Uint8Array> {
+    const near = this.#recent.get(chunk.id) ?? old?.read(chunk);
+    if (near) return this.#ofSize(near, chunk);
+    const offset = this.#index.contentOffset(chunk.id);
+    if (offset === undefined) {
+      throw new TidemarkError("RECORD_INVALID", `no record carries the chunk ${shown(chunk)}`, {
+        hint: "The writer of the log is at fault; report it.",
+      });
+    }
+    const record = await this.#log.get(offset);
+    if (!record) throw this.#trimmed(offset, chunk);
+    const { body } = decodeRecord(record);
+    const data = body.kind === "file.chunk" || body.kind === "file.put" ? body.data : undefined;
+    if (!data || contentId(data) !== chunk.id)
+      throw this.#corrupt(offset, `it does not carry the chunk ${shown(chunk)}`);
+    return this.#ofSize(data, chunk);
+  }
+
+  #ofSize(data: Uint8Array, chunk: Chunk): Uint8Array {
+    if (data.length === chunk.size) return data;
+    throw new TidemarkError(
+      "RECORD_INVALID",
+      `the chunk ${shown(chunk)} has ${data.length} bytes, a file says ${chunk.size}`,
+      {
+        hint: "The writer of the log is at fault; report it.",
+      },
+    );
+  }
+
+  #corrupt(offset: Offset, evidence: string): TidemarkError {
+    return new TidemarkError("LOG_CORRUPT", `${this.#log.location}: offset ${offset}: ${evidence}`, {
+      hint: "Check the disk of the log. Start a new log (move this one aside, remove the capture agent's state) and reseed the standbys.",
+    });
+  }
+
+  #trimmed(offset: Offset, chunk: Chunk): TidemarkError {
+    return new TidemarkError(
+      "LOG_GAP",
+      `${this.#log.location}: offset ${offset}, which carried the chunk ${shown(chunk)}, was removed`,
+      {
+        hint: "The standby cannot get this content any more. Touch the file on the primary after a new log was begun, or begin a new log.",
+      },
+    );
+  }
+}
+
+function shown({ id }: Chunk): string {
+  return Buffer.from(id, "latin1").toString("hex").slice(0, 16);
+}

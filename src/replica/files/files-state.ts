@@ -1,0 +1,120 @@
+import fs from "node:fs";
+
+import Database from "better-sqlite3";
+
+import { BEFORE_FIRST, offset as toOffset, type Offset } from "../../event/positions.ts";
+import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
+import { invariant } from "../../runtime/invariant.ts";
+import { TreeIndex } from "../../tree/tree-index.ts";
+import { TouchedPlaces } from "./touched-places.ts";
+
+const FORMAT_VERSION = "1";
+/** The names of contents are random: with less of them at hand every insert would read the disk. */
+const CACHE_KIB = 64 * 1024;
+
+/**
+ * `<standby>/.tidemark/files.db`: what the trees look like as far as they were made durable. What is applied after that
+ * stands in an open transaction, which a crash takes back: the events are then read again. The lock on the standby's
+ * state protects it as well.
+ */
+export class FilesState {
+  readonly index: TreeIndex;
+  readonly touched: TouchedPlaces;
+  readonly #database: Database.Database;
+  #offset: Offset;
+  #begun = false;
+
+  /** One of another log is begun anew. @throws INTEGRITY, RECORD_VERSION */
+  static open(file: string, logId: string): FilesState {
+    try {
+      const state = new FilesState(file);
+      if (state.#get("log_id") === logId) return state;
+      state.close();
+      removeFilesState(file);
+      const fresh = new FilesState(file);
+      fresh.#set("log_id", logId);
+      return fresh;
+    } catch (error) {
+      throw /^SQLITE_(NOTADB|CORRUPT)/.test(errnoOf(error) ?? "") ? damaged(file, error) : error;
+    }
+  }
+
+  private constructor(file: string) {
+    this.#database = new Database(file, { timeout: 0 });
+    try {
+      this.#database.pragma("locking_mode=EXCLUSIVE");
+      this.#database.pragma("journal_mode=WAL");
+      // The position that is recorded next relies on what was committed here.
+      this.#database.pragma("synchronous=FULL");
+      this.#database.pragma(`cache_size=-${CACHE_KIB}`);
+      this.#database.exec("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
+      const version = this.#get("format");
+      if (version === undefined) this.#set("format", FORMAT_VERSION);
+      else if (version !== FORMAT_VERSION) throw newer(file, version);
+      this.index = new TreeIndex(this.#database);
+      this.touched = new TouchedPlaces(this.#database);
+      this.#offset = toOffset(Number(this.#get("offset") ?? BEFORE_FIRST));
+    } catch (error) {
+      this.#database.close();
+      throw error;
+    }
+  }
+
+  /** Every event of trees up to here is on the disk, and in the index. */
+  get offset(): Offset {
+    return this.#offset;
+  }
+
+  /** What is changed from here on is kept with the next commit. */
+  begin(): void {
+    if (this.#begun) return;
+    this.#database.exec("BEGIN IMMEDIATE");
+    this.#begun = true;
+  }
+
+  /** SQLite took back what was not committed, for want of room: the events must be read again. */
+  get lost(): boolean {
+    return this.#begun && !this.#database.inTransaction;
+  }
+
+  commit(offset: Offset): void {
+    invariant(this.#begun && !this.lost, "there is nothing to commit");
+    this.#set("offset", String(offset));
+    this.#database.exec("COMMIT");
+    this.#begun = false;
+    this.#offset = offset;
+  }
+
+  close(): void {
+    this.#database.close();
+  }
+
+  #get(key: string): string | undefined {
+    return this.#database.prepare<[string], string>("SELECT value FROM meta WHERE key = ?").pluck().get(key);
+  }
+
+  #set(key: string, value: string): void {
+    this.#database.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
+  }
+}
+
+export function removeFilesState(file: string): void {
+  for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(file + suffix, { force: true });
+}
+
+function damaged(file: string, cause: unknown): TidemarkError {
+  return new TidemarkError("INTEGRITY", `the standby's index of its trees, ${file}, is damaged: ${String(cause)}`, {
+    hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`.",
+    cause,
+  });
+}
+
+function newer(file: string, version: string): TidemarkError {
+  return new TidemarkError(
+    "RECORD_VERSION",
+    `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`,
+    {
+      hint: "Upgrade Tidemark on this host.",
+    },
+  );
+}

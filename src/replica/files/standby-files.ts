@@ -1,0 +1,282 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import type { LogEvent } from "../../event/kinds.ts";
+import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
+import { byteString } from "../../event/tree-path.ts";
+import type { ChangeLog } from "../../log/change-log.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
+import { syncFileSystem } from "../../runtime/durable-directory.ts";
+import { TidemarkError } from "../../runtime/errors.ts";
+import type { FileEntry, TreeIndex } from "../../tree/tree-index.ts";
+import { foreign } from "../standby-errors.ts";
+import type { StandbyPaths } from "../standby-paths.ts";
+import type { StandbyState } from "../standby-state.ts";
+import { ChunkSource } from "./chunk-source.ts";
+import { FileShower } from "./file-shower.ts";
+import { FileStager } from "./file-stager.ts";
+import { FilesState } from "./files-state.ts";
+import { requireTreeName } from "./standby-path.ts";
+import { removeStrays } from "./stray-files.ts";
+import type { Place } from "./touched-places.ts";
+import { TreeWriter } from "./tree-writer.ts";
+
+/** Files that are made ready at the same time: while one waits for the disk another is written. */
+const AT_ONCE = 8;
+/** From so many directories on one call for the whole file system is sooner done than one for each. */
+const MANY_DIRECTORIES = 1000;
+/** So much is at most undone by a crash while a new standby is built. */
+const FLUSH_EVENTS = 20_000;
+const FLUSH_BYTES = 1024 * 1024 * 1024;
+
+export interface StandbyFilesOptions {
+  readonly paths: StandbyPaths;
+  readonly state: StandbyState;
+  readonly logId: string;
+  readonly log: ChangeLog;
+  /** A reseed: what stands at a tree's place is replaced, whosever it is. */
+  readonly replaceTrees: boolean;
+}
+
+export interface StandbyTree {
+  readonly name: string;
+  readonly path: string;
+  readonly files: number;
+  /** Every name of a file counted. */
+  readonly bytes: number;
+  /** Last event of the tree that is shown. */
+  readonly offset: Offset;
+}
+
+/** What there is once the log has said anything of trees. */
+class Parts {
+  readonly files: FilesState;
+  readonly chunks: ChunkSource;
+  readonly writer: TreeWriter;
+  readonly stager: FileStager;
+  readonly shower: FileShower;
+
+  constructor({ paths, logId, log }: StandbyFilesOptions) {
+    this.files = FilesState.open(paths.files, logId);
+    this.chunks = new ChunkSource(log, this.files.index);
+    this.writer = new TreeWriter(paths.root, paths.stage);
+    const { files: state, chunks, writer } = this;
+    this.stager = new FileStager({ state, chunks, writer, stage: paths.stage });
+    this.shower = new FileShower({ state, stager: this.stager, writer });
+  }
+
+  close(): void {
+    this.writer[Symbol.dispose]();
+    this.files.close();
+  }
+}
+
+/**
+ * The file trees of a standby. `take` proves an event and notes it, `stage` gets contents ready, `showPuts` and
+ * `showRemovals` make the net state visible, `sync` makes it durable and `commit` ends it: its events are needed no more.
+ */
+export class StandbyFiles {
+  readonly #options: StandbyFilesOptions;
+  #parts: Parts | undefined;
+  readonly #trees = new Map<string, StandbyTree>();
+  readonly #claimed = new Set<string>();
+  /** Files taken and not yet staged. */
+  #fresh: Place[] = [];
+  /** An event was not taken as a whole. */
+  #torn = false;
+  /** Newest event of each tree that is taken and not yet shown. */
+  readonly #takenOf = new Map<string, Offset>();
+  #taken: Offset = BEFORE_FIRST;
+  #pending = false;
+  #dirty = false;
+  #unflushedEvents = 0;
+  #unflushedBytes = 0;
+  #swept: boolean;
+
+  /** @throws INTEGRITY when the index is not there any more, or is older than the recorded position */
+  constructor(options: StandbyFilesOptions) {
+    this.#options = options;
+    this.#swept = !options.replaceTrees;
+    const known = options.state.filesOffset;
+    if (fs.existsSync(options.paths.files)) this.#open();
+    if (known !== undefined && this.#taken < known) {
+      this.close();
+      throw indexLost(options.paths.files, this.#taken, known);
+    }
+  }
+
+  get trees(): readonly StandbyTree[] {
+    return [...this.#trees.values()];
+  }
+
+  /** Whether something was taken that is not shown. */
+  get pending(): boolean {
+    return this.#pending;
+  }
+
+  /** Whether what was taken cannot be shown: it must be read again. */
+  get torn(): boolean {
+    return this.#torn || this.#parts?.files.lost === true;
+  }
+
+  /** Of a standby that never was complete: so much was taken that it should be shown and committed meanwhile. */
+  get heavy(): boolean {
+    return this.#unflushedEvents >= FLUSH_EVENTS || this.#unflushedBytes >= FLUSH_BYTES;
+  }
+
+  /** Last event taken; undefined when there never was one. */
+  get taken(): Offset | undefined {
+    return this.#parts && this.#taken;
+  }
+
+  /** @throws LOG_CORRUPT, RECORD_INVALID, PATH_UNSAFE, STANDBY_FOREIGN; nothing of the event is shown then, now or later */
+  take(event: LogEvent): void {
+    const { body, offset } = event;
+    if (offset <= this.#taken || !(isOfTrees(body) || (body.kind === "epoch" && this.#parts))) return;
+    const { files, chunks } = (this.#parts ??= this.#open());
+    files.begin();
+    if (body.kind === "file.chunk") chunks.add(byteString(body.id), body.data, offset);
+    if (body.kind === "file.put" && body.data) chunks.add(byteString(body.hash), body.data, offset);
+    if ("tree" in body) this.#claim(body.tree);
+    this.#apply(files, event);
+    if ("path" in body) this.#takenOf.set(body.tree, offset);
+    if (body.kind === "file.put") this.#fresh.push({ tree: body.tree, path: body.path });
+    this.#unflushedEvents += 1;
+    this.#unflushedBytes += event.bytes;
+    this.#taken = offset;
+    this.#pending ||= "path" in body;
+    this.#dirty = true;
+  }
+
+  /** Gets the contents of what was taken ready. May be called again after it threw. */
+  async stage({ durable }: { readonly durable: boolean }): Promise<void> {
+    const parts = this.#parts;
+    if (!parts || this.#fresh.length === 0) return;
+    const { index, touched } = parts.files;
+    const files = this.#freshFiles(index);
+    let next = 0;
+    const work = async (): Promise<void> => {
+      for (let entry = files[next++]; entry; entry = files[next++]) {
+        const noted = touched.get(entry);
+        if (noted) await parts.stager.prepare(noted, entry, { durable });
+      }
+    };
+    const ended = await Promise.allSettled(Array.from({ length: AT_ONCE }, work));
+    const failed = ended.find((result) => result.status === "rejected");
+    if (failed) throw failed.reason;
+    this.#fresh = [];
+  }
+
+  async showPuts(): Promise<void> {
+    if (this.#pending) await this.#parts?.shower.puts();
+  }
+
+  /** Ends what `showPuts` began. */
+  async showRemovals(): Promise<void> {
+    const parts = this.#parts;
+    if (!parts || !this.#pending) return;
+    const growth = parts.files.touched.growth();
+    await parts.shower.removals();
+    if (!this.#swept) await removeStrays(parts.files.index, parts.writer);
+    this.#swept = true;
+    for (const { tree, files, bytes } of growth) {
+      const before = this.#trees.get(tree);
+      this.#note(tree, { files: (before?.files ?? 0) + files, bytes: (before?.bytes ?? 0) + bytes });
+    }
+    this.#takenOf.clear();
+    this.#pending = false;
+  }
+
+  /** Makes durable what is shown. */
+  async sync(): Promise<void> {
+    const writer = this.#parts?.writer;
+    if (!writer || writer.unsynced === 0) return;
+    if (writer.unsynced > MANY_DIRECTORIES && (await syncFileSystem(this.#options.paths.root))) writer.markSynced();
+    else await writer.sync();
+    crashPoint("files: synced");
+  }
+
+  /** After `sync`, with nothing pending. */
+  commit(): void {
+    if (!this.#dirty) return;
+    this.#parts?.files.commit(this.#taken);
+    crashPoint("files: committed");
+    this.#unflushedEvents = 0;
+    this.#unflushedBytes = 0;
+    this.#dirty = false;
+  }
+
+  close(): void {
+    this.#parts?.close();
+    this.#parts = undefined;
+  }
+
+  /** Each place once, and of the names of one file one: the others follow when it is placed. */
+  #freshFiles(index: TreeIndex): FileEntry[] {
+    const files = new Map<string, FileEntry>();
+    for (const { tree, path: at } of this.#fresh) {
+      const entry = index.entry(tree, at);
+      if (entry?.kind !== "file") continue;
+      const { group } = entry;
+      files.set(group === undefined ? `${tree}/${at}` : `${tree}//${group}`, entry);
+    }
+    return [...files.values()];
+  }
+
+  /** The index refuses what does not fit before it changes anything. */
+  #apply({ index }: FilesState, event: LogEvent): void {
+    try {
+      index.apply(event);
+    } catch (error) {
+      this.#torn = !(error instanceof TidemarkError);
+      throw error;
+    }
+  }
+
+  #open(): Parts {
+    const parts = new Parts(this.#options);
+    this.#parts = parts;
+    this.#taken = parts.files.offset;
+    for (const name of parts.files.index.names()) this.#note(name, parts.files.index.totals(name));
+    return parts;
+  }
+
+  #note(name: string, figures: { readonly files: number; readonly bytes: number }): void {
+    const offset = this.#takenOf.get(name) ?? this.#trees.get(name)?.offset ?? this.#taken;
+    this.#trees.set(name, { name, path: path.join(this.#options.paths.root, name), ...figures, offset });
+  }
+
+  /** The place of a tree is ours, or becomes so while nothing of anybody's is there. */
+  #claim(name: string): void {
+    if (this.#claimed.has(name)) return;
+    requireTreeName(name);
+    const { state, paths, replaceTrees } = this.#options;
+    // No database's name ends like this.
+    const claim = `${name}/`;
+    const place = path.join(paths.root, name);
+    if (!state.claimed(claim)) {
+      if (!replaceTrees && !isFree(place)) throw foreign(place);
+      state.claim(claim);
+    }
+    this.#claimed.add(name);
+    crashPoint("files: claimed");
+  }
+}
+
+function isOfTrees({ kind }: LogEvent["body"]): boolean {
+  return kind.startsWith("file.") || kind.startsWith("dir.") || kind.startsWith("link.");
+}
+
+/** An empty directory may be a volume that was mounted for the tree. */
+function isFree(place: string): boolean {
+  const stat = fs.lstatSync(place, { throwIfNoEntry: false });
+  return !stat || (stat.isDirectory() && fs.readdirSync(place).every((name) => name === "lost+found"));
+}
+
+function indexLost(file: string, found: Offset, known: Offset): TidemarkError {
+  return new TidemarkError(
+    "INTEGRITY",
+    `the standby's index of its trees, ${file}, is of offset ${found}; ${known} was recorded`,
+    { hint: "Somebody removed or replaced it. Build the standby anew with `tidemark replica --reseed`." },
+  );
+}
