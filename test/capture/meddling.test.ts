@@ -97,6 +97,6 @@ test("deleted, made anew and being read: sync waits for it again, and does not p
   await maker.run("INSERT INTO t VALUES (2, randomblob(2000000))");
   await maker.disconnect();
   fs.renameSync(made, deployment.database);
-  await waitFor("it is read", async () => (await state()) === "copying");
+  await waitFor("it is read", async () => (await state()) !== "waiting");
   expect(await deployment.difference()).toBeUndefined();
 });

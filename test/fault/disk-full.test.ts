@@ -104,7 +104,7 @@ test("the disk of the agent's state is full: capture goes on and says so; a star
   expect(() => fs.writeFileSync(path.join(disk.path, "ballast"), new Uint8Array(8 * 1024 * 1024))).toThrow("ENOSPC");
   // Enough events for what is stored of quiet databases to be raised, and pages for an index that needs room.
   await app.run("INSERT INTO t VALUES (1, 2);".repeat(1100));
-  await app.run(insert(5000));
+  await app.run(insert(300));
   await expectToSay(deployment, "cannot be stored: no room");
   await app.run(insert(10));
   expect(await deployment.difference()).toBeUndefined();
