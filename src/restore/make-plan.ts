@@ -1,7 +1,9 @@
 import { nearestName } from "../config/nearest-name.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { RestorePlanner, type RestorePlan } from "./plan.ts";
+import { ConsistentPoints } from "./consistent-point.ts";
+import { PathFilter } from "./path-filter.ts";
+import { type RestorePlan, RestorePlanner } from "./plan.ts";
 import { beforeFirst, type RestorePoint } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
@@ -13,47 +15,82 @@ import { decodeUnlessPart, scanRecords } from "./scan-log.ts";
  */
 const LOOK_AHEAD_BYTES = 1024 * 1024 * 1024;
 
+/** What a restore was asked for: everything, unless databases or paths are named. Named paths alone bring no database back. */
+export interface Wanted {
+  readonly databases: readonly string[] | undefined;
+  /** Globs over `tree/path`. */
+  readonly paths: readonly string[] | undefined;
+}
+
+/** All that carrying out a restore needs to know. */
+export interface PlannedRestore extends Disposable {
+  readonly point: RestorePoint;
+  readonly plan: RestorePlan;
+  /** Undefined: no tree is asked for, or the log holds none. */
+  readonly trees: PlannedTrees | undefined;
+  readonly points: ConsistentPoints;
+}
+
 export interface MakePlanOptions {
   readonly target: RestoreTarget;
   readonly point: RestorePoint;
-  /** Undefined: all of them. */
-  readonly databases: readonly string[] | undefined;
+  readonly wanted: Wanted;
+  /** Where the plan of trees is kept meanwhile; undefined: in files of SQLite's own. */
+  readonly directory: string | undefined;
   readonly signal: AbortSignal;
   readonly onProgress: (done: number, total: number) => void;
 }
 
 /** Reads the log once, without page images of unfinished transactions. @throws as the functions below, INTERRUPTED */
-export async function makePlan(log: ChangeLog, options: MakePlanOptions): Promise<RestorePlan> {
-  const { point, target } = options;
-  const { first } = point.bounds;
-  const planner = new RestorePlanner({ firstOffset: first, targetOffset: point.offset, momentMs: point.momentMs });
-  await readToTarget(log, planner, options);
-  await readAhead(log, planner, options);
-  if (planner.names.length === 0) throw nothingYet(planner, target, point);
-  return planner.plan(wantedNames(planner.names, options));
+export async function makePlan(log: ChangeLog, options: MakePlanOptions): Promise<PlannedRestore> {
+  using stack = new DisposableStack();
+  const { point, target, wanted } = options;
+  const { first: firstOffset } = point.bounds;
+  const reading: Reading = {
+    databases: new RestorePlanner({ firstOffset, targetOffset: point.offset, momentMs: point.momentMs }),
+    trees: wantsTrees(wanted) ? stack.use(new TreePlanner(options)) : undefined,
+    points: new ConsistentPoints(),
+  };
+  await readToTarget(log, reading, options);
+  await readAhead(log, reading, options);
+  const { databases, points } = reading;
+  if (databases.names.length === 0 && reading.trees?.isEmpty !== false) throw nothingYet(databases, target, point);
+  const plan = databases.plan(wantedNames(databases.names, options));
+  const trees = reading.trees?.plan();
+  return { point, plan, trees, points, ...disposing(stack.move()) };
 }
 
-async function readToTarget(log: ChangeLog, planner: RestorePlanner, options: MakePlanOptions): Promise<void> {
+interface Reading {
+  readonly databases: RestorePlanner;
+  readonly trees: TreePlanner | undefined;
+  readonly points: ConsistentPoints;
+}
+
+async function readToTarget(log: ChangeLog, reading: Reading, options: MakePlanOptions): Promise<void> {
   const { point, signal, onProgress } = options;
   const after = beforeFirst(point.bounds);
   for await (const record of scanRecords(log, { after, through: point.offset, signal })) {
+    reading.points.take(record.header);
     const event = decodeUnlessPart(log, record);
-    if (event) planner.take(event);
+    if (event) reading.databases.take(event);
+    if (event) reading.trees?.take(event);
     const done = record.header.offset - after;
     if (done % 1024 === 0) onProgress(done, point.offset - after);
   }
 }
 
 /** Only for knowing about gaps: damage behind the target is no reason not to restore what is before it. */
-async function readAhead(log: ChangeLog, planner: RestorePlanner, { point, signal }: MakePlanOptions): Promise<void> {
+async function readAhead(log: ChangeLog, reading: Reading, { point, signal }: MakePlanOptions): Promise<void> {
+  const { databases, trees, points } = reading;
   let bytes = 0;
+  if (databases.names.length === 0 && trees?.isEmpty === false) return;
   try {
     for await (const record of scanRecords(log, { after: point.offset, through: point.bounds.last, signal })) {
-      if (planner.decided || bytes > LOOK_AHEAD_BYTES) return;
-      const event = decodeUnlessPart(log, record);
-      if (!event) continue;
-      planner.take(event);
-      bytes += event.bytes;
+      if (databases.decided || bytes > LOOK_AHEAD_BYTES) return;
+      points.takeAhead(record.header);
+      if (kindOfCode(record.header.kind) === "sqlite.part") continue;
+      bytes += record.data.length;
+      if (kindOfCode(record.header.kind) === "sqlite.commit") databases.take(decoded(log, record));
     }
   } catch (error) {
     if (!hasCode(error, "RECORD_INVALID", "RECORD_VERSION", "LOG_GAP", "LOG_REGRESSED")) throw error;

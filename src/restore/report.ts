@@ -1,8 +1,8 @@
 import type { Offset } from "../event/positions.ts";
 import type { CheckResult } from "./check-database.ts";
 import { hex } from "./database-builder.ts";
-import type { PlannedDatabase, PlannedGap, RestorePlan } from "./plan.ts";
-import type { RestorePoint } from "./resolve-target.ts";
+import type { PlannedRestore } from "./make-plan.ts";
+import type { PlannedDatabase, PlannedGap } from "./plan.ts";
 import { rfc3339 } from "./rfc3339.ts";
 import type { TargetDirectory } from "./target-directory.ts";
 
@@ -37,6 +37,15 @@ export interface ReportedGap {
   readonly exactFrom: Offset;
 }
 
+/** A tree, or what was asked for of it. */
+export interface ReportedTree {
+  readonly name: string;
+  readonly files: number;
+  readonly directories: number;
+  readonly links: number;
+  readonly bytes: number;
+}
+
 interface ReportBase {
   readonly ok: true;
   /** Last event that is in the result, and its time. */
@@ -44,7 +53,13 @@ interface ReportBase {
   readonly at: string;
   /** Absolute path. */
   readonly target: string;
-  readonly files: { readonly count: 0; readonly bytes: 0 };
+  /** Of all trees together. */
+  readonly files: { readonly count: number; readonly bytes: number };
+  readonly trees: readonly ReportedTree[];
+  /** Whether every file had been captured that belonged to the commits up to this point. */
+  readonly consistent: boolean;
+  /** The newest point at or before this one of which that is known; null when there is none. */
+  readonly nearestConsistent: { readonly offset: Offset; readonly at: string } | null;
   readonly gaps: readonly ReportedGap[];
 }
 
@@ -81,10 +96,20 @@ export function restoredDatabase(database: PlannedDatabase, { sha256, check }: F
   return { ...reportedDatabase(database), sha256, integrity, foreignKeys };
 }
 
-export function reportBase(plan: RestorePlan, point: RestorePoint, target: TargetDirectory): ReportBase {
-  const files = { count: 0, bytes: 0 } as const;
+export function reportBase({ plan, trees, points, point }: PlannedRestore, target: TargetDirectory): ReportBase {
   const { offset, timeMs } = point;
-  return { ok: true, offset, at: rfc3339(timeMs), target: target.path, files, gaps: plan.gaps.map(reportedGap) };
+  const { nearest } = points;
+  return {
+    ok: true,
+    offset,
+    at: rfc3339(timeMs),
+    target: target.path,
+    files: { count: trees?.count ?? 0, bytes: trees?.bytes ?? 0 },
+    trees: trees?.summary() ?? [],
+    consistent: points.isConsistent,
+    nearestConsistent: nearest ? { offset: nearest.offset, at: rfc3339(nearest.timeMs) } : null,
+    gaps: plan.gaps.map(reportedGap),
+  };
 }
 
 function reportedGap({ database, sinceMs, untilMs, exactBefore, exactFrom }: PlannedGap): ReportedGap {

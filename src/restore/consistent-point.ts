@@ -1,0 +1,65 @@
+import { kindOfCode } from "../event/body-fields.ts";
+import type { RecordHeader } from "../event/codec.ts";
+import type { EventKind } from "../event/kinds.ts";
+import type { Offset } from "../event/positions.ts";
+import { FLAG } from "../event/record-header.ts";
+
+/** A point at which every path that was dirty had been captured: databases and files go together. */
+export interface ConsistentPoint {
+  readonly offset: Offset;
+  readonly timeMs: number;
+}
+
+const OF_TREES: ReadonlySet<EventKind | undefined> = new Set<EventKind>([
+  "file.chunk",
+  "file.put",
+  "file.part",
+  "file.remove",
+  "dir.put",
+  "dir.remove",
+  "link.put",
+]);
+/** Kinds whose records alone leave what is restored as it was. */
+const CHANGES_NOTHING: ReadonlySet<EventKind | undefined> = new Set<EventKind>([
+  "genesis",
+  "epoch",
+  "heartbeat",
+  "mark",
+  "sqlite.part",
+  "file.chunk",
+  "file.part",
+]);
+
+/** Finds the consistent points on the way through a log, from the records' headers. */
+export class ConsistentPoints {
+  #nearest: ConsistentPoint | undefined;
+  #last: ConsistentPoint | undefined;
+  #changedSince = false;
+  #hasTrees = false;
+
+  /** Every record up to the point, in order. */
+  take({ kind: code, flags, offset, timeMs }: RecordHeader): void {
+    const kind = kindOfCode(code);
+    this.#last = { offset, timeMs };
+    this.#hasTrees ||= OF_TREES.has(kind);
+    if ((flags & FLAG.consistent) !== 0) {
+      this.#nearest = this.#last;
+      this.#changedSince = false;
+    } else if (!CHANGES_NOTHING.has(kind)) this.#changedSince = true;
+  }
+
+  /** Some records after the point: whether the set has trees that are not in the log yet then. */
+  takeAhead({ kind }: RecordHeader): void {
+    this.#hasTrees ||= OF_TREES.has(kindOfCode(kind));
+  }
+
+  /** Whether what is restored is that of a consistent point. Without trees there is nothing to be out of step. */
+  get isConsistent(): boolean {
+    return !this.#hasTrees || (this.#nearest !== undefined && !this.#changedSince);
+  }
+
+  /** The newest at or before the point; undefined when there is none. */
+  get nearest(): ConsistentPoint | undefined {
+    return this.#hasTrees ? this.#nearest : this.#last;
+  }
+}
