@@ -18,6 +18,8 @@ function doneText(report: RestoreReport): string[] {
   return [
     `restored ${report.target} to offset ${report.offset}, ${report.at}, in ${formatDuration(report.durationMs)}`,
     ...textTable(rows),
+    ...textTable(treeRows(report, "each SHA-256 as in the log")),
+    ...consistencyText(report),
     ...gapText(report),
     ...(report.kept === undefined ? [] : [`what the target held besides is kept in ${report.kept}`]),
   ];
@@ -32,9 +34,33 @@ function previewText(report: RestorePreview): string[] {
   return [
     `would restore ${report.target} to offset ${report.offset}, ${report.at} (dry run: nothing was written)`,
     ...textTable(rows),
+    ...textTable(treeRows(report, "")),
     `reads events ${report.fromOffset} to ${report.offset}; needs ${formatSize(report.bytesNeeded)}, ${formatSize(report.bytesFree)} are free`,
+    ...consistencyText(report),
     ...gapText(report),
   ];
+}
+
+function treeRows({ trees }: RestoreReport | RestorePreview, proof: string): string[][] {
+  return trees.map(({ name, files, directories, links, bytes }) => [
+    `  ${name}`,
+    formatSize(bytes),
+    [counted(files, "file"), counted(directories, "directory"), counted(links, "link")].filter(Boolean).join(", "),
+    files > 0 ? proof : "",
+  ]);
+}
+
+function counted(count: number, noun: string): string {
+  if (count === 0) return "";
+  return `${count} ${count === 1 ? noun : noun.replace(/y$/, "ie").concat("s")}`;
+}
+
+function consistencyText({ consistent, nearestConsistent: nearest }: RestoreReport | RestorePreview): string[] {
+  if (consistent) return [];
+  const where = nearest
+    ? `the nearest before it is offset ${nearest.offset}, ${nearest.at} (\`--consistent\` takes it)`
+    : "none before it is known";
+  return [`note: files may be missing or older than the rows that tell of them: not a consistent point; ${where}`];
 }
 
 function gapText({ gaps }: RestoreReport | RestorePreview): string[] {

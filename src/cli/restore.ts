@@ -12,6 +12,8 @@ interface RestoreOptions extends SetOptions {
   readonly target: string;
   readonly to: string;
   readonly database?: readonly string[];
+  readonly path?: readonly string[];
+  readonly consistent?: boolean;
   readonly dryRun?: boolean;
   readonly force?: boolean;
   readonly check: "full" | "quick";
@@ -20,23 +22,26 @@ interface RestoreOptions extends SetOptions {
 export function restoreCommand(cli: Cli): Command {
   const command = setCommand({
     name: "restore",
-    summary: "build the databases as they were at a moment, into a directory",
+    summary: "build databases and files as they were at a moment, into a directory",
     description:
-      "Builds the databases as they were at a moment from the log, into an empty directory, and verifies them (checksum, integrity_check, foreign_key_check). Needs no agent.",
+      "Builds databases and file trees as they were at a moment from the log, into an empty directory, and verifies them (databases: checksum, integrity_check, foreign_key_check; files: SHA-256). Needs no agent.",
     examples: [
       "tidemark restore --standby /mnt/standby --target /tmp/app",
       "tidemark restore --standby /mnt/standby --target /tmp/app --to 2026-01-31T17:45:00+01:00",
       "tidemark restore -c tidemark.yml --target /tmp/app --to mark:before-upgrade --database app.db",
+      "tidemark restore --standby /mnt/standby --target /tmp/lost --path 'uploads/2026/**/*.pdf' --to 2026-01-31T17:45:00Z",
       "tidemark restore --log nats://nats-1:4222 --set app --target /tmp/app --to 81234 --dry-run",
     ],
   })
     .requiredOption("--target <dir>", "where to; must be empty or not there yet")
     .option("--to <moment>", "latest, a time (RFC 3339 with zone), an offset, or mark:NAME", "latest")
     .option("--database <name>", "only this database; repeat it for several", collect)
+    .option("--path <glob>", "only these files and directories of trees, as TREE/PATH; repeat it for several", collect)
+    .option("--consistent", "the nearest moment before it at which databases and files are known to fit")
     .option("--dry-run", "only tell what would be done")
     .option("--force", "replace what is in the target")
     .addOption(new Option("--check <how>", "how thoroughly to verify").choices(["full", "quick"]).default("full"));
-  return laterOptions(command, ["--table <name>", "--path <glob>"]).action((options: RestoreOptions) =>
+  return laterOptions(command, ["--table <name>"]).action((options: RestoreOptions) =>
     oneShot(cli, () => restoreTo(cli, options)),
   );
 }
@@ -54,7 +59,9 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
     log,
     target,
     directory: targetDirectory(cli, options.target),
-    ...(options.database ? { databases: options.database } : {}),
+    databases: options.database,
+    paths: options.path,
+    consistent: options.consistent,
     check: options.check,
     force: options.force ?? false,
     dryRun: options.dryRun ?? false,

@@ -4,10 +4,13 @@ import { readEvents } from "../log/log-reader.ts";
 import { databasePath } from "../replica/standby-paths.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
-import type { PlannedDatabase, RestorePlan } from "./plan.ts";
+import { finishTrees } from "./finish-trees.ts";
+import type { PlannedRestore } from "./make-plan.ts";
+import type { PlannedDatabase } from "./plan.ts";
 import { readBack } from "./read-back.ts";
 import type { Finished } from "./report.ts";
 import { endedEarly, requireGoingOn } from "./scan-log.ts";
+import { TreeBuilder } from "./tree-builder.ts";
 
 /** done and total: events in `plan` and `write`, databases in `check`, bytes in `verify`. */
 export interface RestoreProgress {
@@ -17,19 +20,20 @@ export interface RestoreProgress {
 }
 
 export interface CarryOutOptions {
-  readonly plan: RestorePlan;
-  readonly offset: Offset;
+  readonly planned: PlannedRestore;
   readonly seed: bigint;
-  /** The databases are written below this directory, which is empty. */
+  /** Databases and trees are written below this directory, which is empty. */
   readonly directory: string;
+  /** Contents of files lie here until they get their names: in the same file system, not there yet. */
+  readonly staging: string;
   readonly check: CheckMode;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: RestoreProgress) => void;
 }
 
 /**
- * Builds the databases of a plan from the log, every event proved as it goes by, then has SQLite check each, then reads
- * each back.
+ * Builds the databases and trees of a plan from the log, every event proved as it goes by, then has SQLite check each
+ * database, then reads everything back.
  *
  * @throws what readEvents throws, CHECKSUM_MISMATCH, RECORD_INVALID, INTERRUPTED
  */
@@ -37,10 +41,12 @@ export async function carryOut(
   log: ChangeLog,
   options: CarryOutOptions,
 ): Promise<ReadonlyMap<PlannedDatabase, Finished>> {
+  const { plan, trees } = options.planned;
   const files = await build(log, options);
   const checks = await checkAll(files, options);
   const finished = new Map<PlannedDatabase, Finished>();
-  const total = options.plan.databases.reduce((sum, { sizePages, pageSize }) => sum + sizePages * pageSize, 0);
+  const databaseBytes = plan.databases.reduce((sum, { sizePages, pageSize }) => sum + sizePages * pageSize, 0);
+  const total = databaseBytes + (trees?.plan.contentBytes() ?? 0);
   let done = 0;
   const onBytes = (bytes: number): void => {
     done += bytes;
@@ -51,37 +57,57 @@ export async function carryOut(
     const sha256 = await readBack(files.get(database) ?? "", database, { ...options, onBytes });
     finished.set(database, { sha256, check });
   }
+  if (trees) {
+    const { staging: staged, directory, signal } = options;
+    await finishTrees({ trees, staged, directory, signal, onBytes });
+  }
   return finished;
 }
 
 async function build(log: ChangeLog, options: CarryOutOptions): Promise<Map<PlannedDatabase, string>> {
   using stack = new DisposableStack();
   const builders = new Map<string, DatabaseBuilder>();
-  for (const database of options.plan.databases) {
+  const { plan, trees } = options.planned;
+  const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging));
+  for (const database of plan.databases) {
     const file = databasePath({ root: options.directory }, database.name);
     const builder = stack.adopt(new DatabaseBuilder(database, file, options.seed), (open) => open.close());
     builders.set(database.name, builder);
   }
-  await applyEvents(log, builders, options);
+  await applyEvents(log, { builders, contents }, options);
   for (const builder of builders.values()) await builder.finish();
-  return new Map([...builders.values()].map(({ plan, file }) => [plan, file]));
+  return new Map([...builders.values()].map((builder) => [builder.plan, builder.file]));
+}
+
+interface Builders {
+  readonly builders: ReadonlyMap<string, DatabaseBuilder>;
+  readonly contents: TreeBuilder | undefined;
+}
+
+/** Records after this one are read. */
+export function firstNeeded({ plan, trees }: PlannedRestore): Offset {
+  const ofTrees = trees?.plan.afterOffset() ?? plan.afterOffset;
+  return ofTrees < plan.afterOffset ? ofTrees : plan.afterOffset;
 }
 
 async function applyEvents(
   log: ChangeLog,
-  builders: ReadonlyMap<string, DatabaseBuilder>,
-  { plan, offset: through, signal, onProgress }: CarryOutOptions,
+  { builders, contents }: Builders,
+  { planned, signal, onProgress }: CarryOutOptions,
 ): Promise<void> {
-  const total = through - plan.afterOffset;
-  let position = plan.afterOffset;
-  for await (const events of readEvents(log, { after: plan.afterOffset, through, follow: false, signal })) {
+  const after = firstNeeded(planned);
+  const through = planned.point.offset;
+  const total = through - after;
+  let position = after;
+  for await (const events of readEvents(log, { after, through, follow: false, signal })) {
     requireGoingOn(signal);
     for (const event of events) {
       const { body } = event;
       if (body.kind === "sqlite.part" || body.kind === "sqlite.commit") builders.get(body.database)?.take(event, body);
+      else contents?.take(event);
       position = event.offset;
     }
-    onProgress({ phase: "write", done: position - plan.afterOffset, total });
+    onProgress({ phase: "write", done: position - after, total });
   }
   requireGoingOn(signal);
   if (position < through) throw endedEarly(log, position, through);

@@ -3,6 +3,10 @@ import type { RecordHeader } from "../event/codec.ts";
 import type { EventKind } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { FLAG } from "../event/record-header.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { beforeFirst, type RestorePoint } from "./resolve-target.ts";
+import { scanRecords } from "./scan-log.ts";
 
 /** A point at which every path that was dirty had been captured: databases and files go together. */
 export interface ConsistentPoint {
@@ -62,4 +66,21 @@ export class ConsistentPoints {
   get nearest(): ConsistentPoint | undefined {
     return this.#hasTrees ? this.#nearest : this.#last;
   }
+}
+
+/** The point itself when it is consistent, otherwise the nearest one before it. Reads the log's headers up to it. @throws OFFSET_NOT_FOUND */
+export async function consistentPoint(log: ChangeLog, point: RestorePoint, signal: AbortSignal): Promise<RestorePoint> {
+  const points = new ConsistentPoints();
+  const after = beforeFirst(point.bounds);
+  for await (const { header } of scanRecords(log, { after, through: point.offset, signal })) points.take(header);
+  if (points.isConsistent) return point;
+  const { nearest } = points;
+  if (nearest) return { ...point, ...nearest, momentMs: nearest.timeMs };
+  throw new TidemarkError(
+    "OFFSET_NOT_FOUND",
+    `${log.location}: no consistent point is known up to offset ${point.offset}`,
+    {
+      hint: "The first one comes when the first scan of the trees is done. Name a later point, or leave `--consistent` out.",
+    },
+  );
 }

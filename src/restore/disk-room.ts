@@ -2,14 +2,15 @@ import fs from "node:fs";
 import path from "node:path";
 
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
-import type { RestorePlan } from "./plan.ts";
+import type { PlannedRestore } from "./make-plan.ts";
 
 /** Directories, the lock, and what the file system itself needs. */
 const EXTRA_BYTES = 1024 * 1024;
 
-/** The largest that the databases are while they are built. */
-export function bytesNeeded(plan: RestorePlan): number {
-  return plan.databases.reduce((sum, { peakPages, pageSize }) => sum + peakPages * pageSize, EXTRA_BYTES);
+/** The largest that the databases are while they are built, and the trees. */
+export function bytesNeeded({ plan, trees }: PlannedRestore): number {
+  const ofTrees = trees?.plan.diskBytes() ?? 0;
+  return plan.databases.reduce((sum, { peakPages, pageSize }) => sum + peakPages * pageSize, EXTRA_BYTES + ofTrees);
 }
 
 /** Of the file system that holds a directory, or would hold it. */
@@ -24,8 +25,8 @@ export function bytesFree(directory: string): number {
 }
 
 /** @throws DISK_FULL */
-export function requireRoom(plan: RestorePlan, workspace: { directory: string; target: { path: string } }): void {
-  const needed = bytesNeeded(plan);
+export function requireRoom(planned: PlannedRestore, workspace: { directory: string; target: { path: string } }): void {
+  const needed = bytesNeeded(planned);
   const free = bytesFree(workspace.directory);
   if (needed > free) throw noRoom(workspace.target.path, { needed, free });
 }

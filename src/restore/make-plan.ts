@@ -1,13 +1,15 @@
+import { kindOfCode } from "../event/body-fields.ts";
+import { decodeRecord } from "../event/codec.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { ConsistentPoints } from "./consistent-point.ts";
-import { PathFilter } from "./path-filter.ts";
 import { type RestorePlan, RestorePlanner } from "./plan.ts";
 import { beforeFirst, type RestorePoint } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
-import { decodeUnlessPart, scanRecords } from "./scan-log.ts";
+import { decodeUnlessPart, placed, scanRecords } from "./scan-log.ts";
+import { type PlannedTrees, TreePlanner, type TreePlannerOptions } from "./tree-planner.ts";
 
 /**
  * How much of other databases' commits is read past the target to learn whether a silent database was in a gap then.
@@ -48,16 +50,30 @@ export async function makePlan(log: ChangeLog, options: MakePlanOptions): Promis
   const { first: firstOffset } = point.bounds;
   const reading: Reading = {
     databases: new RestorePlanner({ firstOffset, targetOffset: point.offset, momentMs: point.momentMs }),
-    trees: wantsTrees(wanted) ? stack.use(new TreePlanner(options)) : undefined,
+    trees: wantsTrees(wanted) ? stack.use(new TreePlanner(treeOptions(options))) : undefined,
     points: new ConsistentPoints(),
   };
   await readToTarget(log, reading, options);
   await readAhead(log, reading, options);
   const { databases, points } = reading;
   if (databases.names.length === 0 && reading.trees?.isEmpty !== false) throw nothingYet(databases, target, point);
-  const plan = databases.plan(wantedNames(databases.names, options));
+  const plan = databases.plan(wantsDatabases(wanted) ? wantedNames(databases.names, options) : []);
   const trees = reading.trees?.plan();
-  return { point, plan, trees, points, ...disposing(stack.move()) };
+  if (trees) requireApart(plan, trees);
+  const owned = stack.move();
+  return { point, plan, trees, points, [Symbol.dispose]: () => owned.dispose() };
+}
+
+function wantsDatabases({ databases, paths }: Wanted): boolean {
+  return databases !== undefined || paths === undefined;
+}
+
+function wantsTrees({ databases, paths }: Wanted): boolean {
+  return paths !== undefined || databases === undefined;
+}
+
+function treeOptions({ point, wanted, directory }: MakePlanOptions): TreePlannerOptions {
+  return { firstOffset: point.bounds.first, targetOffset: point.offset, paths: wanted.paths, directory };
 }
 
 interface Reading {
@@ -90,7 +106,8 @@ async function readAhead(log: ChangeLog, reading: Reading, { point, signal }: Ma
       points.takeAhead(record.header);
       if (kindOfCode(record.header.kind) === "sqlite.part") continue;
       bytes += record.data.length;
-      if (kindOfCode(record.header.kind) === "sqlite.commit") databases.take(decoded(log, record));
+      if (kindOfCode(record.header.kind) === "sqlite.commit")
+        databases.take(placed(log, record.header.offset, () => decodeRecord(record.data)));
     }
   } catch (error) {
     if (!hasCode(error, "RECORD_INVALID", "RECORD_VERSION", "LOG_GAP", "LOG_REGRESSED")) throw error;
@@ -98,7 +115,7 @@ async function readAhead(log: ChangeLog, reading: Reading, { point, signal }: Ma
 }
 
 /** @throws USAGE naming what is known */
-function wantedNames(known: readonly string[], { databases, point }: MakePlanOptions): readonly string[] {
+function wantedNames(known: readonly string[], { wanted: { databases }, point }: MakePlanOptions): readonly string[] {
   const unknown = databases?.find((name) => !known.includes(name));
   if (unknown === undefined) return databases ? [...new Set(databases)] : known;
   const near = nearestName(unknown, known);
@@ -109,15 +126,36 @@ function wantedNames(known: readonly string[], { databases, point }: MakePlanOpt
   );
 }
 
+/** A name may have been a database's once and become a tree's. @throws USAGE */
+function requireApart({ databases }: RestorePlan, { plan }: PlannedTrees): void {
+  for (const { name: tree } of plan.summary()) {
+    const database = databases.find(
+      ({ name }) => `${name}/`.startsWith(`${tree}/`) || `${tree}/`.startsWith(`${name}/`),
+    );
+    if (!database) continue;
+    throw new TidemarkError(
+      "USAGE",
+      `the database ${database.name} and the tree ${tree} cannot both lie in one place`,
+      {
+        hint: "Restore one of them: name databases with `--database`, or what is wanted of trees with `--path`.",
+      },
+    );
+  }
+}
+
 function nothingYet(planner: RestorePlanner, target: RestoreTarget, point: RestorePoint): TidemarkError {
   const { firstAhead: ahead } = planner;
   const named = target.kind === "time" ? target.text : `offset ${point.offset}`;
   const later =
     ahead && `the first, ${ahead.database}, is complete from ${rfc3339(ahead.timeMs)}, offset ${ahead.offset}, on`;
   const code = target.kind === "time" ? "TIME_OUT_OF_RANGE" : "OFFSET_NOT_FOUND";
-  return new TidemarkError(code, `at ${named} the log holds no complete database yet${later ? `; ${later}` : ""}`, {
-    hint: ahead
-      ? `Name a point from there on, for instance \`--to ${ahead.offset}\`.`
-      : "Wait until the first copy is complete: `tidemark status` shows it.",
-  });
+  return new TidemarkError(
+    code,
+    `at ${named} the log holds neither a complete database nor files yet${later ? `; ${later}` : ""}`,
+    {
+      hint: ahead
+        ? `Name a point from there on, for instance \`--to ${ahead.offset}\`.`
+        : "Wait until the first copy is complete: `tidemark status` shows it.",
+    },
+  );
 }

@@ -5,6 +5,7 @@ import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase, PlannedGap } from "./plan.ts";
 import { rfc3339 } from "./rfc3339.ts";
 import type { TargetDirectory } from "./target-directory.ts";
+import type { TreeSummary } from "./tree-plan.ts";
 
 export interface ReportedDatabase {
   readonly name: string;
@@ -37,15 +38,6 @@ export interface ReportedGap {
   readonly exactFrom: Offset;
 }
 
-/** A tree, or what was asked for of it. */
-export interface ReportedTree {
-  readonly name: string;
-  readonly files: number;
-  readonly directories: number;
-  readonly links: number;
-  readonly bytes: number;
-}
-
 interface ReportBase {
   readonly ok: true;
   /** Last event that is in the result, and its time. */
@@ -55,7 +47,7 @@ interface ReportBase {
   readonly target: string;
   /** Of all trees together. */
   readonly files: { readonly count: number; readonly bytes: number };
-  readonly trees: readonly ReportedTree[];
+  readonly trees: readonly TreeSummary[];
   /** Whether every file had been captured that belonged to the commits up to this point. */
   readonly consistent: boolean;
   /** The newest point at or before this one of which that is known; null when there is none. */
@@ -96,16 +88,21 @@ export function restoredDatabase(database: PlannedDatabase, { sha256, check }: F
   return { ...reportedDatabase(database), sha256, integrity, foreignKeys };
 }
 
-export function reportBase({ plan, trees, points, point }: PlannedRestore, target: TargetDirectory): ReportBase {
+export function reportBase(
+  { plan, trees: planned, points, point }: PlannedRestore,
+  target: TargetDirectory,
+): ReportBase {
   const { offset, timeMs } = point;
   const { nearest } = points;
+  const trees = planned?.plan.summary() ?? [];
+  const sum = (of: "files" | "bytes"): number => trees.reduce((total, tree) => total + tree[of], 0);
   return {
     ok: true,
     offset,
     at: rfc3339(timeMs),
     target: target.path,
-    files: { count: trees?.count ?? 0, bytes: trees?.bytes ?? 0 },
-    trees: trees?.summary() ?? [],
+    files: { count: sum("files"), bytes: sum("bytes") },
+    trees,
     consistent: points.isConsistent,
     nearestConsistent: nearest ? { offset: nearest.offset, at: rfc3339(nearest.timeMs) } : null,
     gaps: plan.gaps.map(reportedGap),

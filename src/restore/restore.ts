@@ -2,12 +2,13 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { readGenesis } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { carryOut, type RestoreProgress } from "./carry-out.ts";
+import { carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
 import type { CheckMode } from "./check-database.ts";
 import { bytesFree, bytesNeeded, isNoRoom, noRoom, requireRoom } from "./disk-room.ts";
 import { workParent } from "./dead-work.ts";
-import { makePlan } from "./make-plan.ts";
-import type { PlannedDatabase, RestorePlan } from "./plan.ts";
+import { consistentPoint } from "./consistent-point.ts";
+import { makePlan, type PlannedRestore } from "./make-plan.ts";
+import type { PlannedDatabase } from "./plan.ts";
 import {
   reportBase,
   reportedDatabase,
@@ -16,7 +17,7 @@ import {
   type RestorePreview,
   type RestoreReport,
 } from "./report.ts";
-import { resolveTarget, type RestorePoint } from "./resolve-target.ts";
+import { resolveTarget } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { requireGoingOn } from "./scan-log.ts";
 import { inspectTarget, requireFree } from "./target-directory.ts";
@@ -30,8 +31,12 @@ export interface RestoreOptions {
   readonly target: RestoreTarget;
   /** Becomes the result: made when missing, empty, or replaced with `force`. */
   readonly directory: string;
-  /** Undefined: all that the log holds at the target. */
+  /** Undefined: all that the log holds at the target; but none when only paths are named. */
   readonly databases?: readonly string[] | undefined;
+  /** Globs over `tree/path`. Undefined: all trees; but none when only databases are named. */
+  readonly paths?: readonly string[] | undefined;
+  /** Not the target itself but the nearest consistent point before it, if it is none. */
+  readonly consistent?: boolean | undefined;
   readonly check: CheckMode;
   readonly force: boolean;
   /** Only the plan is made, nothing written. */
@@ -42,14 +47,8 @@ export interface RestoreOptions {
   readonly onProgress?: ((progress: RestoreProgress) => void) | undefined;
 }
 
-interface PlannedRestore {
-  readonly plan: RestorePlan;
-  readonly point: RestorePoint;
-  readonly seed: bigint;
-}
-
 /**
- * Builds the databases as they were at the target beside the target directory, verifies them, and only then puts them
+ * Builds databases and trees as they were at the target beside the target directory, verifies them, and only then puts them
  * there: until that moment the directory is as it was.
  *
  * @throws OFFSET_NOT_FOUND, TIME_OUT_OF_RANGE, MARK_NOT_FOUND, LOG_EMPTY, TARGET_NOT_EMPTY, DISK_FULL, CHECKSUM_MISMATCH,
@@ -69,49 +68,44 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport | 
 async function preview(options: RestoreOptions): Promise<RestorePreview> {
   const target = inspectTarget(options.directory);
   requireFree(target, options.force);
-  const { plan, point } = await planRestore(options);
+  await readSeed(options.log);
+  using planned = await planRestore(options, undefined);
   return {
-    ...reportBase(plan, point, target),
+    ...reportBase(planned, target),
     dryRun: true,
-    databases: plan.databases.map(reportedDatabase),
-    fromOffset: plan.afterOffset + 1,
-    bytesNeeded: bytesNeeded(plan),
+    databases: planned.plan.databases.map(reportedDatabase),
+    fromOffset: firstNeeded(planned) + 1,
+    bytesNeeded: bytesNeeded(planned),
     bytesFree: bytesFree(workParent(target)),
   };
 }
 
 async function perform(options: RestoreOptions): Promise<RestoreReport> {
   const startMs = options.clock.monotonic();
-  // Before the log is read, which may take long.
-  requireFree(inspectTarget(options.directory), options.force);
-  const planned = await planRestore(options);
+  const seed = await readSeed(options.log);
   using workspace = RestoreWorkspace.open(options);
-  const finished = await build(workspace, planned, options);
+  using planned = await planRestore(options, workspace.directory);
+  const finished = await build(workspace, planned, { ...options, seed });
   await workspace.makeDurable();
   requireSound(finished, workspace);
   requireGoingOn(options.signal);
   const kept = workspace.handOver();
   return {
-    ...reportBase(planned.plan, planned.point, workspace.target),
+    ...reportBase(planned, workspace.target),
     databases: [...finished].map(([database, outcome]) => restoredDatabase(database, outcome)),
     ...(kept === undefined ? {} : { kept }),
     durationMs: Math.round(options.clock.monotonic() - startMs),
   };
 }
 
-async function planRestore(options: RestoreOptions): Promise<PlannedRestore> {
-  const { log, signal, onProgress } = options;
+/** `directory`: where the plan may be kept meanwhile. */
+async function planRestore(options: RestoreOptions, directory: string | undefined): Promise<PlannedRestore> {
+  const { log, signal, onProgress, target, databases, paths } = options;
   requireGoingOn(signal);
-  const seed = await readSeed(log);
-  const point = await resolveTarget(log, options.target, options);
-  const plan = await makePlan(log, {
-    target: options.target,
-    point,
-    databases: options.databases,
-    signal,
-    onProgress: (done, total) => onProgress?.({ phase: "plan", done, total }),
-  });
-  return { plan, point, seed };
+  const asked = await resolveTarget(log, target, options);
+  const point = options.consistent ? await consistentPoint(log, asked, signal) : asked;
+  const onPlanned = (done: number, total: number): void => onProgress?.({ phase: "plan", done, total });
+  return makePlan(log, { target, point, wanted: { databases, paths }, directory, signal, onProgress: onPlanned });
 }
 
 /** @throws LOG_EMPTY */
@@ -124,19 +118,19 @@ async function readSeed(log: ChangeLog): Promise<bigint> {
 
 async function build(
   workspace: RestoreWorkspace,
-  { plan, point, seed }: PlannedRestore,
-  options: RestoreOptions,
+  planned: PlannedRestore,
+  options: RestoreOptions & { readonly seed: bigint },
 ): Promise<ReadonlyMap<PlannedDatabase, Finished>> {
-  const { check, signal } = options;
+  const { check, signal, seed } = options;
   const onProgress = options.onProgress ?? (() => {});
-  requireRoom(plan, workspace);
+  requireRoom(planned, workspace);
   try {
-    const directory = workspace.content;
-    return await carryOut(options.log, { plan, offset: point.offset, seed, directory, check, signal, onProgress });
+    const { content: directory, staging } = workspace;
+    return await carryOut(options.log, { planned, seed, directory, staging, check, signal, onProgress });
   } catch (error) {
     if (!isNoRoom(error)) throw error;
     const { path } = workspace.target;
-    throw noRoom(path, { needed: bytesNeeded(plan), free: bytesFree(workspace.directory), cause: error });
+    throw noRoom(path, { needed: bytesNeeded(planned), free: bytesFree(workspace.directory), cause: error });
   }
 }
 

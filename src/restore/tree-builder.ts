@@ -1,32 +1,31 @@
-import { createHash } from "node:crypto";
+import { hash as digest } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
-import type { LogEvent } from "../event/kinds.ts";
+import type { FileChunk, FilePut, LogEvent } from "../event/kinds.ts";
+import type { Offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
-import type { Place, TreeItem, TreePlan } from "./tree-plan.ts";
-import { TreePlaces } from "./tree-places.ts";
+import type { Place, TreePlan } from "./tree-plan.ts";
 
 /** Files that are kept open: the chunks of one mostly come one behind the other, those of several may alternate. */
 const OPEN_FILES = 64;
-const NOTHING = new Uint8Array(1024 * 1024);
-const { O_WRONLY, O_CREAT, O_NOFOLLOW } = fs.constants;
+const { O_WRONLY, O_CREAT } = fs.constants;
 
 /**
- * Writes the contents of a plan's files as the records come by that carry them. Nothing that a log says can lead out of
- * the directory: it is empty at first, and no symbolic link is made before everything else is there.
+ * Writes the contents of a plan's files as the records come by that carry them. Each is a number in one directory for
+ * now, so no name that the log tells is used before all contents are there and proved.
  */
 export class TreeBuilder implements Disposable {
   readonly #plan: TreePlan;
-  readonly #places: TreePlaces;
+  readonly #directory: string;
   /** By item, the one that was used last at the end. */
   readonly #open = new Map<number, number>();
 
-  constructor(plan: TreePlan, places: TreePlaces) {
+  constructor(plan: TreePlan, directory: string) {
     this.#plan = plan;
-    this.#places = places;
-    for (const item of plan.items()) if (item.kind === "dir") this.#places.makeDirectory(item);
+    this.#directory = directory;
+    fs.mkdirSync(directory, { mode: 0o700 });
   }
 
   /** @throws RECORD_INVALID when a record's content is not the one that it names */
@@ -34,7 +33,7 @@ export class TreeBuilder implements Disposable {
     if (body.kind !== "file.chunk" && body.kind !== "file.put") return;
     const places = this.#plan.placesOf(offset);
     if (places.length === 0) return;
-    const data = contentOf(body, offset);
+    const data = provedContent(offset, body);
     for (const place of places) this.#write(place, data, offset);
   }
 
@@ -43,9 +42,48 @@ export class TreeBuilder implements Disposable {
     this.#open.clear();
   }
 
-  #write({ item, position, bytes }: Place, data: Uint8Array): void {
-    // A hole reads as zeros and takes no room; the file's size is made right at the end.
-    if (isZero(data)) return;
-    writeFully(this.#fd(item), data, position);
+  #write({ item, position, bytes }: Place, data: Uint8Array, at: Offset): void {
+    if (data.length !== bytes) throw notAsNamed(at, `its content has ${data.length} bytes, a file says ${bytes}`);
+    // Left out it reads as zeros and takes no room; the file gets its size at the end.
+    if (!isZero(data)) writeFully(this.#descriptor(item), data, position);
   }
+
+  #descriptor(item: number): number {
+    const known = this.#open.get(item);
+    const fd = known ?? fs.openSync(stagedFile(this.#directory, item), O_WRONLY | O_CREAT, 0o600);
+    this.#open.delete(item);
+    this.#open.set(item, fd);
+    if (this.#open.size > OPEN_FILES) this.#closeOldest();
+    return fd;
+  }
+
+  #closeOldest(): void {
+    for (const [item, fd] of this.#open) {
+      this.#open.delete(item);
+      return fs.closeSync(fd);
+    }
+  }
+}
+
+/** Where the content of an item lies until it gets its name. */
+export function stagedFile(directory: string, item: number): string {
+  return path.join(directory, String(item));
+}
+
+function provedContent(at: Offset, body: FileChunk | FilePut): Uint8Array {
+  const { data } = body;
+  const named = body.kind === "file.chunk" ? body.id : body.hash;
+  if (!data) throw notAsNamed(at, "it carries no content");
+  if (Buffer.compare(digest("sha256", data, "buffer"), named) === 0) return data;
+  throw notAsNamed(at, "its content does not have the SHA-256 that it is named by");
+}
+
+function isZero(data: Uint8Array): boolean {
+  return data[0] === 0 && data.every((byte) => byte === 0);
+}
+
+function notAsNamed(at: Offset, what: string): TidemarkError {
+  return new TidemarkError("RECORD_INVALID", `offset ${at}: ${what}`, {
+    hint: `The log was damaged, or its writer is at fault. Points before offset ${at} can be restored.`,
+  });
 }

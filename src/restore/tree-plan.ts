@@ -1,11 +1,12 @@
-import Database from "better-sqlite3";
+import type Database from "better-sqlite3";
 
 import { type Offset, offset } from "../event/positions.ts";
-import type { TreePath } from "../tree/tree-path.ts";
+import { bytesOf, byteString, type TreePath } from "../event/tree-path.ts";
 
 /** Contents take whole blocks of the disk, and each name something besides. */
 const BLOCK_BYTES = 4096;
 const NAME_BYTES = 512;
+import { invariant } from "../runtime/invariant.ts";
 /** Items are fetched so many at a time: an open cursor would keep the connection from doing anything else. */
 const FETCH = 1000;
 
@@ -32,85 +33,93 @@ export interface Place {
 
 export type NewItem = Omit<TreeItem, "number"> & { readonly bytes: number };
 
+/** What comes back of a tree. */
+export interface TreeSummary {
+  readonly name: string;
+  /** Each name of a file counted. */
+  readonly files: number;
+  readonly directories: number;
+  readonly links: number;
+  readonly bytes: number;
+}
+
 const SCHEMA = `
   CREATE TABLE item (
-    number INTEGER PRIMARY KEY, tree TEXT NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, twin INTEGER,
+    number INTEGER PRIMARY KEY, tree TEXT NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, twin INTEGER, bytes INTEGER NOT NULL,
     UNIQUE (tree, path)) STRICT;
   CREATE TABLE place (offset INTEGER NOT NULL, item INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
   CREATE INDEX place_offset ON place (offset);
 `;
 
+type ItemRow = Omit<TreeItem, "path"> & { readonly path: Buffer };
+
 /**
- * What is brought back of trees, and which record of the log carries which piece of it. In a file of SQLite's, so that
+ * What is brought back of trees, and which record of the log carries which piece of it. In a database of SQLite's, so that
  * memory does not grow with the number of files.
  */
-export class TreePlan implements Disposable {
+export class TreePlan {
   readonly #database: Database.Database;
   readonly #insertItem;
   readonly #insertPlace;
   readonly #numberOf;
   readonly #places;
-  #count = 0;
-  #bytes = 0;
-  #diskBytes = 0;
+  readonly #one;
 
-  /** `file` "": one of SQLite's own, for as long as this lives. */
-  constructor(file: string) {
-    this.#database = new Database(file);
-    // Nobody reads it after a crash.
-    this.#database.pragma("journal_mode=OFF");
-    this.#database.pragma("synchronous=OFF");
-    this.#database.exec(SCHEMA);
-    this.#database.exec("BEGIN");
-    this.#insertItem = this.#database.prepare<[string, Buffer, ItemKind, number | null]>(
-      "INSERT INTO item (tree, path, kind, twin) VALUES (?, ?, ?, ?)",
+  constructor(database: Database.Database) {
+    this.#database = database;
+    database.exec(SCHEMA);
+    this.#insertItem = database.prepare<[string, Buffer, ItemKind, number | null, number]>(
+      "INSERT INTO item (tree, path, kind, twin, bytes) VALUES (?, ?, ?, ?, ?)",
     );
-    this.#insertPlace = this.#database.prepare<[number, number, number, number]>(
+    this.#insertPlace = database.prepare<[number, number, number, number]>(
       "INSERT INTO place (offset, item, position, bytes) VALUES (?, ?, ?, ?)",
     );
-    this.#numberOf = this.#database
+    this.#numberOf = database
       .prepare<[string, Buffer], number>("SELECT number FROM item WHERE tree = ? AND path = ?")
       .pluck();
-    this.#places = this.#database.prepare<[number], Place>("SELECT item, position, bytes FROM place WHERE offset = ?");
+    this.#places = database.prepare<[number], Place>("SELECT item, position, bytes FROM place WHERE offset = ?");
+    this.#one = database.prepare<[number], ItemRow>("SELECT number, tree, path, kind, twin FROM item WHERE number = ?");
   }
 
-  /** Files, each name of one counted. */
-  get count(): number {
-    return this.#count;
+  summary(): TreeSummary[] {
+    return this.#database
+      .prepare<[], TreeSummary>(
+        `SELECT tree AS name, sum(kind = 'file') AS files, sum(kind = 'dir') AS directories, sum(kind = 'link') AS links,
+          sum(bytes) AS bytes FROM item GROUP BY tree ORDER BY tree`,
+      )
+      .all();
   }
 
-  /** Of all files, each name of one counted. */
-  get bytes(): number {
-    return this.#bytes;
+  /** Of files, each content counted once. */
+  contentBytes(): number {
+    return this.#sum("CASE WHEN twin IS NULL THEN bytes ELSE 0 END");
   }
 
   /** On disk, about. */
-  get diskBytes(): number {
-    return this.#diskBytes;
+  diskBytes(): number {
+    return this.#sum(
+      `${NAME_BYTES} + CASE WHEN kind = 'dir' THEN ${BLOCK_BYTES}
+        WHEN twin IS NULL THEN (bytes + ${BLOCK_BYTES - 1}) / ${BLOCK_BYTES} * ${BLOCK_BYTES} ELSE 0 END`,
+    );
   }
 
   /** Records that are needed lie after this one; undefined when none is. */
-  get afterOffset(): Offset | undefined {
+  afterOffset(): Offset | undefined {
     const first = this.#database.prepare<[], number | null>("SELECT min(offset) FROM place").pluck().get();
     return first === null || first === undefined ? undefined : offset(first - 1);
   }
 
+  /** @returns its number */
   add({ tree, path, kind, twin, bytes }: NewItem): number {
-    if (kind === "file") {
-      this.#count += 1;
-      this.#bytes += bytes;
-    }
-    const contentBytes = twin === null ? Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES : 0;
-    this.#diskBytes += NAME_BYTES + (kind === "dir" ? BLOCK_BYTES : contentBytes);
-    return Number(this.#insertItem.run(tree, Buffer.from(path, "latin1"), kind, twin).lastInsertRowid);
+    return Number(this.#insertItem.run(tree, bytesOf(path), kind, twin, bytes).lastInsertRowid);
   }
 
   addPlace(at: Offset, { item, position, bytes }: Place): void {
     this.#insertPlace.run(at, item, position, bytes);
   }
 
-  numberOf(tree: string, path: TreePath): number | undefined {
-    return this.#numberOf.get(tree, Buffer.from(path, "latin1"));
+  has(tree: string, path: TreePath): boolean {
+    return this.#numberOf.get(tree, bytesOf(path)) !== undefined;
   }
 
   /** Where the content goes that the record at `at` carries. */
@@ -118,35 +127,41 @@ export class TreePlan implements Disposable {
     return this.#places.all(at);
   }
 
-  /** A directory before what is in it; with `reverse` after it. */
-  *items({ reverse = false } = {}): Generator<TreeItem> {
-    const fetch = this.#database.prepare<[number], TreeItem & { readonly path: Buffer }>(
-      reverse
-        ? `SELECT * FROM item WHERE number < ? ORDER BY number DESC LIMIT ${FETCH}`
-        : `SELECT * FROM item WHERE number > ? ORDER BY number LIMIT ${FETCH}`,
+  item(number: number): TreeItem {
+    const row = this.#one.get(number);
+    invariant(row, `there is no item ${number} in the plan`);
+    return itemOf(row);
+  }
+
+  /** A directory before what is in it. */
+  *items(kind: ItemKind): Generator<TreeItem> {
+    const next = this.#database.prepare<[ItemKind, number], ItemRow>(
+      `SELECT number, tree, path, kind, twin FROM item WHERE kind = ? AND number > ? ORDER BY number LIMIT ${FETCH}`,
     );
-    let last = reverse ? Number.MAX_SAFE_INTEGER : 0;
-    for (;;) {
-      const rows = fetch.all(last);
+    for (let last: number | undefined = 0; last !== undefined;) {
+      const rows = next.all(kind, last);
       for (const row of rows) yield itemOf(row);
-      if (rows.length < FETCH) return;
-      last = rows.at(-1)?.number ?? last;
+      last = rows.at(-1)?.number;
     }
   }
 
-  item(number: number): TreeItem | undefined {
-    const row = this.#database.prepare<[number], TreeItem & { readonly path: Buffer }>(
-      "SELECT * FROM item WHERE number = ?",
-    ).get(number);
-    return row && itemOf(row);
+  /** A directory after those in it. */
+  *directoriesInnermostFirst(): Generator<TreeItem> {
+    const next = this.#database.prepare<[number], ItemRow>(
+      `SELECT number, tree, path, kind, twin FROM item WHERE kind = 'dir' AND number < ? ORDER BY number DESC LIMIT ${FETCH}`,
+    );
+    for (let last: number | undefined = Number.MAX_SAFE_INTEGER; last !== undefined;) {
+      const rows = next.all(last);
+      for (const row of rows) yield itemOf(row);
+      last = rows.at(-1)?.number;
+    }
   }
 
-  [Symbol.dispose](): void {
-    this.#database.close();
+  #sum(expression: string): number {
+    return this.#database.prepare<[], number>(`SELECT coalesce(sum(${expression}), 0) FROM item`).pluck().get() ?? 0;
   }
 }
 
-/** The rows hold the path as bytes. */
-function itemOf(row: Omit<TreeItem, "path"> & { readonly path: Buffer }): TreeItem {
-  return { ...row, path: row.path.toString("latin1") as TreePath };
+function itemOf(row: ItemRow): TreeItem {
+  return { ...row, path: byteString(row.path) as TreePath };
 }

@@ -1,88 +1,117 @@
+import path from "node:path";
+
+import Database from "better-sqlite3";
+
 import type { LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
+import { parentPath, shownPath, type TreePath } from "../event/tree-path.ts";
+import { nearestName } from "../config/nearest-name.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import type { FileEntry, TreeEntry, TreeIndex } from "../tree/tree-index.ts";
-import { parentOf, shownPath, type TreePath } from "../tree/tree-path.ts";
-import type { PathFilter } from "./path-filter.ts";
+import { chunksOfEntry, type FileEntry, type TreeEntry, TreeIndex } from "../tree/tree-index.ts";
+import { PathFilter } from "./path-filter.ts";
 import { TreePlan } from "./tree-plan.ts";
 
 export interface TreePlannerOptions {
-  readonly index: TreeIndex;
   /** First offset that the log still holds. */
   readonly firstOffset: Offset;
   readonly targetOffset: Offset;
-  /** Undefined: everything. */
-  readonly filter: PathFilter | undefined;
-  /** See TreePlan. */
-  readonly file: string;
+  /** Globs over names as people see them; undefined: everything. */
+  readonly paths: readonly string[] | undefined;
+  /** Where its database is kept meanwhile; undefined: in a file of SQLite's own. */
+  readonly directory: string | undefined;
+}
+
+export interface PlannedTrees {
+  /** The trees at the target. */
+  readonly index: TreeIndex;
+  /** What of them is brought back. */
+  readonly plan: TreePlan;
 }
 
 /** Name of something in a tree as people see it: `uploads/2026/a.pdf`. */
-export function shownName(tree: string, path: TreePath): string {
-  return path === "" ? tree : `${tree}/${shownPath(path)}`;
+export function shownName(tree: string, place: TreePath): string {
+  return place === "" ? tree : `${tree}/${shownPath(place)}`;
 }
 
-/**
- * Decides what is brought back of the trees in an index, and from which records.
- *
- * @throws OFFSET_NOT_FOUND when the log no longer holds all of a tree, RECORD_INVALID when it contradicts itself
- */
-export function planTrees(options: TreePlannerOptions): TreePlan {
-  const plan = new TreePlan(options.file);
-  try {
-    for (const tree of options.index.names()) new OneTree(tree, plan, options).add();
-    return plan;
-  } catch (error) {
-    plan[Symbol.dispose]();
-    throw error;
-  }
-}
-
-class OneTree {
-  readonly #tree: string;
-  readonly #plan: TreePlan;
+/** Folds the log's events into what the trees look like at the target, then decides what is brought back and from where. */
+export class TreePlanner implements Disposable {
   readonly #options: TreePlannerOptions;
+  readonly #database: Database.Database;
+  readonly #index: TreeIndex;
+  readonly #plan: TreePlan;
   /** First names of files that have several. */
   readonly #twins = new Map<string, number>();
+  /** Trees of which the log may no longer hold the beginning. */
+  readonly #cut = new Set<string>();
 
-  constructor(tree: string, plan: TreePlan, options: TreePlannerOptions) {
-    this.#tree = tree;
-    this.#plan = plan;
+  constructor(options: TreePlannerOptions) {
     this.#options = options;
+    this.#database = new Database(options.directory === undefined ? "" : path.join(options.directory, "plan.db"));
+    // Nobody reads it after a crash.
+    this.#database.pragma("journal_mode=OFF");
+    this.#database.pragma("synchronous=OFF");
+    this.#index = new TreeIndex(this.#database);
+    this.#plan = new TreePlan(this.#database);
+    this.#database.exec("BEGIN");
   }
 
-  add(): void {
-    const { index, filter } = this.#options;
-    for (const entry of index.entries(this.#tree)) {
-      if (filter && !filter.matches(shownName(this.#tree, entry.path))) continue;
-      this.#requireWhole();
+  /** Every event up to the target, in order; those of databases may be left out. @throws RECORD_INVALID */
+  take(event: LogEvent): void {
+    const { body } = event;
+    // What came before the log's first record is not known, and nothing says that all of it came again.
+    if (this.#options.firstOffset === 1) this.#index.apply(event);
+    else if ("tree" in body) this.#cut.add(body.tree);
+  }
+
+  get isEmpty(): boolean {
+    return this.#cut.size === 0 && this.#index.names().length === 0;
+  }
+
+  /**
+   * @throws OFFSET_NOT_FOUND when the log no longer holds all of a tree, RECORD_INVALID when it contradicts itself, USAGE
+   *   when a path is asked for that is not there
+   */
+  plan(): PlannedTrees {
+    const [cut] = this.#cut;
+    if (cut !== undefined) throw cutOff(cut, this.#options);
+    const { paths } = this.#options;
+    const filter = paths && new PathFilter(paths);
+    for (const tree of this.#index.names()) this.#planTree(tree, filter);
+    if (filter?.unused !== undefined)
+      throw nothingThere(filter.unused, this.#index.names(), this.#options.targetOffset);
+    return { index: this.#index, plan: this.#plan };
+  }
+
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+
+  #planTree(tree: string, filter: PathFilter | undefined): void {
+    this.#twins.clear();
+    for (const entry of this.#index.entries(tree)) {
+      if (filter && !filter.matches(shownName(tree, entry.path))) continue;
       this.#addAbove(entry);
-      if (this.#plan.numberOf(this.#tree, entry.path) === undefined) this.#addEntry(entry);
+      if (!this.#plan.has(tree, entry.path)) this.#add(entry);
     }
   }
 
-  /** What came before the log's first record is not known, and nothing says that all of it came again. */
-  #requireWhole(): void {
-    const { firstOffset, targetOffset } = this.#options;
-    if (firstOffset > 1) throw notWhole(this.#tree, firstOffset, targetOffset);
-  }
-
-  #addAbove({ path, offset: at }: TreeEntry): void {
-    if (path === "") return;
-    const above = parentOf(path);
-    if (this.#plan.numberOf(this.#tree, above) !== undefined) return;
-    const entry = this.#options.index.entry(this.#tree, above);
-    if (entry?.kind !== "dir") throw withoutDirectory(shownName(this.#tree, path), at);
+  /** The directories on the way there come too. */
+  #addAbove({ tree, path: place, offset: at }: TreeEntry): void {
+    if (place === "") return;
+    const above = parentPath(place);
+    if (this.#plan.has(tree, above)) return;
+    const entry = this.#index.entry(tree, above);
+    if (entry?.kind !== "dir") throw contradiction(at, `${shownName(tree, place)} is in no directory`);
     this.#addAbove(entry);
-    this.#addEntry(entry);
+    this.#add(entry);
   }
 
-  #addEntry(entry: TreeEntry): void {
-    const { kind, path } = entry;
-    if (kind !== "file") return void this.#plan.add({ tree: this.#tree, path, kind, twin: null, bytes: 0 });
-    const key = entry.group === undefined ? undefined : twinKey(entry);
+  #add(entry: TreeEntry): void {
+    const { tree, kind, path: place } = entry;
+    if (kind !== "file") return void this.#plan.add({ tree, path: place, kind, twin: null, bytes: 0 });
+    const key = entry.group === undefined ? undefined : `${entry.group} ${Buffer.from(entry.hash).toString("hex")}`;
     const twin = key === undefined ? undefined : this.#twins.get(key);
-    const item = this.#plan.add({ tree: this.#tree, path, kind, twin: twin ?? null, bytes: entry.size });
+    const item = this.#plan.add({ tree, path: place, kind, twin: twin ?? null, bytes: entry.size });
     if (twin !== undefined) return;
     if (key !== undefined) this.#twins.set(key, item);
     this.#addContent(item, entry);
@@ -90,17 +119,40 @@ class OneTree {
 
   #addContent(item: number, entry: FileEntry): void {
     let position = 0;
-    for (const { id, bytes } of entry.chunks) {
-      const at = this.#options.index.contentOffset(id);
-      if (at === undefined) throw withoutContent(shownName(this.#tree, entry.path), entry.offset);
+    for (const { id, size: bytes } of chunksOfEntry(entry)) {
+      const at = this.#index.contentOffset(id);
+      if (at === undefined) {
+        const name = shownName(entry.tree, entry.path);
+        throw contradiction(entry.offset, `${name} needs content that is in no record before`);
+      }
       this.#plan.addPlace(at, { item, position, bytes });
       position += bytes;
     }
   }
 }
 
-/** At a point between the records of two names of one file they may differ: then they are two files. */
-function twinKey({ group, hash, metadata }: FileEntry): string {
-  const { mode, uid, gid, mtimeNs } = metadata;
-  return [group, Buffer.from(hash).toString("hex"), mode, uid, gid, mtimeNs].join(" ");
+function cutOff(tree: string, { firstOffset, targetOffset }: TreePlannerOptions): TidemarkError {
+  return new TidemarkError(
+    "OFFSET_NOT_FOUND",
+    `${tree} at offset ${targetOffset}: the log begins at ${firstOffset} and need not hold all of it up to there`,
+    { hint: "Restore the databases alone: name each with `--database`." },
+  );
+}
+
+function contradiction(at: Offset, what: string): TidemarkError {
+  return new TidemarkError("RECORD_INVALID", `offset ${at}: ${what}`, {
+    hint: `The writer of the log is at fault; report it. Points before offset ${at} can be restored.`,
+  });
+}
+
+function nothingThere(wanted: string, trees: readonly string[], at: Offset): TidemarkError {
+  const near = nearestName(wanted, trees);
+  const question = near === undefined ? "" : `; did you mean ${near}?`;
+  const hint =
+    trees.length === 0
+      ? "No tree had been captured by then."
+      : `Paths begin with the name of a tree: ${trees.join(", ")}. Quote patterns, or the shell fills them in.`;
+  return new TidemarkError("USAGE", `nothing in the log matches ${JSON.stringify(wanted)} at offset ${at}${question}`, {
+    hint,
+  });
 }

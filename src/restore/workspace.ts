@@ -17,6 +17,7 @@ import { holdLock } from "./work-lock.ts";
 /** What the restore writes, and what the target held until then, below the work directory. */
 const NEW = "new";
 const OLD = "old";
+const STAGED = "staged";
 
 export interface OpenWorkspaceOptions {
   readonly directory: string;
@@ -32,8 +33,10 @@ export interface OpenWorkspaceOptions {
 export class RestoreWorkspace implements Disposable {
   readonly target: TargetDirectory;
   readonly directory: string;
-  /** Databases are written here, in the shape of the target. */
+  /** The result is written here, in the shape of the target. */
   readonly content: string;
+  /** Not there yet; for what is on its way into the result. */
+  readonly staging: string;
   readonly #old: string;
   readonly #lock: Database.Database;
   /** Outermost directory that had to be made for the target to have a parent. */
@@ -44,6 +47,7 @@ export class RestoreWorkspace implements Disposable {
     this.target = target;
     this.directory = directory;
     this.content = path.join(directory, NEW);
+    this.staging = path.join(directory, STAGED);
     this.#old = path.join(directory, OLD);
     this.#madeParent = madeParent;
     this.#lock = holdLock(directory);

@@ -232,7 +232,8 @@ function withNames(places: ReadonlyMap<string, { text: string; group: number | s
   return Object.fromEntries(entries.sort(([one], [other]) => (one < other ? -1 : 1)));
 }
 
-function pictureOf(root: string, leaveOut: (path: string) => boolean): Picture {
+/** What is on the disk. */
+export function pictureOf(root: string, leaveOut: (path: string) => boolean = () => false): Picture {
   const places = new Map<string, { text: string; group: string }>();
   const visit = (at: TreePath): void => {
     const file = fsPath(root, at);
