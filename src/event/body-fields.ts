@@ -23,6 +23,8 @@ interface KindFormat {
 }
 
 const MAX_TEXT_BYTES = 255;
+/** XATTR_SIZE_MAX of Linux. */
+const MAX_XATTR_BYTES = 65_536;
 const MAX_U64 = (1n << 64n) - 1n;
 /** SQLite's largest database has 4,294,967,294 pages. */
 export const MAX_PAGE_NUMBER = 0xfffffffe;
@@ -107,11 +109,18 @@ const i64: FieldRule = (value) => {
   throw new RecordProblem(`${describe(value)} is not an i64`);
 };
 
+/** Names and values within the bounds of Linux; a name may hold whatever it likes but NUL, and is not shown as it is. */
 const xattrs: FieldRule = (value) => {
   if (!(value instanceof Map)) throw new RecordProblem(`${describe(value)} is not a map`);
-  for (const [name, content] of value) {
-    text(name);
+  for (const [name, content] of value as Map<unknown, unknown>) {
+    const isName = typeof name === "string" && name !== "" && name.isWellFormed() && !name.includes("\0");
+    if (!isName || Buffer.byteLength(name) > MAX_TEXT_BYTES)
+      throw new RecordProblem(`${describe(name)} is no attribute's name`);
     if (!(content instanceof Uint8Array)) throw new RecordProblem(`${describe(content)} is no attribute's value`);
+    if (content.length > MAX_XATTR_BYTES)
+      throw new RecordProblem(
+        `an attribute's value has ${content.length} bytes, at most ${MAX_XATTR_BYTES} are possible`,
+      );
   }
   return value;
 };

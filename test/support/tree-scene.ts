@@ -18,7 +18,8 @@ import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import type { KnownHead, LogWriter } from "../../src/log/log-writer.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import { metadataOf, readXattrs } from "../../src/tree/metadata.ts";
+import { metadataOf } from "../../src/tree/metadata.ts";
+import { readXattrs } from "../../src/tree/xattrs.ts";
 import { allEvents, openWriter } from "./log-scene.ts";
 
 /** What stands at a path, in words: equal things are equal texts. */

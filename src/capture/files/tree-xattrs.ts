@@ -1,8 +1,8 @@
 import { isUtf8 } from "node:buffer";
-import fs from "node:fs";
 
 import { fsPath, type TreePath } from "../../event/tree-path.ts";
-import { readXattrs } from "../../tree/metadata.ts";
+import { errnoOf } from "../../runtime/errors.ts";
+import { readXattrs } from "../../tree/xattrs.ts";
 import type { TreeProblems } from "./tree-problems.ts";
 
 /** Beside a list of chunks, or content, in one record. */
@@ -21,15 +21,17 @@ export function readPathXattrs(
     const found = readXattrs(file.toString());
     if (!found || sizeOf(found) <= MAX_BYTES) return found;
     problems.add(path, `has more than ${MAX_BYTES} bytes of extended attributes: they are not captured`);
-    return undefined;
-  } catch {
-    // Its errors have no code.
-    return fs.lstatSync(file, { throwIfNoEntry: false }) ? undefined : "changed";
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === "ENOENT" || errno === "ENOTDIR") return "changed";
+    const why = error instanceof Error ? error.message : String(error);
+    problems.add(path, `its extended attributes cannot be read, and are not captured: ${why}`);
   }
+  return undefined;
 }
 
 function sizeOf(xattrs: ReadonlyMap<string, Uint8Array>): number {
   let bytes = 0;
-  for (const [name, value] of xattrs) bytes += name.length + value.length + 16;
+  for (const [name, value] of xattrs) bytes += Buffer.byteLength(name) + value.length + 16;
   return bytes;
 }
