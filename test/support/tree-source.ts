@@ -7,7 +7,8 @@ import type { DirectoryPut, EventBody, FilePut, LinkPut, PathMetadata } from "..
 import { byteString, fsPath, joinPath, parentPath, TREE_ROOT, type TreePath } from "../../src/event/tree-path.ts";
 import { chunkLength } from "../../src/tree/chunker.ts";
 import { contentId } from "../../src/tree/content-id.ts";
-import { metadataOf, readXattrs } from "../../src/tree/metadata.ts";
+import { metadataOf } from "../../src/tree/metadata.ts";
+import { readXattrs } from "../../src/tree/xattrs.ts";
 
 /** Content up to this many bytes goes with its file. */
 const INLINE_BYTES = 64 * 1024;
