@@ -4,8 +4,9 @@ import Database from "better-sqlite3";
 
 import type { LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
-import { parentPath, shownPath, type TreePath } from "../event/tree-path.ts";
+import { byteString, parentPath, pathProblem, shownPath, type TreePath } from "../event/tree-path.ts";
 import { nearestName } from "../config/nearest-name.ts";
+import { STATE_DIRECTORY } from "../replica/standby-paths.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { chunksOfEntry, type FileEntry, type TreeEntry, TreeIndex } from "../tree/tree-index.ts";
 import { PathFilter } from "./path-filter.ts";
@@ -76,7 +77,10 @@ export class TreePlanner implements Disposable {
     if (cut !== undefined) throw cutOff(cut, this.#options);
     const { paths } = this.#options;
     const filter = paths && new PathFilter(paths);
-    for (const tree of this.#index.names()) this.#planTree(tree, filter);
+    for (const tree of this.#index.names()) {
+      requirePlainName(tree);
+      this.#planTree(tree, filter);
+    }
     if (filter?.unused !== undefined)
       throw nothingThere(filter.unused, this.#index.names(), this.#options.targetOffset);
     return { index: this.#index, plan: this.#plan };
@@ -129,6 +133,16 @@ export class TreePlanner implements Disposable {
       position += bytes;
     }
   }
+}
+
+/** Names come out of the log, so they are not to be trusted. @throws RECORD_INVALID */
+function requirePlainName(tree: string): void {
+  const problem = pathProblem(byteString(Buffer.from(tree)));
+  if (problem === undefined && tree.split("/")[0] !== STATE_DIRECTORY) return;
+  const why = problem ?? `is ${STATE_DIRECTORY}, Tidemark's own`;
+  throw new TidemarkError("RECORD_INVALID", `the log names a tree ${JSON.stringify(tree)}, which ${why}`, {
+    hint: "Correct its name in the configuration of the capture agent.",
+  });
 }
 
 function cutOff(tree: string, { firstOffset, targetOffset }: TreePlannerOptions): TidemarkError {
