@@ -5,19 +5,32 @@ import { syncFileSystem } from "../runtime/durable-directory.ts";
 import { errnoOf } from "../runtime/errors.ts";
 
 /** From so many files and directories on one call for the whole file system is sooner done than one for each. */
-const MANY = 1000;
+const MANY = 200;
+/** The file system writes what several ask for at a time in one go. */
+const AT_ONCE = 32;
 const SLASH = Buffer.from("/");
 
 /** Makes everything below a directory durable, names and contents. */
 export async function syncContent(directory: string): Promise<void> {
   if (isMoreThan(MANY, directory) && (await syncFileSystem(directory))) return;
-  for (const place of placesBelow(Buffer.from(directory))) await syncOne(place);
+  const places = placesBelow(Buffer.from(directory));
+  for (let some = take(places); some.length > 0; some = take(places)) await Promise.all(some.map(syncOne));
 }
 
 function isMoreThan(count: number, directory: string): boolean {
   let found = 0;
   for (const _ of placesBelow(Buffer.from(directory))) if (++found > count) return true;
   return false;
+}
+
+function take(places: Generator<Buffer>): Buffer[] {
+  const some: Buffer[] = [];
+  while (some.length < AT_ONCE) {
+    const { value, done } = places.next();
+    if (done) break;
+    some.push(value);
+  }
+  return some;
 }
 
 /** Files and directories, a directory after what is in it. Names are bytes: they need not be text. */
