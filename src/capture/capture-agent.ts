@@ -25,6 +25,28 @@ export interface DatabaseCaptureStatus {
   readonly scrub: ScrubStatus;
 }
 
+export interface TreeCaptureStatus {
+  readonly name: string;
+  readonly path: string;
+  /** scanning: for the first time since the start. halted: nothing of it is captured, see `problem`. */
+  readonly state: "scanning" | "following" | "halted";
+  /** What is wrong, for people; undefined when all is well. */
+  readonly problem: string | undefined;
+  /** As the log has them. */
+  readonly files: number;
+  readonly bytes: number;
+  /** Names and directories that may have changed and were not looked at yet. */
+  readonly dirty: number;
+  /** Of files that are being read. */
+  readonly pendingBytes: number;
+  /** Scans after the first, since the start. */
+  readonly rescans: number;
+  /** Reads during which the file changed. */
+  readonly unstableReads: number;
+  /** A scan under way: files looked at, of about how many. */
+  readonly scan: { readonly done: number; readonly total: number } | undefined;
+}
+
 export interface CaptureStatus {
   readonly set: string;
   readonly writer: string;
@@ -36,6 +58,7 @@ export interface CaptureStatus {
   /** How long the oldest captured but unacknowledged commit has been waiting, ms; 0 when none is. */
   readonly lagMs: number;
   readonly databases: readonly DatabaseCaptureStatus[];
+  readonly files: readonly TreeCaptureStatus[];
   /** Files that match a pattern and cannot join the set, and patterns that match nothing, for people. */
   readonly warnings: readonly string[];
 }

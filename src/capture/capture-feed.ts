@@ -6,6 +6,8 @@ import type { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
+import { type Sent, type ShipQueue, stopped } from "./ship-queue.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
 const KEEPS_UP_BYTES = 1024 * 1024;
@@ -13,6 +15,8 @@ const KEEPS_UP_BYTES = 1024 * 1024;
 const SEAL_SLACK_BYTES = 4 * 1024 * 1024;
 /** A copy keeps less than this unacknowledged, so that a database that is written meanwhile can be sealed. */
 const COPY_SLACK_BYTES = 3 * 1024 * 1024;
+/** With a queue: what it and the writer hold together before databases wait. */
+const ROOM_BYTES = 8 * 1024 * 1024;
 
 export interface CaptureFeedOptions {
   readonly writer: LogWriter;
@@ -20,11 +24,13 @@ export interface CaptureFeedOptions {
   readonly writerId: string;
   readonly clock: Clock;
   readonly heartbeatMs: number;
+  /** Where commits wait for the files that were written before them; undefined when the set has no file trees. */
+  readonly queue?: ShipQueue | undefined;
   /** An append was refused: nothing more can be sent. */
   readonly onFailure: (error: TidemarkError) => void;
 }
 
-/** What an agent sends to the log: everything its databases ship, and heartbeats. Knows how far the log is behind. */
+/** What an agent sends to the log: everything its databases and trees ship, and heartbeats. Knows how far the log is behind. */
 export class CaptureFeed {
   readonly writer: LogWriter;
   readonly #options: CaptureFeedOptions;
@@ -34,6 +40,7 @@ export class CaptureFeed {
   #sentAtMs = 0;
   /** What was acknowledged when somebody last waited in vain. */
   #givenUpAt: Offset | undefined;
+  #number = 0;
 
   constructor(options: CaptureFeedOptions) {
     this.writer = options.writer;
@@ -42,34 +49,76 @@ export class CaptureFeed {
 
   /** How long the oldest unacknowledged record has been waiting, ms. */
   get lagMs(): number {
-    const oldest = this.#unacknowledged[0];
+    const oldest = this.#unacknowledged[0] ?? this.#options.queue?.oldestMs;
     return oldest === undefined ? 0 : Math.round(this.#options.clock.monotonic() - oldest);
   }
 
   keepsUp(): boolean {
-    return !this.#failure && this.writer.pendingBytes < KEEPS_UP_BYTES;
+    return !this.#failure && this.#pendingBytes < KEEPS_UP_BYTES;
   }
 
   hasSlack(): boolean {
-    return !this.#failure && this.writer.pendingBytes < SEAL_SLACK_BYTES;
+    return !this.#failure && this.#pendingBytes < SEAL_SLACK_BYTES;
   }
 
   /** Resolves when the log has room; rejects when it refused an append. */
   async room(): Promise<void> {
-    if (this.#failure) throw this.#failure;
-    await this.writer.room();
+    await this.#roomBelow(undefined);
   }
 
   /** Resolves when a copy may send more; rejects when the log refused an append. */
   async slack(): Promise<void> {
-    if (this.#failure) throw this.#failure;
-    await this.writer.room(COPY_SLACK_BYTES);
+    await this.#roomBelow(COPY_SLACK_BYTES);
+  }
+
+  get #pendingBytes(): number {
+    return this.writer.pendingBytes + (this.#options.queue?.bytes ?? 0);
+  }
+
+  async #roomBelow(limitBytes: number | undefined): Promise<void> {
+    const { queue } = this.#options;
+    for (;;) {
+      if (this.#failure) throw this.#failure;
+      await this.writer.room(limitBytes);
+      if (!queue || this.#pendingBytes < (limitBytes ?? ROOM_BYTES) || queue.hasEnded) return;
+      await queue.moved();
+    }
+  }
+
+  /** A number that nothing had before, nor with an earlier agent: with a queue no offset, but where it may come to be. */
+  nextNumber(): number {
+    const { queue } = this.#options;
+    if (!queue) return this.writer.head + 1;
+    this.#number = Math.max(this.#number, this.writer.head + queue.count) + 1;
+    return this.#number;
+  }
+
+  /** What a database says: at once, or behind the files that were written before. @throws as `send` */
+  ship(body: EventBody): void {
+    const { queue } = this.#options;
+    // Parts show nothing before their commit, and need wait for no file.
+    if (!queue || (body.kind === "sqlite.part" && queue.count === 0)) this.send([body]);
+    else if (this.#failure) throw this.#failure;
+    else queue.put(body);
+  }
+
+  /** Resolves when the record is sent, behind everything that was shipped before it. */
+  async sendInTurn(body: EventBody): Promise<Sent> {
+    const { queue } = this.#options;
+    if (queue) return new Promise((resolve, reject) => queue.put(body, { resolve, reject }));
+    const { offsets, acknowledged } = this.send([body]);
+    const [offset] = offsets;
+    invariant(offset !== undefined, "a record has an offset");
+    return { offset, acknowledged };
   }
 
   /** Appends without waiting. @throws what the log refused an earlier append with */
-  send(bodies: readonly EventBody[]): ReturnType<LogWriter["append"]> {
+  send(
+    bodies: readonly EventBody[],
+    options?: { readonly consistent: boolean },
+  ): ReturnType<LogWriter["append"]> {
     if (this.#failure) throw this.#failure;
-    const sent = this.writer.append(bodies);
+    const sent = this.writer.append(bodies, options);
     this.#sentAtMs = this.#options.clock.monotonic();
     this.#unacknowledged.push(this.#sentAtMs);
     sent.acknowledged.then(
@@ -81,7 +130,10 @@ export class CaptureFeed {
 
   /** Resolves with the acknowledged head when everything sent so far is in the log. */
   async flush(): Promise<Offset> {
+    const { queue } = this.#options;
+    while (queue && queue.count > 0 && !queue.hasEnded && !this.#failure) await queue.moved();
     if (this.#failure) throw this.#failure;
+    if (queue && queue.count > 0) throw stopped();
     return this.writer.flush();
   }
 
@@ -90,9 +142,9 @@ export class CaptureFeed {
    * is patient: each that gave up would stay with the promise that it waited for, for as long as the log is away.
    */
   async flushedWithin(patienceMs: number | undefined): Promise<boolean> {
-    const { acknowledged, pendingBytes } = this.writer;
-    if (patienceMs !== undefined && pendingBytes > 0 && this.#givenUpAt === acknowledged.offset) return false;
-    const flushed = this.writer.flush().then(() => true);
+    const { acknowledged } = this.writer;
+    if (patienceMs !== undefined && this.#pendingBytes > 0 && this.#givenUpAt === acknowledged.offset) return false;
+    const flushed = this.flush().then(() => true);
     if (patienceMs === undefined) return flushed;
     flushed.catch(() => undefined);
     const cancel = new AbortController();
@@ -104,23 +156,28 @@ export class CaptureFeed {
 
   /** One heartbeat when nothing else was said, until `signal` aborts; `onBeat` is called now and then. */
   async beat(signal: AbortSignal, onBeat: () => void): Promise<void> {
-    const { clock, heartbeatMs, writerId } = this.#options;
+    const { clock, heartbeatMs } = this.#options;
     while (!signal.aborted) {
       const dueMs = this.#sentAtMs + heartbeatMs - clock.monotonic();
       if (dueMs > 0) {
         await sleep(dueMs, signal);
         onBeat();
-      } else if (this.writer.pendingBytes > 0) {
+      } else if (this.#pendingBytes > 0) {
         await sleep(heartbeatMs, signal);
       } else {
-        this.send([{ kind: "heartbeat", writer: writerId, host: os.hostname() }]);
-        crashPoint("heartbeat: sent");
+        this.beatOnce();
       }
     }
   }
 
+  beatOnce(options?: { readonly consistent: boolean }): void {
+    this.send([{ kind: "heartbeat", writer: this.#options.writerId, host: os.hostname() }], options);
+    crashPoint("heartbeat: sent");
+  }
+
   #fail(error: TidemarkError): void {
     this.#failure ??= error;
+    this.#options.queue?.refuse(this.#failure);
     this.#options.onFailure(this.#failure);
   }
 }

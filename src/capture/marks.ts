@@ -4,7 +4,6 @@ import { readEvents } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { invariant } from "../runtime/invariant.ts";
 import type { CaptureFeed } from "./capture-feed.ts";
 import type { CaptureState } from "./capture-state.ts";
 
@@ -27,18 +26,18 @@ export class Marks {
     this.#options = options;
   }
 
-  /** `syncDatabases`: what was committed before the call belongs before the mark. @throws MARK_EXISTS */
+  /** `sync`: what was committed before the call belongs before the mark, and so do files. @throws MARK_EXISTS */
   async make(
     name: string,
     feed: CaptureFeed,
-    syncDatabases: () => Promise<void>,
+    sync: () => Promise<void>,
   ): Promise<{ offset: Offset; atMs: number }> {
     if (this.#underWay.has(name)) throw exists(name);
     this.#underWay.add(name);
     try {
       if (await this.#isTaken(name)) throw exists(name);
       const atMs = this.#options.clock.now();
-      await syncDatabases();
+      await sync();
       const offset = await this.#append(name, feed);
       return { offset, atMs: Math.max(atMs, feed.writer.acknowledged.timeMs) };
     } finally {
@@ -50,11 +49,9 @@ export class Marks {
     const { state } = this.#options;
     state.announceMark(name, feed.writer.head);
     crashPoint("mark: announced");
-    const { offsets, acknowledged } = feed.send([{ kind: "mark", name }]);
+    const { offset, acknowledged } = await feed.sendInTurn({ kind: "mark", name });
     await acknowledged;
     crashPoint("mark: acknowledged");
-    const [offset] = offsets;
-    invariant(offset !== undefined, "a mark has an offset");
     state.addMark(name, offset);
     crashPoint("mark: noted");
     return offset;

@@ -18,6 +18,9 @@ import { CaptureSet } from "./capture-set.ts";
 import { CaptureState } from "./capture-state.ts";
 import { Marks } from "./marks.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
+import type { FileSide } from "./files/file-side.ts";
+import { openFileSide } from "./files/open-file-side.ts";
+import { ShipQueue } from "./ship-queue.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { PinBudget } from "./sqlite/pin-budget.ts";
 import { requireSafeSqlite } from "./sqlite/preflight.ts";
@@ -37,6 +40,8 @@ export interface StartCaptureOptions {
   readonly signal: AbortSignal;
   /** Take the log over from another writer that may still be alive. */
   readonly takeover?: boolean;
+  /** Files that are gone at the start, and be it all of a tree, are meant to be gone. */
+  readonly acceptEmpty?: boolean;
 }
 
 /** Opens state and log and starts capturing every database of the set. */
@@ -72,6 +77,8 @@ class Agent implements CaptureAgent {
   #feed: CaptureFeed | undefined;
   #set: CaptureSet | undefined;
   #indexes: StoredIndexes | undefined;
+  /** When the set has file trees. */
+  #files: FileSide | undefined;
   #failure: TidemarkError | undefined;
 
   constructor(options: StartCaptureOptions, state: CaptureState) {
@@ -94,7 +101,8 @@ class Agent implements CaptureAgent {
     crashPoint("capture: log opened");
     const onFailure = (error: unknown): void => this.#fail(toTidemarkError(error));
     const { heartbeatMs } = config.capture;
-    const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, onFailure });
+    const queue = config.trees.length > 0 ? new ShipQueue(clock) : undefined;
+    const feed = new CaptureFeed({ writer, writerId: this.#writerId, clock, heartbeatMs, queue, onFailure });
     this.#feed = feed;
     const indexes = await StoredIndexes.recover({
       state: this.#state,
@@ -115,6 +123,7 @@ class Agent implements CaptureAgent {
     const stop = this.#stop.signal;
     this.#set = new CaptureSet({ config, logger, clock, captured, makeCapture, onFailure, stop });
     this.#set.prepare(members);
+    if (queue) this.#files = await this.#openFileSide(feed, queue);
     if (signal.aborted) this.#stop.abort();
     else signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
     this.#run(this.#set, parts).then(this.#done.resolve, this.#done.reject);
@@ -126,6 +135,7 @@ class Agent implements CaptureAgent {
       writer: this.#writerId,
       ...feedStatus(this.#feed),
       databases: (this.#set?.captures ?? []).map((database) => database.status()),
+      files: this.#files?.status() ?? [],
       warnings: [...(this.#set?.warnings ?? []), ...this.#stateProblem()],
     };
   }
@@ -138,12 +148,17 @@ class Agent implements CaptureAgent {
   }
 
   async mark(name: string): Promise<{ offset: Offset; atMs: number }> {
-    return this.#marks.make(name, this.#openedFeed(), async () => this.#syncDatabases());
+    return this.#marks.make(name, this.#openedFeed(), async () => this.#syncAll());
   }
 
   async sync(): Promise<Offset> {
-    await this.#syncDatabases();
+    await this.#syncAll();
     return this.#openedFeed().flush();
+  }
+
+  async #syncAll(): Promise<void> {
+    await this.#syncDatabases();
+    await this.#files?.sync();
   }
 
   async #syncDatabases(): Promise<void> {
@@ -176,6 +191,18 @@ class Agent implements CaptureAgent {
     }
   }
 
+  async #openFileSide(feed: CaptureFeed, queue: ShipQueue): Promise<FileSide> {
+    return openFileSide({
+      ...this.#options,
+      feed,
+      queue,
+      databases: () => (this.#set?.captures ?? []).map(({ path }) => path),
+      syncDatabases: async () => this.#syncDatabases(),
+      stop: this.#stop.signal,
+      abandon: this.#abandon.signal,
+    });
+  }
+
   #captureOf(database: DatabaseConfig, { feed, indexes, ...shared }: AgentParts): DatabaseCapture {
     const { config, logger, clock } = this.#options;
     const { writer } = feed;
@@ -192,10 +219,10 @@ class Agent implements CaptureAgent {
         seed: writer.checksumSeed,
         send: (body) => {
           indexes.outdated(name);
-          feed.send([body]);
+          feed.ship(body);
         },
         pagesPerRecord,
-        nextOffset: () => writer.head + 1,
+        nextOffset: () => feed.nextNumber(),
       },
       room: async () => feed.room(),
       keepsUp: () => feed.keepsUp(),
@@ -223,17 +250,20 @@ class Agent implements CaptureAgent {
 
   async #run(set: CaptureSet, { feed, indexes, checkpointer, rounds }: AgentParts): Promise<void> {
     const { signal } = this.#stop;
-    set.ready.then(() => this.#ready.resolve(), this.#ready.reject);
+    const files = this.#files;
+    Promise.all([set.ready, files?.ready]).then(() => this.#ready.resolve(), this.#ready.reject);
     signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
     const onBeat = (): void => indexes.raiseIfDue();
-    const parts = [set.run(), rounds.run(signal), feed.beat(signal, onBeat)];
+    const databases = set.run().finally(() => files?.finish());
+    const parts = [databases, rounds.run(signal), feed.beat(signal, onBeat), ...(files ? [files.run()] : [])];
     await Promise.all(parts.map(async (part) => part.catch((error: unknown) => this.#fail(toTidemarkError(error)))));
     try {
-      if (!this.#failure) await feed.flush();
+      if (!this.#failure) files?.store(await feed.flush());
     } catch (error) {
       this.#failure ??= toTidemarkError(error);
     } finally {
       this.#abandon.abort();
+      await files?.[Symbol.asyncDispose]();
       this.#state[Symbol.dispose]();
       await checkpointer[Symbol.asyncDispose]();
     }

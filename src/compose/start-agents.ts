@@ -2,7 +2,6 @@ import type { Logger } from "pino";
 
 import { requireSafeSqlite } from "../capture/sqlite/preflight.ts";
 import type { Config } from "../config/config.ts";
-import { notAvailable } from "../config/config-error.ts";
 import { standbyState } from "../config/load-config.ts";
 import { agentHandlers, type LiveAgents } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
@@ -46,7 +45,6 @@ export interface RunningAgents {
 export async function startAgents(options: AgentOptions): Promise<RunningAgents> {
   const { role, config } = options;
   requireSafeSqlite();
-  if (config.trees.length > 0) throw notAvailable(`tidemark ${role}`, "the capture of file trees");
   if (role !== "replica") checkSource(config);
   for (const { severity, code, message, hint } of checkOpenFiles(role, config)) {
     if (severity !== "ok") options.logger.warn({ code, hint }, message);

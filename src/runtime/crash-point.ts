@@ -26,6 +26,10 @@ export const CRASH_POINTS = [
   "mark: acknowledged",
   "mark: noted",
   "heartbeat: sent",
+  // Commits and files.
+  "turnstile: files sent",
+  "turnstile: commits sent",
+  "turnstile: removals sent",
   // Pins.
   "pin: next taken",
   "pin: captured under both",

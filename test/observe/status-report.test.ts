@@ -34,6 +34,7 @@ function messages(scrub: ScrubStatus): string[] {
       atMs: 1,
       lagMs: 0,
       databases: [captured],
+      files: [],
       warnings: [],
     },
     replica: {

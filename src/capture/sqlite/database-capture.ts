@@ -55,6 +55,10 @@ export class DatabaseCapture implements PinHolder {
     this.ready.promise.catch(() => undefined);
   }
 
+  get path(): string {
+    return this.#parts.options.database.path;
+  }
+
   /** Resolves after a stop with everything captured; rejects with what cannot be retried. */
   async run(): Promise<void> {
     const { clock, stop } = this.#parts.options;

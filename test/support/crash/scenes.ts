@@ -80,6 +80,9 @@ const SCENES = {
   "files: removed": "trees",
   "files: synced": "trees",
   "files: committed": "trees",
+  "turnstile: files sent": "files",
+  "turnstile: commits sent": "files",
+  "turnstile: removals sent": "files",
 } as const satisfies Record<CrashPoint, string>;
 
 type SceneName = (typeof SCENES)[CrashPoint];

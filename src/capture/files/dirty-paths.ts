@@ -1,0 +1,136 @@
+import fs from "node:fs";
+
+import { type ByteString, fsPath, joinPath, nameOf, parentPath, type TreePath } from "../../event/tree-path.ts";
+import type { Dirty } from "./tree-seam.ts";
+
+/** More names than this of one directory: then it is listed. */
+const MAX_NAMES = 10_000;
+
+/** What was announced of one name since it was looked at. */
+interface Announced {
+  readonly path: TreePath;
+  renames: number;
+  changes: number;
+  /** What the announcement right behind its last one was about, when that was of a name as well. */
+  next: Announced | undefined;
+}
+
+type Names = Map<ByteString, Announced>;
+
+/** What may have changed in a tree and was not looked at yet. */
+export class DirtyPaths {
+  #directories = new Map<TreePath, Names | "all">();
+  #last: Announced | undefined;
+
+  /** Names and whole directories. */
+  get count(): number {
+    let count = 0;
+    for (const names of this.#directories.values()) count += names === "all" ? 1 : names.size;
+    return count;
+  }
+
+  /** All of a directory. */
+  markAll(directory: TreePath): void {
+    this.#directories.set(directory, "all");
+    this.#last = undefined;
+  }
+
+  /** `kind` rename: the name came or went. change: what it names is another. */
+  mark(directory: TreePath, name: ByteString, kind: "rename" | "change"): void {
+    const names = this.#directories.get(directory) ?? new Map<ByteString, Announced>();
+    if (names === "all" || names.size >= MAX_NAMES) return this.markAll(directory);
+    const one = names.get(name) ?? { path: joinPath(directory, name), renames: 0, changes: 0, next: undefined };
+    if (kind === "rename") {
+      one.renames += 1;
+      if (this.#last) this.#last.next = one;
+    } else {
+      one.changes += 1;
+    }
+    one.next = undefined;
+    this.#last = kind === "rename" ? one : undefined;
+    this.#directories.set(directory, names.set(name, one));
+  }
+
+  markPath(path: TreePath): void {
+    if (path === "") this.markAll(path);
+    else this.mark(parentPath(path), nameOf(path), "change");
+  }
+
+  /** What was announced of this path since it was taken. */
+  find(path: TreePath): Announced | undefined {
+    const names = this.#directories.get(parentPath(path));
+    return names === "all" ? undefined : names?.get(nameOf(path));
+  }
+
+  /** Everything marked so far; from here on it is clean. */
+  take(): TakenPaths {
+    const taken = new TakenPaths(this.#directories);
+    this.#directories = new Map();
+    return taken;
+  }
+}
+
+export class TakenPaths {
+  readonly #directories: ReadonlyMap<TreePath, Names | "all">;
+
+  constructor(directories: ReadonlyMap<TreePath, Names | "all">) {
+    this.#directories = directories;
+  }
+
+  without(paths: ReadonlySet<TreePath>): Dirty {
+    const dirty = new Map<TreePath, ReadonlySet<ByteString> | "all">();
+    for (const [directory, names] of this.#directories) {
+      const left =
+        names === "all" ? names : new Set([...names.keys()].filter((name) => !paths.has(joinPath(directory, name))));
+      if (left === "all" || left.size > 0) dirty.set(directory, left);
+    }
+    return dirty;
+  }
+
+  /**
+   * What came, or changed, and was gone before it could be looked at. Not where only the going was announced: what was there
+   * is in the log. Nor where it got another name, as files do that are written beside their place.
+   */
+  lost(root: string): Lost[] {
+    const lost: Lost[] = [];
+    for (const names of this.#directories.values()) {
+      if (names === "all") continue;
+      for (const one of names.values()) {
+        if (one.renames + one.changes > 1 && !exists(root, one) && !wasMoved(root, one)) lost.push(one);
+      }
+    }
+    return lost;
+  }
+}
+
+export type Lost = Pick<Announced, "path">;
+
+function exists(root: string, { path }: Announced): boolean {
+  return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false }) !== undefined;
+}
+
+/** A file that is made under the next name, not moved there, is written to right after. */
+export function wasMoved(root: string, { next }: Announced): boolean {
+  if (!next || next.changes > 0) return false;
+  return fs.lstatSync(fsPath(root, next.path), { throwIfNoEntry: false })?.isFile() ?? false;
+}
+
+/**
+ * Whether the last that happened in this directory was that something went: its time is newer than all that is in it. For
+ * one that was just made, in which something may have come and gone before it was watched.
+ */
+export function hasLost(root: string, directory: TreePath): boolean {
+  const at = fsPath(root, directory);
+  const stat = fs.lstatSync(at, { bigint: true, throwIfNoEntry: false });
+  if (!stat) return true;
+  let newestNs = stat.birthtimeNs;
+  try {
+    for (const name of fs.readdirSync(at, { encoding: "latin1" })) {
+      const entry = fs.lstatSync(fsPath(root, joinPath(directory, name)), { bigint: true, throwIfNoEntry: false });
+      if (entry && entry.ctimeNs > newestNs) newestNs = entry.ctimeNs;
+    }
+  } catch {
+    return true;
+  }
+  return stat.mtimeNs > newestNs;
+}

@@ -1,0 +1,268 @@
+import path from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import type { Logger } from "pino";
+
+import type { Offset } from "../../event/positions.ts";
+import { type Clock, sleep } from "../../runtime/clock.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
+import type { CaptureFeed } from "../capture-feed.ts";
+import type { TreeCaptureStatus } from "../capture-agent.ts";
+import { mergeCommits } from "../merge-commits.ts";
+import type { ShipQueue } from "../ship-queue.ts";
+import { LostEvents } from "./lost-events.ts";
+import { Removals } from "./removals.ts";
+import { Sentinel } from "./sentinel.ts";
+import type { FilesFeed } from "./files-feed.ts";
+import type { TreeCapture } from "./tree-seam.ts";
+import { TreeSide } from "./tree-side.ts";
+import type { WatchBackend } from "./watch-backend.ts";
+
+/** Files that change and no commit waits for: looked at when they have stood still for so long, or at the latest. */
+const DEBOUNCE = { trailingMs: 50, longestMs: 1000 };
+/** The kernel announces within microseconds; a machine that is short of everything gets this long. */
+const SENTINEL_PATIENCE_MS = 2000;
+const STORE_EVERY_MS = 1000;
+/** Records appended between two turns of the event loop. */
+const RECORDS_A_TURN = 64;
+/** At a stop files get this long. */
+const LAST_LOOK_MS = 5000;
+/** So long commits wait while again and again a file is gone before it could be read; most such files have no row. */
+const LOST_PATIENCE_MS = 1000;
+const FETCH_PATIENCE_MS = 500;
+const LONG_MS = 2 ** 31 - 1;
+
+export interface FileSideOptions {
+  readonly captures: readonly TreeCapture[];
+  /** What the captures share, after all of them are closed. */
+  readonly close: () => Promise<void>;
+  readonly backend: WatchBackend;
+  readonly feed: CaptureFeed;
+  readonly queue: ShipQueue;
+  /** What the captures send through. */
+  readonly files: FilesFeed;
+  /** Resolves when every commit made before the call is in `queue`, or in the log. */
+  readonly syncDatabases: () => Promise<void>;
+  /** Directory of the agent's state. */
+  readonly state: string;
+  readonly rescanMs: number;
+  readonly orderMaxWaitMs: number;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Abort: scans end. */
+  readonly stop: AbortSignal;
+  /** Abort: everything ends, whatever is not in the log. */
+  readonly abandon: AbortSignal;
+}
+
+/**
+ * The file trees of a set, and the turnstile through which commits pass.
+ *
+ * Order (P4): a commit passes when every file that was complete before it is in the log. Commits are taken from the queue
+ * first; then the sentinel shows that all that happened before was announced; then what was announced is looked at; then the
+ * commits are sent. What is gone is removed after all commits made before it was seen to be gone.
+ */
+export class FileSide implements AsyncDisposable {
+  readonly #options: FileSideOptions;
+  readonly #trees: readonly TreeSide[];
+  readonly #removals: Removals;
+  readonly #sentinel: Sentinel;
+  readonly #lostEvents: LostEvents;
+  /** Who waits for the end of a round that has not begun yet. */
+  #waiting: PromiseWithResolvers<void>[] = [];
+  #finishing = false;
+  #ended = false;
+  #storedMs = 0;
+
+  constructor(options: FileSideOptions) {
+    const { captures, queue, clock } = options;
+    const wake = (): void => queue.waker.wake();
+    this.#options = options;
+    this.#removals = new Removals(options.syncDatabases, wake);
+    this.#sentinel = new Sentinel({
+      directory: path.join(options.state, "sentinel"),
+      backend: options.backend,
+      patienceMs: SENTINEL_PATIENCE_MS,
+    });
+    this.#lostEvents = new LostEvents(clock, (why) => this.#lose(why));
+    this.#trees = captures.map((capture) => this.#treeSide(capture, wake));
+  }
+
+  /** Resolves when every tree was scanned once, or cannot be. */
+  get ready(): Promise<unknown> {
+    return Promise.all(this.#trees.map(async ({ ready }) => ready.promise));
+  }
+
+  status(): readonly TreeCaptureStatus[] {
+    return this.#trees.map((tree) => tree.status());
+  }
+
+  /** Until `finish`, and one round more. @throws what the log refused */
+  async run(): Promise<void> {
+    const ended = new AbortController();
+    const watching = this.#lostEvents.watchClock(ended.signal);
+    this.#beginSentinel();
+    for (const tree of this.#trees) tree.begin();
+    try {
+      for (let last = false; !last; ) {
+        last = this.#finishing;
+        if (!last) await this.#untilDue();
+        await this.#round();
+      }
+    } finally {
+      ended.abort();
+      await watching;
+      this.#ended = true;
+      this.#options.queue.end();
+      for (const { resolve } of this.#waiting) resolve();
+    }
+  }
+
+  /** Everything the databases had to say is in the queue. */
+  finish(): void {
+    this.#finishing = true;
+    this.#options.queue.waker.wake();
+  }
+
+  /** Resolves when everything that happened to the files before the call is sent. */
+  async sync(): Promise<void> {
+    await Promise.all(this.#trees.map(async (tree) => tree.found()));
+    await this.#roundFromNow();
+    while (!this.#removals.isEmpty && !this.#finishing) await this.#roundFromNow();
+  }
+
+  /** Everything sent is acknowledged. */
+  store(acknowledged: Offset): void {
+    for (const { capture } of this.#trees) capture.store(acknowledged);
+    this.#storedMs = this.#options.clock.monotonic();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#sentinel[Symbol.dispose]();
+    for (const tree of this.#trees) {
+      tree[Symbol.dispose]();
+      tree.capture.close();
+    }
+    await this.#options.close();
+  }
+
+  #treeSide(capture: TreeCapture, wake: () => void): TreeSide {
+    const tree: TreeSide = new TreeSide({
+      ...this.#options,
+      capture,
+      onEvent: () => this.#lostEvents.count(),
+      wake,
+      onRemovals: (removals) => this.#removals.add(tree, removals),
+    });
+    return tree;
+  }
+
+  #lose(why: string): void {
+    for (const tree of this.#trees) tree.lose(why);
+  }
+
+  #beginSentinel(): void {
+    try {
+      this.#sentinel.begin();
+    } catch (error) {
+      this.#options.logger.warn({ error: String(error) }, "changes of files cannot be watched; all are scanned instead");
+    }
+  }
+
+  async #untilDue(): Promise<void> {
+    const { queue, clock } = this.#options;
+    for (;;) {
+      if (!queue.isEmpty || this.#removals.areDue || this.#waiting.length > 0 || this.#finishing) return;
+      if (this.#options.files.unmarked && this.#isSettled) return;
+      const dueMs = Math.min(...this.#trees.map((tree) => tree.dueMs(DEBOUNCE))) - clock.monotonic();
+      if (dueMs <= 0) return;
+      await queue.waker.wait(Math.min(dueMs, LONG_MS));
+    }
+  }
+
+  /** Nothing that was announced is left to do. */
+  get #isSettled(): boolean {
+    return this.#removals.isEmpty && this.#trees.every((tree) => tree.isSettled);
+  }
+
+  async #roundFromNow(): Promise<void> {
+    if (this.#ended) return;
+    const round = Promise.withResolvers<void>();
+    this.#waiting.push(round);
+    this.#options.queue.waker.wake();
+    await round.promise;
+  }
+
+  async #round(): Promise<void> {
+    const { feed, files, clock } = this.#options;
+    const waiting = this.#waiting.splice(0);
+    const removals = this.#removals.takeDue();
+    const { announced, merge } = await this.#capture();
+    crashPoint("turnstile: files sent");
+    const settled = announced && this.#isSettled;
+    await this.#pass({ merge, consistent: settled && removals.length === 0 });
+    crashPoint("turnstile: commits sent");
+    for (const { tree, removals: gone } of removals) await tree.remove(gone);
+    crashPoint("turnstile: removals sent");
+    if (settled && files.unmarked) feed.beatOnce({ consistent: true });
+    if (settled) files.unmarked = false;
+    if (clock.monotonic() - this.#storedMs >= STORE_EVERY_MS) this.store(feed.writer.acknowledged.offset);
+    for (const { resolve } of waiting) resolve();
+  }
+
+  /**
+   * Captures the files that were complete before the commits that are taken. A file that was gone before it could be read
+   * may have had a row: then the commit that deleted the row was made by now. It is fetched, and all pass as one.
+   */
+  async #capture(): Promise<{ announced: boolean; merge: boolean }> {
+    const { queue, clock, orderMaxWaitMs } = this.#options;
+    const beganMs = clock.monotonic();
+    const sinceMs = queue.take()[0]?.atMs ?? beganMs;
+    const deadlineMs = sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs);
+    let merge = false;
+    for (;;) {
+      const announced = await this.#announced();
+      await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs)));
+      merge ||= this.#trees.some((tree) => tree.entered);
+      if (queue.count === 0 || !(await this.#haveLost())) return { announced, merge };
+      merge = true;
+      if (clock.monotonic() >= Math.min(deadlineMs, beganMs + LOST_PATIENCE_MS)) return { announced: false, merge };
+      // Databases that wait for room wait for us.
+      await Promise.race([this.#options.syncDatabases().catch(() => undefined), sleep(FETCH_PATIENCE_MS)]);
+      queue.take();
+    }
+  }
+
+  /** Whether a file was gone before the last look could read it. Of one that is just being moved the half is announced. */
+  async #haveLost(): Promise<boolean> {
+    const haveLost = (): boolean => this.#trees.some((tree) => tree.lostFiles);
+    return haveLost() && (await this.#announced()) && haveLost();
+  }
+
+  /** Whether everything that happened before now was announced; if not, all is scanned. */
+  async #announced(): Promise<boolean> {
+    if (await this.#sentinel.pass()) return true;
+    this.#lose("changes are not announced");
+    this.#beginSentinel();
+    return false;
+  }
+
+  async #pass({ merge, consistent }: { merge: boolean; consistent: boolean }): Promise<void> {
+    const { feed, files, queue } = this.#options;
+    const bodies = queue.taken.map(({ body }) => body);
+    const passing = merge ? mergeCommits(bodies) : bodies;
+    const turns = new Map(queue.taken.map(({ body, turn }) => [body, turn]));
+    for (let at = 0; at < passing.length; at += RECORDS_A_TURN) {
+      const some = passing.slice(at, at + RECORDS_A_TURN);
+      const last = at + RECORDS_A_TURN >= passing.length;
+      const { offsets, acknowledged } = feed.send(some, { consistent: consistent && last });
+      for (const [index, offset] of offsets.entries()) {
+        const body = some[index];
+        if (body) turns.get(body)?.resolve({ offset, acknowledged });
+      }
+      if (!last) await nextTurn();
+    }
+    if (passing.length > 0) files.unmarked = !consistent;
+    queue.passed();
+  }
+}

@@ -1,0 +1,77 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { sleep } from "../../runtime/clock.ts";
+import { makeDirectory } from "../../runtime/durable-directory.ts";
+import type { WatchBackend } from "./watch-backend.ts";
+
+export interface SentinelOptions {
+  /** Of our own: it is emptied. */
+  readonly directory: string;
+  readonly backend: WatchBackend;
+  readonly patienceMs: number;
+}
+
+/**
+ * Tells when everything that happened before now has been announced: a file of ours is renamed in a directory that the
+ * same backend watches, and backends keep the order.
+ */
+export class Sentinel implements Disposable {
+  readonly #options: SentinelOptions;
+  #watch: Disposable | undefined;
+  /** The file's name is a number: each time another, so that a late announcement of an old one proves nothing. */
+  #number = 0;
+  #waiting: { readonly name: string; readonly seen: () => void } | undefined;
+
+  constructor(options: SentinelOptions) {
+    this.#options = options;
+  }
+
+  /** @throws what the file system says */
+  begin(): void {
+    const { directory, backend } = this.#options;
+    this[Symbol.dispose]();
+    fs.rmSync(directory, { recursive: true, force: true });
+    makeDirectory(directory, { mode: 0o700 });
+    fs.writeFileSync(this.#file(), "");
+    this.#watch = backend.watch(Buffer.from(directory), {
+      onEvent: (_kind, name) => {
+        if (name === this.#waiting?.name) this.#waiting?.seen();
+      },
+      onFailure: () => undefined,
+    });
+  }
+
+  /** False: announcements do not come, or not for a long time. */
+  async pass(): Promise<boolean> {
+    if (!this.#watch) return false;
+    const before = this.#file();
+    this.#number += 1;
+    const seen = Promise.withResolvers<boolean>();
+    this.#waiting = { name: String(this.#number), seen: () => seen.resolve(true) };
+    const late = new AbortController();
+    try {
+      fs.renameSync(before, this.#file());
+      return await Promise.race([seen.promise, lateAfter(this.#options.patienceMs, late.signal)]);
+    } catch {
+      return false;
+    } finally {
+      late.abort();
+      this.#waiting = undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch?.[Symbol.dispose]();
+    this.#watch = undefined;
+  }
+
+  #file(): string {
+    return path.join(this.#options.directory, String(this.#number));
+  }
+}
+
+async function lateAfter(ms: number, signal: AbortSignal): Promise<boolean> {
+  await sleep(ms, signal);
+  return false;
+}

@@ -1,0 +1,325 @@
+import type { Logger } from "pino";
+
+import type { TreePath } from "../../event/tree-path.ts";
+import { type Clock, sleep } from "../../runtime/clock.ts";
+import { hasCode, type TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
+import type { TreeCaptureStatus } from "../capture-agent.ts";
+import { DirtyPaths, hasLost, type Lost, wasMoved } from "./dirty-paths.ts";
+import type { Dirty, Findings, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
+import { TreeWatch } from "./tree-watch.ts";
+import type { WatchBackend } from "./watch-backend.ts";
+
+/** A file that did not stand still is looked at again after this long. */
+const UNSETTLED_AGAIN_MS = 250;
+/** It does not hold commits up: it gets this long when they pass. */
+const UNSETTLED_LOOK_MS = 20;
+/** A tree that is halted, or could not be scanned, is scanned again after this long. */
+const SCAN_AGAIN_MS = 5000;
+/** A scan because of changes that passed unseen takes no more than one part in so many of the time. */
+const SCAN_SHARE = 5;
+/** Directories that cannot be watched are looked at this often, and take no more than one part in so many of the time. */
+const POLL_MS = 2000;
+const POLL_SHARE = 10;
+const SYSCTL: Readonly<Record<string, string>> = {
+  ENOSPC: "fs.inotify.max_user_watches",
+  EMFILE: "fs.inotify.max_user_instances (and the limit of open files)",
+};
+
+export interface TreeSideOptions {
+  readonly capture: TreeCapture;
+  readonly backend: WatchBackend;
+  readonly rescanMs: number;
+  readonly orderMaxWaitMs: number;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Abort: scans end. */
+  readonly stop: AbortSignal;
+  /** Abort: looks end, too. */
+  readonly abandon: AbortSignal;
+  /** A change was announced. */
+  readonly onEvent: () => void;
+  /** There is something to do at once. */
+  readonly wake: () => void;
+  readonly onRemovals: (removals: readonly Removal[]) => void;
+}
+
+/** One tree: what may have changed in it, and when it is looked at. */
+export class TreeSide implements Disposable {
+  readonly capture: TreeCapture;
+  readonly ready = Promise.withResolvers<void>();
+  readonly #options: TreeSideOptions;
+  readonly #watch: TreeWatch;
+  readonly #dirty = new DirtyPaths();
+  /** Did not stand still, or took too long: they are captured when they do, and nobody waits for them until then. */
+  #unsettled = new Set<TreePath>();
+  #unsettledDueMs = 0;
+  #dirtySinceMs: number | undefined;
+  #dirtyLastMs = 0;
+  /** How often changes may have passed unseen, and how many of these times a scan has made good. The start is the first. */
+  #losses = 1;
+  #found = 0;
+  #lostSinceMs = 0;
+  #scan: Promise<void> | undefined;
+  #scanProgress: { done: number; total: number } | undefined;
+  #scanDueMs = 0;
+  #scanTookMs = 0;
+  #scans = 0;
+  #halted: TidemarkError | undefined;
+  #problem: string | undefined;
+  #lost: readonly Lost[] = [];
+  #entered: TreePath[] = [];
+  #pollDueMs = 0;
+  #saidLimit = 0;
+
+  constructor(options: TreeSideOptions) {
+    this.capture = options.capture;
+    this.#options = options;
+    this.#watch = new TreeWatch({
+      root: options.capture.root,
+      backend: options.backend,
+      onDirty: (directory, name, kind) => {
+        options.onEvent();
+        this.#dirty.mark(directory, name, kind);
+        this.#marked();
+      },
+      onAllDirty: (directory) => {
+        options.onEvent();
+        this.#dirty.markAll(directory);
+        this.#marked();
+      },
+      onFailure: (error) => this.lose(`the watch failed: ${String(error)}`),
+    });
+    this.ready.promise.catch(() => undefined);
+  }
+
+  begin(): void {
+    this.#lostSinceMs = this.#options.clock.monotonic();
+    this.#watch.begin();
+  }
+
+  /** Changes may have passed unseen: all of the tree is compared. */
+  lose(why: string): void {
+    const { clock, logger, wake } = this.#options;
+    if (!this.#isLost) logger.info({ tree: this.capture.name }, `scanning ${this.capture.root}: ${why}`);
+    this.#loseNow();
+    this.#scanDueMs = Math.min(this.#scanDueMs, clock.monotonic() + this.#scanTookMs * SCAN_SHARE);
+    wake();
+  }
+
+  #loseNow(): void {
+    if (!this.#isLost) this.#lostSinceMs = this.#options.clock.monotonic();
+    this.#losses += 1;
+  }
+
+  /** Changes may have passed unseen, and no scan that began later is over. */
+  get #isLost(): boolean {
+    return this.#losses > this.#found;
+  }
+
+  /** Everything announced, and everything that may have passed unseen, is in the log. */
+  get isSettled(): boolean {
+    return !this.#halted && !this.#isLost && this.#unsettled.size === 0;
+  }
+
+  /** When files are to be looked at for their own sake: no commit waits. */
+  dueMs({ trailingMs, longestMs }: { trailingMs: number; longestMs: number }): number {
+    const due: number[] = [this.#scan ? Infinity : this.#scanDueMs];
+    if (this.#dirtySinceMs !== undefined && !this.#halted) {
+      due.push(Math.min(this.#dirtyLastMs + trailingMs, this.#dirtySinceMs + longestMs));
+    }
+    if (this.#unsettled.size > 0) due.push(this.#unsettledDueMs);
+    if (this.#watch.unwatched.size > 0) due.push(this.#pollDueMs);
+    return Math.min(...due);
+  }
+
+  /** Looks at everything that may have changed before now, and waits for it until `deadlineMs`. */
+  async look(deadlineMs: number): Promise<void> {
+    this.#lost = [];
+    this.#entered = [];
+    this.#scanIfDue();
+    if (this.#isLost) await this.#awaitScan(deadlineMs);
+    if (this.#halted || this.#scans === 0) return;
+    try {
+      await this.#look(deadlineMs);
+    } catch (error) {
+      this.#onFailure(error);
+    }
+  }
+
+  /** In the last look: something was gone before it could be read, as far as has been announced. */
+  get lostFiles(): boolean {
+    const { root } = this.capture;
+    this.#lost = this.#lost.filter(({ path }) => {
+      const since = this.#dirty.find(path);
+      return !since || !wasMoved(root, since);
+    });
+    return this.#lost.length > 0 || this.#entered.some((directory) => hasLost(root, directory));
+  }
+
+  /** In the last look: there were new directories, in which something may have come and gone before they were watched. */
+  get entered(): boolean {
+    return this.#entered.length > 0;
+  }
+
+  /** Resolves when changes that passed unseen were found, or the tree is halted. */
+  async found(): Promise<void> {
+    const { stop } = this.#options;
+    while (this.#isLost && !this.#halted && !stop.aborted) {
+      this.#scanIfDue();
+      await (this.#scan ?? sleep(UNSETTLED_AGAIN_MS, stop));
+    }
+  }
+
+  async remove(removals: readonly Removal[]): Promise<void> {
+    if (this.#halted) return;
+    try {
+      await this.capture.remove(removals);
+    } catch (error) {
+      this.#onFailure(error);
+    }
+  }
+
+  status(): TreeCaptureStatus {
+    const { name, root } = this.capture;
+    const halted = this.#halted && `${this.#halted.code}: ${this.#halted.message}`;
+    return {
+      name,
+      path: root,
+      state: halted === undefined ? (this.#scans === 0 ? "scanning" : "following") : "halted",
+      problem: halted ?? this.#problem ?? this.#limit(),
+      ...this.capture.figures(),
+      dirty: this.#dirty.count + this.#unsettled.size,
+      rescans: Math.max(0, this.#scans - 1),
+      scan: this.#scanProgress,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#watch[Symbol.dispose]();
+  }
+
+  #marked(): void {
+    this.#dirtyLastMs = this.#options.clock.monotonic();
+    if (this.#dirtySinceMs !== undefined) return;
+    this.#dirtySinceMs = this.#dirtyLastMs;
+    this.#options.wake();
+  }
+
+  async #look(deadlineMs: number): Promise<void> {
+    const { clock } = this.#options;
+    const nowMs = clock.monotonic();
+    this.#pollUnwatched();
+    this.#dirtySinceMs = undefined;
+    const dirty = this.#dirty.take();
+    const unsettled = this.#unsettled;
+    const findings: Findings[] = [];
+    const fresh = dirty.without(unsettled);
+    if (fresh.size > 0) findings.push(await this.#lookAt(fresh, deadlineMs));
+    if (unsettled.size > 0 && nowMs >= this.#unsettledDueMs) {
+      this.#unsettled = new Set();
+      const again = new DirtyPaths();
+      for (const path of unsettled) again.markPath(path);
+      findings.push(await this.#lookAt(again.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS));
+    }
+    for (const one of findings) this.#take(one);
+    this.#lost = dirty.lost(this.capture.root);
+  }
+
+  async #lookAt(dirty: Dirty, deadlineMs: number): Promise<Findings> {
+    return this.capture.look(dirty, { ...this.#lookOptions(this.#options.abandon), deadlineMs });
+  }
+
+  #lookOptions(signal: AbortSignal): LookOptions {
+    return {
+      signal,
+      enter: (directory, identity) => {
+        const entered = this.#watch.enter(directory, identity);
+        if (entered) this.#entered.push(directory);
+        return entered;
+      },
+    };
+  }
+
+  #take({ removals, unsettled }: Findings): void {
+    const gone = removals.filter(({ kind }) => kind === "dir.remove").map(({ path }) => path);
+    this.#watch.leave(new Set(gone));
+    if (removals.length > 0) this.#options.onRemovals(removals);
+    if (unsettled.length === 0) return;
+    for (const path of unsettled) this.#unsettled.add(path);
+    this.#unsettledDueMs = this.#options.clock.monotonic() + UNSETTLED_AGAIN_MS;
+  }
+
+  /** For directories that are not watched every moment may be the one after a change. */
+  #pollUnwatched(): void {
+    const { unwatched } = this.#watch;
+    if (unwatched.size === 0) return;
+    for (const directory of unwatched) this.#dirty.markAll(directory);
+    this.#pollDueMs = this.#options.clock.monotonic() + Math.max(POLL_MS, this.#scanTookMs / POLL_SHARE);
+    if (this.#saidLimit === unwatched.size) return;
+    this.#saidLimit = unwatched.size;
+    this.#options.logger.warn({ tree: this.capture.name }, this.#limit());
+  }
+
+  #limit(): string | undefined {
+    const { unwatched, refusal } = this.#watch;
+    if (unwatched.size === 0 || refusal === undefined) return undefined;
+    const setting = SYSCTL[refusal] ?? "the limits of inotify";
+    return `${unwatched.size} directories of ${this.capture.root} cannot be watched (${refusal}) and are looked at again and again; raise ${setting}`;
+  }
+
+  #scanIfDue(): void {
+    const { clock, stop } = this.#options;
+    if (this.#scan || stop.aborted || clock.monotonic() < this.#scanDueMs) return;
+    this.#scan = this.#runScan().finally(() => {
+      this.#scan = undefined;
+      this.#scanProgress = undefined;
+      this.#options.wake();
+    });
+  }
+
+  async #runScan(): Promise<void> {
+    const { clock, rescanMs, logger, stop } = this.#options;
+    const beganMs = clock.monotonic();
+    // What is lost from here on calls for another one.
+    const covers = this.#losses;
+    this.#scanDueMs = Infinity;
+    const progress = (done: number, total: number): void => void (this.#scanProgress = { done, total });
+    try {
+      this.#take(await this.capture.scan({ ...this.#lookOptions(stop), progress }));
+      this.#found = covers;
+      this.#scans += 1;
+      if (this.#halted) logger.info({ tree: this.capture.name }, `${this.capture.root} is captured again`);
+      this.#halted = undefined;
+      this.#problem = undefined;
+      this.#scanDueMs = Math.min(this.#scanDueMs, clock.monotonic() + rescanMs);
+      this.ready.resolve();
+    } catch (error) {
+      if (!stop.aborted) this.#onFailure(error);
+    } finally {
+      this.#scanTookMs = clock.monotonic() - beganMs;
+    }
+  }
+
+  /** Nothing more of this tree until a scan succeeds; nobody waits for it. */
+  #onFailure(error: unknown): void {
+    const { clock, logger } = this.#options;
+    const failure = toTidemarkError(error);
+    const { code, hint, message } = failure;
+    const told = this.#halted ? this.#halted.code === code : this.#problem === message;
+    if (!told) logger.error({ tree: this.capture.name, code, hint }, `files of ${this.capture.name}: ${message}`);
+    if (hasCode(error, "TREE_MISSING", "TREE_EMPTIED", "MASS_DELETION")) this.#halted = failure;
+    else this.#problem = message;
+    this.#loseNow();
+    this.#scanDueMs = clock.monotonic() + SCAN_AGAIN_MS;
+    this.ready.resolve();
+  }
+
+  async #awaitScan(deadlineMs: number): Promise<void> {
+    const { clock, orderMaxWaitMs, stop } = this.#options;
+    const untilMs = Math.min(deadlineMs, this.#lostSinceMs + orderMaxWaitMs) - clock.monotonic();
+    if (untilMs <= 0 || !this.#scan) return;
+    const enough = new AbortController();
+    await Promise.race([this.#scan, sleep(untilMs, AbortSignal.any([enough.signal, stop]))]);
+    enough.abort();
+  }
+}

@@ -1,0 +1,78 @@
+import { pagesPerRecord } from "../event/codec.ts";
+import type { EventBody, PageImage, SqliteCommit, SqlitePart } from "../event/kinds.ts";
+
+/**
+ * The commits of each database as one, so that no state between them is ever to be seen: a file that was there then
+ * cannot be had any more. What is no commit keeps its place behind those before it; a copy stays what it is.
+ */
+export function mergeCommits(bodies: readonly EventBody[]): EventBody[] {
+  const merged: EventBody[] = [];
+  const open = new Map<string, MergedCommit>();
+  const close = (database: string): void => {
+    merged.push(...(open.get(database)?.close() ?? []));
+    open.delete(database);
+  };
+  for (const body of bodies) {
+    if (body.kind === "sqlite.part" || (body.kind === "sqlite.commit" && body.cause === "commit")) {
+      const one = open.get(body.database) ?? new MergedCommit();
+      open.set(body.database, one);
+      one.add(body);
+      continue;
+    }
+    if (body.kind === "sqlite.commit") close(body.database);
+    else for (const database of [...open.keys()]) close(database);
+    merged.push(body);
+  }
+  for (const database of [...open.keys()]) close(database);
+  return merged;
+}
+
+class MergedCommit {
+  readonly #pages = new Map<number, PageImage>();
+  #first: SqliteCommit | undefined;
+  #last: SqliteCommit | undefined;
+  #commits = 0;
+  /** Parts of the first transaction that were sent before. */
+  #sentParts = 0;
+  /** Of the transaction that has no commit yet. */
+  #parts: SqlitePart[] = [];
+
+  add(body: SqlitePart | SqliteCommit): void {
+    if (body.kind === "sqlite.part") {
+      // Parts of a transaction that was never closed are void.
+      this.#parts = this.#parts.filter(({ transaction }) => transaction === body.transaction);
+      this.#parts.push(body);
+      return;
+    }
+    const parts = this.#parts.filter(({ transaction }) => transaction === body.transaction);
+    this.#parts = [];
+    if (!this.#first) this.#sentParts = body.parts - parts.length;
+    this.#first ??= body;
+    this.#last = body;
+    this.#commits += body.commits;
+    for (const { pages } of [...parts, body]) for (const page of pages) this.#pages.set(page.pageNumber, page);
+    for (const pageNumber of this.#pages.keys()) if (pageNumber > body.sizePages) this.#pages.delete(pageNumber);
+  }
+
+  close(): EventBody[] {
+    const [first, last] = [this.#first, this.#last];
+    if (!first || !last) return this.#parts;
+    const { database, transaction, pageSize } = first;
+    const pages = [...this.#pages.values()].toSorted((a, b) => a.pageNumber - b.pageNumber);
+    const most = pagesPerRecord(pageSize);
+    const parts: SqlitePart[] = [];
+    for (let at = 0; pages.length - at > most; at += most) {
+      const sequence = this.#sentParts + parts.length;
+      parts.push({ kind: "sqlite.part", database, transaction, sequence, pageSize, pages: pages.slice(at, at + most) });
+    }
+    const closing: SqliteCommit = {
+      ...last,
+      transaction,
+      parts: this.#sentParts + parts.length,
+      commits: this.#commits,
+      before: first.before,
+      pages: pages.slice(parts.length * most),
+    };
+    return [...parts, closing, ...this.#parts];
+  }
+}

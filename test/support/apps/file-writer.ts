@@ -1,0 +1,117 @@
+// An application that writes a file and then commits a row that names it; later it deletes rows, and then their files.
+// Usage: node file-writer.ts OPTIONS (JSON, see FileWriterOptions). Prints one line of JSON at the end.
+import fs from "node:fs";
+import path from "node:path";
+
+import Database from "better-sqlite3";
+
+import { Random } from "../random.ts";
+
+export interface FileWriterOptions {
+  readonly database: string;
+  /** The file tree. */
+  readonly root: string;
+  /** Names its files and rows. */
+  readonly writer: number;
+  readonly commits: number;
+  /** Between a file and the commit of its row. */
+  readonly delayMs: number;
+  /** A row is deleted when so many commits came after its first. */
+  readonly deleteAge: number;
+}
+
+export interface FileWriterReport {
+  readonly written: number;
+  readonly deleted: number;
+}
+
+/** What a file holds: one line that says of which row it is the content, then bytes. */
+export function fileContent(name: string, version: number, random: Random): Buffer {
+  return Buffer.concat([Buffer.from(`${name} ${version}\n`), random.bytes(random.integer(1, 3000))]);
+}
+
+/** Version of the row that a file's content belongs to; undefined when it is none that `name` ever had. */
+export function versionOf(content: Uint8Array, name: string): number | undefined {
+  const end = content.indexOf(10);
+  const [of, version] = Buffer.from(content.subarray(0, Math.max(0, end))).toString().split(" ");
+  return of === name ? Number(version) : undefined;
+}
+
+const OLD_DIRECTORIES = 8;
+const DELETE_SHARE = 0.2;
+
+class FileWriter {
+  readonly #options: FileWriterOptions;
+  readonly #random: Random;
+  readonly #database: Database.Database;
+  readonly #versions = new Map<string, number>();
+  #number = 0;
+  #deleted = 0;
+
+  constructor(options: FileWriterOptions) {
+    this.#options = options;
+    this.#random = new Random(`file writer ${options.writer}`);
+    this.#database = new Database(options.database, { timeout: 60_000 });
+    this.#database.pragma("synchronous=OFF");
+    for (let old = 0; old < OLD_DIRECTORIES; old += 1) fs.mkdirSync(this.#pathOf(`old-${old}`), { recursive: true });
+  }
+
+  run(): FileWriterReport {
+    const put = this.#database.prepare("INSERT OR REPLACE INTO files VALUES (?, ?)");
+    const remove = this.#database.prepare("DELETE FROM files WHERE name = ?");
+    for (let commit = 0; commit < this.#options.commits; commit += 1) {
+      const known = [...this.#versions.keys()].slice(0, commit - this.#deleted - this.#options.deleteAge);
+      const one = known[this.#random.integer(0, Math.max(0, known.length - 1))];
+      if (one !== undefined && this.#random.next() < DELETE_SHARE) {
+        remove.run(one);
+        this.#pause();
+        fs.unlinkSync(this.#pathOf(one));
+        this.#versions.delete(one);
+        this.#deleted += 1;
+        continue;
+      }
+      const name = one !== undefined && this.#random.next() < 0.3 ? one : this.#newName();
+      const version = (this.#versions.get(name) ?? 0) + 1;
+      this.#write(name, version);
+      this.#pause();
+      put.run(name, version);
+      this.#versions.set(name, version);
+    }
+    this.#database.close();
+    return { written: this.#options.commits - this.#deleted, deleted: this.#deleted };
+  }
+
+  /** In an old directory, or in one that is made for it, up to three levels of them. */
+  #newName(): string {
+    this.#number += 1;
+    const { writer } = this.#options;
+    const file = `${writer}-${this.#number}`;
+    if (this.#random.next() < 0.5) return `old-${this.#random.integer(0, OLD_DIRECTORIES - 1)}/${file}`;
+    const levels = Array.from({ length: this.#random.integer(1, 3) }, (_, level) => `${file}-${level}`);
+    return path.join("new", ...levels, file);
+  }
+
+  /** A new file in place or by rename; another version of one that a row names already only by rename: whole or not at all. */
+  #write(name: string, version: number): void {
+    const file = this.#pathOf(name);
+    const content = fileContent(name, version, this.#random);
+    fs.mkdirSync(path.dirname(file), { recursive: true });
+    if (version === 1 && this.#random.next() < 0.5) return fs.writeFileSync(file, content);
+    fs.writeFileSync(`${file}.part`, content);
+    fs.renameSync(`${file}.part`, file);
+  }
+
+  #pathOf(name: string): string {
+    return path.join(this.#options.root, name);
+  }
+
+  #pause(): void {
+    const { delayMs } = this.#options;
+    if (delayMs > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, delayMs);
+  }
+}
+
+if (import.meta.main) {
+  const options = JSON.parse(process.argv[2] ?? "{}") as FileWriterOptions;
+  process.stdout.write(`${JSON.stringify(new FileWriter(options).run())}\n`);
+}
