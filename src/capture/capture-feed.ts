@@ -113,10 +113,7 @@ export class CaptureFeed {
   }
 
   /** Appends without waiting. @throws what the log refused an earlier append with */
-  send(
-    bodies: readonly EventBody[],
-    options?: { readonly consistent: boolean },
-  ): ReturnType<LogWriter["append"]> {
+  send(bodies: readonly EventBody[], options?: { readonly consistent: boolean }): ReturnType<LogWriter["append"]> {
     if (this.#failure) throw this.#failure;
     const sent = this.writer.append(bodies, options);
     this.#sentAtMs = this.#options.clock.monotonic();

@@ -27,11 +27,7 @@ export class Marks {
   }
 
   /** `sync`: what was committed before the call belongs before the mark, and so do files. @throws MARK_EXISTS */
-  async make(
-    name: string,
-    feed: CaptureFeed,
-    sync: () => Promise<void>,
-  ): Promise<{ offset: Offset; atMs: number }> {
+  async make(name: string, feed: CaptureFeed, sync: () => Promise<void>): Promise<{ offset: Offset; atMs: number }> {
     if (this.#underWay.has(name)) throw exists(name);
     this.#underWay.add(name);
     try {

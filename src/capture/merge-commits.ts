@@ -20,10 +20,10 @@ export function mergeCommits(bodies: readonly EventBody[]): EventBody[] {
       continue;
     }
     if (body.kind === "sqlite.commit") close(body.database);
-    else for (const database of [...open.keys()]) close(database);
+    else for (const database of open.keys()) close(database);
     merged.push(body);
   }
-  for (const database of [...open.keys()]) close(database);
+  for (const database of open.keys()) close(database);
   return merged;
 }
 

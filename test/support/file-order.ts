@@ -58,10 +58,11 @@ export function checkOrder(events: readonly LogEvent[], random: Random, offsets:
       const content = fold.files.get(name as TreePath);
       const found = content && versionOf(content, name);
       if (found === undefined || found < version) {
-        wrong.push(`at ${event.offset}: ${name} is to be ${version} and is ${found ?? (content ? `of ${content.length} bytes` : "not there")}`);
+        wrong.push(
+          `at ${event.offset}: ${name} is to be ${version} and is ${found ?? (content ? `of ${content.length} bytes` : "not there")}`,
+        );
       }
     }
   }
   return { ...figures, wrong };
 }
-

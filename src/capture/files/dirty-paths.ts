@@ -109,10 +109,14 @@ function exists(root: string, { path }: Announced): boolean {
   return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false }) !== undefined;
 }
 
-/** A file that is made under the next name, not moved there, is written to right after. */
+/**
+ * Whether it got the next name. A file that was made there, not moved, is written to right after; and where nothing is by
+ * now, more than its end was announced: whether that is a loss is its own affair.
+ */
 export function wasMoved(root: string, { next }: Announced): boolean {
   if (!next || next.changes > 0) return false;
-  return fs.lstatSync(fsPath(root, next.path), { throwIfNoEntry: false })?.isFile() ?? false;
+  const stat = fs.lstatSync(fsPath(root, next.path), { throwIfNoEntry: false });
+  return stat ? stat.isFile() : next.renames > 1;
 }
 
 /**

@@ -27,9 +27,7 @@ const STORE_EVERY_MS = 1000;
 const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
 const LAST_LOOK_MS = 5000;
-/** So long commits wait while again and again a file is gone before it could be read; most such files have no row. */
-const LOST_PATIENCE_MS = 1000;
-const FETCH_PATIENCE_MS = 500;
+const FETCH_PATIENCE_MS = 100;
 const LONG_MS = 2 ** 31 - 1;
 
 export interface FileSideOptions {
@@ -104,7 +102,7 @@ export class FileSide implements AsyncDisposable {
     this.#beginSentinel();
     for (const tree of this.#trees) tree.begin();
     try {
-      for (let last = false; !last; ) {
+      for (let last = false; !last;) {
         last = this.#finishing;
         if (!last) await this.#untilDue();
         await this.#round();
@@ -165,7 +163,10 @@ export class FileSide implements AsyncDisposable {
     try {
       this.#sentinel.begin();
     } catch (error) {
-      this.#options.logger.warn({ error: String(error) }, "changes of files cannot be watched; all are scanned instead");
+      this.#options.logger.warn(
+        { error: String(error) },
+        "changes of files cannot be watched; all are scanned instead",
+      );
     }
   }
 
@@ -216,8 +217,7 @@ export class FileSide implements AsyncDisposable {
    */
   async #capture(): Promise<{ announced: boolean; merge: boolean }> {
     const { queue, clock, orderMaxWaitMs } = this.#options;
-    const beganMs = clock.monotonic();
-    const sinceMs = queue.take()[0]?.atMs ?? beganMs;
+    const sinceMs = queue.take()[0]?.atMs ?? clock.monotonic();
     const deadlineMs = sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs);
     let merge = false;
     for (;;) {
@@ -226,7 +226,7 @@ export class FileSide implements AsyncDisposable {
       merge ||= this.#trees.some((tree) => tree.entered);
       if (queue.count === 0 || !(await this.#haveLost())) return { announced, merge };
       merge = true;
-      if (clock.monotonic() >= Math.min(deadlineMs, beganMs + LOST_PATIENCE_MS)) return { announced: false, merge };
+      if (clock.monotonic() >= deadlineMs) return { announced: false, merge };
       // Databases that wait for room wait for us.
       await Promise.race([this.#options.syncDatabases().catch(() => undefined), sleep(FETCH_PATIENCE_MS)]);
       queue.take();

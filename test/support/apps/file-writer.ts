@@ -33,7 +33,9 @@ export function fileContent(name: string, version: number, random: Random): Buff
 /** Version of the row that a file's content belongs to; undefined when it is none that `name` ever had. */
 export function versionOf(content: Uint8Array, name: string): number | undefined {
   const end = content.indexOf(10);
-  const [of, version] = Buffer.from(content.subarray(0, Math.max(0, end))).toString().split(" ");
+  const [of, version] = Buffer.from(content.subarray(0, Math.max(0, end)))
+    .toString()
+    .split(" ");
   return of === name ? Number(version) : undefined;
 }
 
