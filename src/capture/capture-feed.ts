@@ -7,7 +7,7 @@ import { sleep, type Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
-import { type Sent, type ShipQueue, stopped } from "./ship-queue.ts";
+import type { Sent, ShipQueue } from "./ship-queue.ts";
 
 /** Commits stay events of their own while less than this is unacknowledged. */
 const KEEPS_UP_BYTES = 1024 * 1024;
@@ -80,7 +80,8 @@ export class CaptureFeed {
     for (;;) {
       if (this.#failure) throw this.#failure;
       await this.writer.room(limitBytes);
-      if (!queue || this.#pendingBytes < (limitBytes ?? ROOM_BYTES) || queue.hasEnded) return;
+      if (!queue || this.#pendingBytes < (limitBytes ?? ROOM_BYTES)) return;
+      if (queue.refusal) throw queue.refusal;
       await queue.moved();
     }
   }
@@ -127,10 +128,8 @@ export class CaptureFeed {
 
   /** Resolves with the acknowledged head when everything sent so far is in the log. */
   async flush(): Promise<Offset> {
-    const { queue } = this.#options;
-    while (queue && queue.count > 0 && !queue.hasEnded && !this.#failure) await queue.moved();
+    await this.#options.queue?.drained();
     if (this.#failure) throw this.#failure;
-    if (queue && queue.count > 0) throw stopped();
     return this.writer.flush();
   }
 

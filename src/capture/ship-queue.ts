@@ -35,7 +35,9 @@ export class ShipQueue {
   /** Taken, and not in the log yet. */
   #taken: Queued[] = [];
   #bytes = 0;
-  #ended = false;
+  #putInAll = 0;
+  /** Why nothing of what waits will be in the log. */
+  #refusal: TidemarkError | undefined;
   #moved = Promise.withResolvers<void>();
 
   constructor(clock: Clock) {
@@ -61,19 +63,19 @@ export class ShipQueue {
     return this.#queued.length === 0;
   }
 
-  /** Nobody takes from it any more. */
-  get hasEnded(): boolean {
-    return this.#ended;
+  get refusal(): TidemarkError | undefined {
+    return this.#refusal;
   }
 
+  /** Nobody takes from it any more: the agent has ended. */
   end(): void {
-    this.#ended = true;
     this.refuse(stopped());
   }
 
-  /** Nothing of what waits will be in the log. */
+  /** Nothing of what waits, or comes, will be in the log. */
   refuse(error: TidemarkError): void {
-    for (const { turn } of this.#queued) turn?.reject(error);
+    this.#refusal ??= error;
+    for (const { turn } of this.#queued) turn?.reject(this.#refusal);
     this.wakeAll();
   }
 
@@ -83,8 +85,9 @@ export class ShipQueue {
     const bytes = BODY_BYTES + ("pages" in body ? body.pages.length * body.pageSize : 0);
     this.#queued.push({ body: kept, bytes, atMs: this.#clock.monotonic(), ...(turn && { turn }) });
     this.#bytes += bytes;
+    this.#putInAll += 1;
     // It stays counted: whoever flushes learns that it is not in the log.
-    if (this.#ended) turn?.reject(stopped());
+    if (this.#refusal) turn?.reject(this.#refusal);
     this.waker.wake();
   }
 
@@ -105,6 +108,15 @@ export class ShipQueue {
     this.wakeAll();
   }
 
+  /** Resolves when everything put so far has passed. @throws INTERRUPTED when it will not */
+  async drained(): Promise<void> {
+    const through = this.#putInAll;
+    while (this.#putInAll - this.count < through) {
+      if (this.#refusal) throw this.#refusal;
+      await this.moved();
+    }
+  }
+
   /** Resolves when something has passed, or nothing more will. */
   async moved(): Promise<void> {
     await this.#moved.promise;
@@ -120,8 +132,7 @@ function copyPages(pages: readonly PageImage[]): PageImage[] {
   return pages.map(({ pageNumber, data }) => ({ pageNumber, data: Uint8Array.from(data) }));
 }
 
-/** The agent ended before what was put was in the log. */
-export function stopped(): TidemarkError {
+function stopped(): TidemarkError {
   return new TidemarkError("INTERRUPTED", "the agent was stopped before it was said", {
     hint: "Start it again, then repeat the command.",
   });

@@ -10,6 +10,8 @@ export class LogFold {
   /** Whole contents; only of files small enough to be in their `file.put`. */
   readonly files = new Map<TreePath, Uint8Array>();
   readonly directories = new Set<TreePath>();
+  /** By hash: what is known is not said again. */
+  readonly #contents = new Map<string, Uint8Array>();
   #image = Buffer.alloc(0);
   #parts: PageImage[] = [];
 
@@ -24,7 +26,8 @@ export class LogFold {
         break;
       case "file.put":
         this.#remove(body.path);
-        this.files.set(body.path, body.data ?? new Uint8Array());
+        if (body.data) this.#contents.set(hex(body.hash), body.data);
+        this.files.set(body.path, this.#contents.get(hex(body.hash)) ?? new Uint8Array());
         break;
       case "dir.put":
         this.files.delete(body.path);
@@ -68,6 +71,10 @@ export class LogFold {
     image[19] = 1;
     this.#image = image;
   }
+}
+
+function hex(hash: Uint8Array): string {
+  return Buffer.from(hash).toString("hex");
 }
 
 /** The files of a directory tree as they are now. */

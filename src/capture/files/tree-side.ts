@@ -11,7 +11,8 @@ import type { WatchBackend } from "./watch-backend.ts";
 
 /** A file that did not stand still is looked at again after this long. */
 const UNSETTLED_AGAIN_MS = 250;
-/** It does not hold commits up: it gets this long when they pass. */
+/** One that has not for so long does not hold commits up: it gets a short look when they pass. */
+const UNSETTLED_HOLDS_MS = 2000;
 const UNSETTLED_LOOK_MS = 20;
 /** A tree that is halted, or could not be scanned, is scanned again after this long. */
 const SCAN_AGAIN_MS = 5000;
@@ -50,8 +51,8 @@ export class TreeSide implements Disposable {
   readonly #options: TreeSideOptions;
   readonly #watch: TreeWatch;
   readonly #dirty = new DirtyPaths();
-  /** Did not stand still, or took too long: they are captured when they do, and nobody waits for them until then. */
-  #unsettled = new Set<TreePath>();
+  /** Did not stand still, or took too long, and since when. After a while nobody waits for them any more. */
+  #unsettled = new Map<TreePath, number>();
   #unsettledDueMs = 0;
   #dirtySinceMs: number | undefined;
   #dirtyLastMs = 0;
@@ -207,21 +208,31 @@ export class TreeSide implements Disposable {
 
   async #look(deadlineMs: number): Promise<void> {
     const { clock } = this.#options;
-    const nowMs = clock.monotonic();
     this.#pollUnwatched();
     this.#dirtySinceMs = undefined;
+    const nowMs = clock.monotonic();
+    const unsettled = [...this.#unsettled];
+    const waitsFor = unsettled.filter(([, sinceMs]) => nowMs - sinceMs < UNSETTLED_HOLDS_MS).map(([path]) => path);
+    const overdue = new Set(unsettled.map(([path]) => path).filter((path) => !waitsFor.includes(path)));
+    const again = this.#unsettledDueMs <= nowMs ? overdue : new Set<TreePath>();
+    for (const path of waitsFor) this.#dirty.markPath(path);
     const dirty = this.#dirty.take();
-    const unsettled = this.#unsettled;
-    const findings: Findings[] = [];
-    const fresh = dirty.without(unsettled);
-    if (fresh.size > 0) findings.push(await this.#lookAt(fresh, deadlineMs));
-    if (unsettled.size > 0 && nowMs >= this.#unsettledDueMs) {
-      this.#unsettled = new Set();
-      const again = new DirtyPaths();
-      for (const path of unsettled) again.markPath(path);
-      findings.push(await this.#lookAt(again.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS));
+    this.#unsettled = new Map(unsettled.filter(([path]) => overdue.has(path) && !again.has(path)));
+    const since = new Map(unsettled);
+    const fresh = dirty.without(overdue);
+    if (fresh.size > 0) {
+      const findings = await this.#lookAt(fresh, deadlineMs);
+      // Whoever waited for so long does not wait for these again.
+      this.#take(
+        findings,
+        clock.monotonic() >= deadlineMs ? new Map(findings.unsettled.map((path) => [path, -Infinity])) : since,
+      );
     }
-    for (const one of findings) this.#take(one);
+    if (again.size > 0) {
+      const paths = new DirtyPaths();
+      for (const path of again) paths.markPath(path);
+      this.#take(await this.#lookAt(paths.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS), since);
+    }
     this.#lost = dirty.lost(this.capture.root);
   }
 
@@ -240,13 +251,15 @@ export class TreeSide implements Disposable {
     };
   }
 
-  #take({ removals, unsettled }: Findings): void {
+  /** `since`: since when what is not settled has not been. */
+  #take({ removals, unsettled }: Findings, since: ReadonlyMap<TreePath, number> = new Map()): void {
     const gone = removals.filter(({ kind }) => kind === "dir.remove").map(({ path }) => path);
     this.#watch.leave(new Set(gone));
     if (removals.length > 0) this.#options.onRemovals(removals);
     if (unsettled.length === 0) return;
-    for (const path of unsettled) this.#unsettled.add(path);
-    this.#unsettledDueMs = this.#options.clock.monotonic() + UNSETTLED_AGAIN_MS;
+    const nowMs = this.#options.clock.monotonic();
+    for (const path of unsettled) this.#unsettled.set(path, since.get(path) ?? nowMs);
+    this.#unsettledDueMs = nowMs + UNSETTLED_AGAIN_MS;
   }
 
   /** For directories that are not watched every moment may be the one after a change. */
