@@ -21,6 +21,7 @@ function doneText(report: RestoreReport): string[] {
     ...textTable(treeRows(report, "each SHA-256 as in the log")),
     ...consistencyText(report),
     ...gapText(report),
+    ...refusalText(report),
     ...(report.kept === undefined ? [] : [`what the target held besides is kept in ${report.kept}`]),
   ];
 }
@@ -61,6 +62,13 @@ function consistencyText({ consistent, nearestConsistent: nearest }: RestoreRepo
     ? `the nearest before it is offset ${nearest.offset}, ${nearest.at} (\`--consistent\` takes it)`
     : "none before it is known";
   return [`note: files may be missing or older than the rows that tell of them: not a consistent point; ${where}`];
+}
+
+function refusalText({ metadataRefused: refused }: RestoreReport): string[] {
+  if (!refused) return [];
+  const more = refused.count - refused.shown.length;
+  const list = [...refused.shown, ...(more > 0 ? [`${more} more`] : [])].join("; ");
+  return [`note: not given back here: ${list}. Owners come back when root restores`];
 }
 
 function gapText({ gaps }: RestoreReport | RestorePreview): string[] {

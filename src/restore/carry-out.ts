@@ -4,7 +4,7 @@ import { readEvents } from "../log/log-reader.ts";
 import { databasePath } from "../replica/standby-paths.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
-import { finishTrees } from "./finish-trees.ts";
+import { finishTrees, type Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { readBack } from "./read-back.ts";
@@ -31,16 +31,19 @@ export interface CarryOutOptions {
   readonly onProgress: (progress: RestoreProgress) => void;
 }
 
+export interface CarriedOut {
+  readonly databases: ReadonlyMap<PlannedDatabase, Finished>;
+  /** Undefined: there are no trees. */
+  readonly refusals: Refusals | undefined;
+}
+
 /**
  * Builds the databases and trees of a plan from the log, every event proved as it goes by, then has SQLite check each
  * database, then reads everything back.
  *
  * @throws what readEvents throws, CHECKSUM_MISMATCH, RECORD_INVALID, INTERRUPTED
  */
-export async function carryOut(
-  log: ChangeLog,
-  options: CarryOutOptions,
-): Promise<ReadonlyMap<PlannedDatabase, Finished>> {
+export async function carryOut(log: ChangeLog, options: CarryOutOptions): Promise<CarriedOut> {
   const { plan, trees } = options.planned;
   const files = await build(log, options);
   const checks = await checkAll(files, options);
@@ -59,9 +62,9 @@ export async function carryOut(
   }
   if (trees) {
     const { staging: staged, directory, signal } = options;
-    await finishTrees({ trees, staged, directory, signal, onBytes });
+    return { databases: finished, refusals: await finishTrees({ trees, staged, directory, signal, onBytes }) };
   }
-  return finished;
+  return { databases: finished, refusals: undefined };
 }
 
 async function build(log: ChangeLog, options: CarryOutOptions): Promise<Map<PlannedDatabase, string>> {

@@ -3,9 +3,10 @@ import fs from "node:fs";
 import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
+import type { PathMetadata } from "../event/kinds.ts";
 import { bytesOf, fsPath } from "../event/tree-path.ts";
 import { readUpTo } from "../sqlite/write-fully.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { applyMetadata, fileTime, mayChangeOwners } from "../tree/metadata.ts";
 import type { FileEntry, TreeEntry } from "../tree/tree-index.ts";
@@ -16,6 +17,7 @@ import { type PlannedTrees, shownName } from "./tree-planner.ts";
 
 const SLICE_BYTES = 1024 * 1024;
 const STEPS_A_TURN = 32;
+const SHOWN_REFUSALS = 3;
 const { O_RDWR, O_CREAT, O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = fs.constants;
 
 export interface FinishOptions {
@@ -28,6 +30,13 @@ export interface FinishOptions {
   readonly onBytes: (bytes: number) => void;
 }
 
+/** What the file system of the target, or our rights, did not take of the metadata. */
+export interface Refusals {
+  readonly count: number;
+  /** `owner of uploads/a.pdf`, the first few of them. */
+  readonly shown: readonly string[];
+}
+
 /**
  * When all contents are written: reads each back, compares its SHA-256 with the log's and only then gives the file its
  * metadata and its name; then the other names of files, then symbolic links, and at last the directories' own metadata,
@@ -36,9 +45,9 @@ export interface FinishOptions {
  *
  * @throws CHECKSUM_MISMATCH, INTERRUPTED
  */
-export async function finishTrees(options: FinishOptions): Promise<void> {
+export async function finishTrees(options: FinishOptions): Promise<Refusals> {
   using finisher = new Finisher(options);
-  await finisher.finish();
+  return await finisher.finish();
 }
 
 class Finisher implements Disposable {
@@ -47,6 +56,8 @@ class Finisher implements Disposable {
   /** Short, however deep the target lies: paths in a tree may take all that the system allows. */
   readonly #root: string;
   readonly #slice = Buffer.allocUnsafe(SLICE_BYTES);
+  readonly #shown: string[] = [];
+  #refused = 0;
   #steps = 0;
 
   constructor(options: FinishOptions) {
@@ -59,13 +70,14 @@ class Finisher implements Disposable {
     fs.closeSync(this.#rootFd);
   }
 
-  async finish(): Promise<void> {
+  async finish(): Promise<Refusals> {
     const { plan } = this.#options.trees;
     for (const item of plan.items("dir")) await this.#step(() => this.#makeDirectory(item));
     for (const item of plan.items("file")) if (item.twin === null) await this.#finishFile(item);
     for (const item of plan.items("file")) await this.#step(() => this.#makeTwin(item));
     for (const item of plan.items("link")) await this.#step(() => this.#makeLink(item));
     for (const item of plan.directoriesInnermostFirst()) await this.#step(() => this.#finishDirectory(item));
+    return { count: this.#refused, shown: this.#shown };
   }
 
   /** Signals are only heard between. @throws INTERRUPTED */
@@ -93,10 +105,19 @@ class Finisher implements Disposable {
       fs.closeSync(fd);
     }
     await this.#step(() => {
-      applyMetadata(staged, entry.metadata);
+      this.#applied(item, entry.metadata, applyMetadata(staged, entry.metadata));
       this.#makeWayTo(item);
       fs.renameSync(staged, this.#place(item));
     });
+  }
+
+  /** Notes what was refused; and the owner, for only root gives files away. */
+  #applied({ tree, path: at }: TreeItem, { uid, gid }: Owner, refused: readonly string[]): void {
+    const isForeign = uid !== process.geteuid?.() || gid !== process.getegid?.();
+    const all = !mayChangeOwners && isForeign ? ["owner", ...refused] : refused;
+    if (all.length === 0) return;
+    this.#refused += 1;
+    if (this.#shown.length < SHOWN_REFUSALS) this.#shown.push(`${all.join(", ")} of ${shownName(tree, at)}`);
   }
 
   /** What is on the disk, not what was sent there. */
@@ -124,7 +145,7 @@ class Finisher implements Disposable {
     const place = this.#place(item);
     this.#makeWayTo(item);
     fs.symlinkSync(bytesOf(entry.target), place);
-    if (mayChangeOwners) fs.lchownSync(place, entry.uid, entry.gid);
+    this.#applied(item, entry, isLinkOwnerTaken(place, entry) ? [] : ["owner"]);
     const time = fileTime(entry.mtimeNs);
     fs.lutimesSync(place, time, time);
   }
@@ -133,7 +154,7 @@ class Finisher implements Disposable {
     const { metadata } = this.#entry(item, "dir");
     const fd = fs.openSync(this.#place(item), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
     try {
-      applyMetadata(`/proc/self/fd/${fd}/.`, metadata);
+      this.#applied(item, metadata, applyMetadata(`/proc/self/fd/${fd}/.`, metadata));
     } finally {
       fs.closeSync(fd);
     }
@@ -152,6 +173,20 @@ class Finisher implements Disposable {
     const entry = this.#options.trees.index.entry(tree, at);
     invariant(entry?.kind === kind, `${shownName(tree, at)} is a ${kind} in the plan and not in the index`);
     return entry as Extract<TreeEntry, { kind: K }>;
+  }
+}
+
+type Owner = Pick<PathMetadata, "uid" | "gid">;
+
+/** As applyMetadata has it for files: a container may not know an owner. */
+function isLinkOwnerTaken(place: Buffer, { uid, gid }: Owner): boolean {
+  if (!mayChangeOwners) return true;
+  try {
+    fs.lchownSync(place, uid, gid);
+    return true;
+  } catch (error) {
+    if (["EPERM", "EINVAL"].includes(errnoOf(error) ?? "")) return false;
+    throw error;
   }
 }
 

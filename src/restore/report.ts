@@ -1,6 +1,7 @@
 import type { Offset } from "../event/positions.ts";
 import type { CheckResult } from "./check-database.ts";
 import { hex } from "./database-builder.ts";
+import type { Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase, PlannedGap } from "./plan.ts";
 import { rfc3339 } from "./rfc3339.ts";
@@ -58,6 +59,8 @@ interface ReportBase {
 /** Last line of `restore --json`. */
 export interface RestoreReport extends ReportBase {
   readonly databases: readonly RestoredDatabase[];
+  /** Owners and attributes that could not be given back here; left out when all could. */
+  readonly metadataRefused?: Refusals;
   /** With --force: where content of the target is kept that the restore did not replace. */
   readonly kept?: string;
   readonly durationMs: number;

@@ -2,7 +2,7 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { readGenesis } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
+import { type CarriedOut, carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
 import type { CheckMode } from "./check-database.ts";
 import { bytesFree, bytesNeeded, isNoRoom, noRoom, requireRoom } from "./disk-room.ts";
 import { workParent } from "./dead-work.ts";
@@ -85,7 +85,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
   const seed = await readSeed(options.log);
   using workspace = RestoreWorkspace.open(options);
   using planned = await planRestore(options, workspace.directory);
-  const finished = await build(workspace, planned, { ...options, seed });
+  const { databases: finished, refusals } = await build(workspace, planned, { ...options, seed });
   await workspace.makeDurable();
   requireSound(finished, workspace);
   requireGoingOn(options.signal);
@@ -93,6 +93,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
   return {
     ...reportBase(planned, workspace.target),
     databases: [...finished].map(([database, outcome]) => restoredDatabase(database, outcome)),
+    ...(refusals && refusals.count > 0 ? { metadataRefused: refusals } : {}),
     ...(kept === undefined ? {} : { kept }),
     durationMs: Math.round(options.clock.monotonic() - startMs),
   };
@@ -120,7 +121,7 @@ async function build(
   workspace: RestoreWorkspace,
   planned: PlannedRestore,
   options: RestoreOptions & { readonly seed: bigint },
-): Promise<ReadonlyMap<PlannedDatabase, Finished>> {
+): Promise<CarriedOut> {
   const { check, signal, seed } = options;
   const onProgress = options.onProgress ?? (() => {});
   requireRoom(planned, workspace);

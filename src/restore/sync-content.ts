@@ -1,8 +1,6 @@
 import fs from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
 
-import { syncFileSystem } from "../runtime/durable-directory.ts";
-import { errnoOf } from "../runtime/errors.ts";
+import { openReadable, syncDescriptor, syncFileSystem } from "../runtime/durable-directory.ts";
 
 /** From so many files and directories on one call for the whole file system is sooner done than one for each. */
 const MANY = 200;
@@ -44,22 +42,10 @@ function* placesBelow(directory: Buffer): Generator<Buffer> {
 }
 
 async function syncOne(place: Buffer): Promise<void> {
-  await using handle = await openReadable(place);
-  await handle.sync();
-}
-
-/** A file may have come back with permissions under which not even its owner may open it. */
-async function openReadable(place: Buffer): Promise<FileHandle> {
+  const fd = openReadable(place);
   try {
-    return await open(place, "r");
-  } catch (error) {
-    if (errnoOf(error) !== "EACCES") throw error;
-    const mode = fs.statSync(place).mode & 0o7777;
-    fs.chmodSync(place, mode | 0o400);
-    try {
-      return await open(place, "r");
-    } finally {
-      fs.chmodSync(place, mode);
-    }
+    await syncDescriptor(fd);
+  } finally {
+    fs.closeSync(fd);
   }
 }

@@ -4,9 +4,9 @@ import Database from "better-sqlite3";
 
 import type { LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
-import { byteString, parentPath, pathProblem, shownPath, type TreePath } from "../event/tree-path.ts";
+import { parentPath, shownPath, type TreePath } from "../event/tree-path.ts";
 import { nearestName } from "../config/nearest-name.ts";
-import { STATE_DIRECTORY } from "../replica/standby-paths.ts";
+import { requireTreeName } from "../replica/files/standby-path.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { chunksOfEntry, type FileEntry, type TreeEntry, TreeIndex } from "../tree/tree-index.ts";
 import { PathFilter } from "./path-filter.ts";
@@ -41,7 +41,7 @@ export class TreePlanner implements Disposable {
   readonly #index: TreeIndex;
   readonly #plan: TreePlan;
   /** First names of files that have several. */
-  readonly #twins = new Map<string, number>();
+  readonly #twins = new Map<number, number>();
   /** Trees of which the log may no longer hold the beginning. */
   readonly #cut = new Set<string>();
 
@@ -78,7 +78,7 @@ export class TreePlanner implements Disposable {
     const { paths } = this.#options;
     const filter = paths && new PathFilter(paths);
     for (const tree of this.#index.names()) {
-      requirePlainName(tree);
+      requireTreeName(tree);
       this.#planTree(tree, filter);
     }
     if (filter?.unused !== undefined)
@@ -113,11 +113,11 @@ export class TreePlanner implements Disposable {
   #add(entry: TreeEntry): void {
     const { tree, kind, path: place } = entry;
     if (kind !== "file") return void this.#plan.add({ tree, path: place, kind, twin: null, bytes: 0 });
-    const key = entry.group === undefined ? undefined : `${entry.group} ${Buffer.from(entry.hash).toString("hex")}`;
-    const twin = key === undefined ? undefined : this.#twins.get(key);
+    const { group } = entry;
+    const twin = group === undefined ? undefined : this.#twins.get(group);
     const item = this.#plan.add({ tree, path: place, kind, twin: twin ?? null, bytes: entry.size });
     if (twin !== undefined) return;
-    if (key !== undefined) this.#twins.set(key, item);
+    if (group !== undefined) this.#twins.set(group, item);
     this.#addContent(item, entry);
   }
 
@@ -133,16 +133,6 @@ export class TreePlanner implements Disposable {
       position += bytes;
     }
   }
-}
-
-/** Names come out of the log, so they are not to be trusted. @throws RECORD_INVALID */
-function requirePlainName(tree: string): void {
-  const problem = pathProblem(byteString(Buffer.from(tree)));
-  if (problem === undefined && tree.split("/")[0] !== STATE_DIRECTORY) return;
-  const why = problem ?? `is ${STATE_DIRECTORY}, Tidemark's own`;
-  throw new TidemarkError("RECORD_INVALID", `the log names a tree ${JSON.stringify(tree)}, which ${why}`, {
-    hint: "Correct its name in the configuration of the capture agent.",
-  });
 }
 
 function cutOff(tree: string, { firstOffset, targetOffset }: TreePlannerOptions): TidemarkError {

@@ -28,7 +28,7 @@ export function syncDirectory(directory: string): void {
   }
 }
 
-/** Makes a file's content and metadata durable. It may have been given permissions with which not even its owner may open it. */
+/** Makes a file's content and metadata durable. */
 export function syncFile(file: string): void {
   const fd = openReadable(file);
   try {
@@ -44,7 +44,8 @@ export async function syncDescriptor(fd: number): Promise<void> {
   });
 }
 
-function openReadable(file: string): number {
+/** To sync it. It may have been given permissions with which not even its owner may open it. */
+export function openReadable(file: string | Buffer): number {
   try {
     return fs.openSync(file, "r");
   } catch (error) {

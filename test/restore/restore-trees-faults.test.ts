@@ -54,8 +54,8 @@ const HOSTILE: [string, string, RegExp, EventBody[]][] = [
     /uploads\/out\/passwd is in no directory/,
     [ROOT, link("out", "/etc"), put("out/passwd", CONTENT, { data: CONTENT })],
   ],
-  ["a tree that leaves the target", "RECORD_INVALID", /"\.\.\/evil"/, [{ ...ROOT, tree: "../evil" }]],
-  ["a tree in Tidemark's own place", "RECORD_INVALID", /\.tidemark/, [{ ...ROOT, tree: ".tidemark/x" }]],
+  ["a tree that leaves the target", "PATH_UNSAFE", /"\.\.\/evil"/, [{ ...ROOT, tree: "../evil" }]],
+  ["a tree in Tidemark's own place", "PATH_UNSAFE", /\.tidemark/, [{ ...ROOT, tree: ".tidemark/x" }]],
   [
     "a chunk that is not what it is named",
     "RECORD_INVALID",

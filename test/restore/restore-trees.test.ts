@@ -44,6 +44,7 @@ const CHANGES: readonly [string, ...string[]] = [
   "[ -f d2 ] || { mkdir -p d2/e; echo $RANDOM > d2/f; }; [ -d d1 ] && echo $RANDOM > d1/f || true",
   "rm -rf d$((RANDOM % 3))",
   "rm -f file$((RANDOM % 5))",
+  "ln -f file1 hard$((RANDOM % 3)) 2>/dev/null || true",
   "ln -sfn file$((RANDOM % 5)) link$((RANDOM % 2))",
   "[ -f file2 ] && mv file2 file3 || true",
   "[ -d d1 ] && rm -rf d1 && echo now a file > d1 || true",

@@ -185,10 +185,10 @@ export function foldOf(events: readonly LogEvent[]): Picture {
         }
         const digest = hash.digest("hex");
         if (digest !== Buffer.from(body.hash).toString("hex")) throw new Error(`${body.path} has another hash`);
-        places.set(body.path, {
-          text: `file ${body.size} ${digest} ${metadataText(body)}`,
-          group: body.group ?? 0,
-        });
+        const place = { text: `file ${body.size} ${digest} ${metadataText(body)}`, group: body.group ?? 0 };
+        // What one name of a file says is so for all of its names.
+        for (const [at, { group }] of places) if (group !== 0 && group === place.group) places.set(at, place);
+        places.set(body.path, place);
         break;
       }
       case "dir.put":
