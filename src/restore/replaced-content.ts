@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
+import { bytesOf } from "../event/tree-path.ts";
 import { syncDirectory } from "../runtime/durable-directory.ts";
 import { removeWork } from "./remove-work.ts";
 import { KEPT_NAME, type TargetDirectory } from "./target-directory.ts";
@@ -31,12 +32,28 @@ export function freeName(name: string): string {
   return candidate;
 }
 
-/** Whether each file has a successor of its name, a database's companions that of the database. */
+/** Whether each file has a successor of its name, a database's companions that of the database; a symbolic link one of its kind. */
 function isReplaced(old: string, now: string): boolean {
-  return fs.readdirSync(old, { withFileTypes: true }).every((entry) => {
-    const before = path.join(old, entry.name);
-    if (entry.isDirectory()) return isReplaced(before, path.join(now, entry.name));
-    const successor = path.join(now, entry.name.replace(/-(wal|shm|journal)$/, ""));
-    return entry.isFile() && fs.statSync(successor, { throwIfNoEntry: false })?.isFile() === true;
+  return isEachReplaced(Buffer.from(old), Buffer.from(now));
+}
+
+/** Names are bytes: they need not be text. */
+function isEachReplaced(old: Buffer, now: Buffer): boolean {
+  return fs.readdirSync(old, { withFileTypes: true, encoding: "buffer" }).every((entry) => {
+    const before = below(old, entry.name);
+    if (entry.isDirectory()) return isEachReplaced(before, below(now, entry.name));
+    if (!entry.isFile() && !entry.isSymbolicLink()) return false;
+    const base = entry.name.toString("latin1").replace(/-(wal|shm|journal)$/, "");
+    const successor = [entry.name, bytesOf(base)].map((name) => kindAt(below(now, name)));
+    return successor.includes(entry.isFile() ? "file" : "link");
   });
+}
+
+function below(directory: Buffer, name: Buffer): Buffer {
+  return Buffer.concat([directory, Buffer.from("/"), name]);
+}
+
+function kindAt(place: Buffer): "file" | "link" | undefined {
+  const stat = fs.lstatSync(place, { throwIfNoEntry: false });
+  return stat?.isFile() ? "file" : stat?.isSymbolicLink() ? "link" : undefined;
 }

@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
+import { type ByteString, shownPath } from "../event/tree-path.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 
 /** A restore works in a directory with this in its name; what it replaced without restoring it is kept under the other. */
@@ -29,16 +30,21 @@ export function inspectTarget(directory: string): TargetDirectory {
   return { path: found, state, work: isReplaceable(found, stat) ? "beside" : "inside" };
 }
 
-/** What counts as content: not what every new file system has, and not a restore's own work. */
-export function contentOf(directory: string): string[] {
-  return fs.readdirSync(directory).filter((name) => name !== "lost+found" && !name.startsWith(`.${WORK_INFIX}`));
+/**
+ * Names of what counts as content, one character per byte: not what every new file system has, and not a restore's own
+ * work.
+ */
+export function contentOf(directory: string): ByteString[] {
+  return fs
+    .readdirSync(directory, { encoding: "latin1" })
+    .filter((name) => name !== "lost+found" && !name.startsWith(`.${WORK_INFIX}`));
 }
 
 /** @throws TARGET_NOT_EMPTY */
 export function requireFree(target: TargetDirectory, force: boolean): void {
   if (target.state !== "occupied" || force) return;
   const content = contentOf(target.path);
-  const shown = content.slice(0, 3).join(", ");
+  const shown = content.slice(0, 3).map(shownPath).join(", ");
   throw new TidemarkError(
     "TARGET_NOT_EMPTY",
     `${target.path} is not empty: it holds ${shown}${content.length > 3 ? ` and ${content.length - 3} more` : ""}`,

@@ -4,6 +4,7 @@ import path from "node:path";
 
 import type Database from "better-sqlite3";
 
+import { type ByteString, bytesOf } from "../event/tree-path.ts";
 import { syncDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { sweepDeadWork, workParent } from "./dead-work.ts";
@@ -120,17 +121,18 @@ export class RestoreWorkspace implements Disposable {
 
   #replaceEntries(): string | undefined {
     const { path: target, state } = this.target;
-    const moved: [from: string, to: string][] = [];
-    const move = (from: string, to: string): void => {
-      fs.renameSync(from, to);
-      moved.push([from, to]);
+    const moved: [from: Buffer, to: Buffer][] = [];
+    const move = (name: ByteString, from: string, to: string): void => {
+      const way: [Buffer, Buffer] = [inDirectory(from, name), inDirectory(to, name)];
+      rename(...way);
+      moved.push(way);
     };
     fs.mkdirSync(this.#old);
     try {
-      for (const name of contentOf(target)) move(path.join(target, name), path.join(this.#old, name));
-      for (const name of fs.readdirSync(this.content)) move(path.join(this.content, name), path.join(target, name));
+      for (const name of contentOf(target)) move(name, target, this.#old);
+      for (const name of fs.readdirSync(this.content, { encoding: "latin1" })) move(name, this.content, target);
     } catch (error) {
-      for (const [from, to] of moved.toReversed()) fs.renameSync(to, from);
+      for (const [from, to] of moved.toReversed()) rename(to, from);
       throw error;
     }
     syncDirectory(target);
@@ -145,6 +147,23 @@ export class RestoreWorkspace implements Disposable {
     } catch {
       // Somebody else uses it by now.
     }
+  }
+}
+
+function inDirectory(directory: string, name: ByteString): Buffer {
+  return Buffer.concat([Buffer.from(`${directory}/`), bytesOf(name)]);
+}
+
+/** A directory that we may not write may not be moved either, for it names the one above it: it may have come back like that. */
+function rename(from: Buffer, to: Buffer): void {
+  try {
+    fs.renameSync(from, to);
+  } catch (error) {
+    const stat = fs.lstatSync(from);
+    if (errnoOf(error) !== "EACCES" || !stat.isDirectory()) throw error;
+    fs.chmodSync(from, stat.mode | 0o200);
+    fs.renameSync(from, to);
+    fs.chmodSync(to, stat.mode);
   }
 }
 

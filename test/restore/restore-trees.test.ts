@@ -154,3 +154,15 @@ test("the point is consistent when nothing changed since a consistent one; other
   expect(bench.names(target)).toEqual(["uploads", "uploads/a"]);
   expect(last).toBeGreaterThan(mark);
 });
+
+test("with --force an earlier restore of a tree is replaced, links and odd names included", async () => {
+  await bench.change(EVERYTHING);
+  const directory = bench.newTarget();
+  await bench.restore({ directory });
+  await bench.change("echo changed > a/f");
+  expect(await bench.restore({ directory, force: true })).not.toHaveProperty("kept");
+  expectRestored(directory, await bench.pictureAt(bench.head));
+  fs.symlinkSync("mine", path.join(directory, "uploads", "my-link"));
+  expect(await bench.restore({ directory, force: true })).toHaveProperty("kept", `${directory}.before-restore`);
+  expect(bench.leftInTargets()).toEqual(["restored-1", "restored-1.before-restore"]);
+});
