@@ -29,7 +29,7 @@ export function prepareStandby(directory: string): StandbyPaths {
   const stage = path.join(state, "stage");
   makeDirectory(spool, { mode: 0o700 });
   makeDirectory(stage, { mode: 0o700 });
-  return { root, state, spool, stage, files: path.join(state, "files.db"), aside: path.join(state, "aside") };
+  return { root, state, spool, stage, files: path.join(state, "trees.db"), aside: path.join(state, "aside") };
 }
 
 /**

@@ -13,7 +13,7 @@ const FORMAT_VERSION = "1";
 const CACHE_KIB = 64 * 1024;
 
 /**
- * `<standby>/.tidemark/files.db`: what the trees look like as far as they were made durable. What is applied after that
+ * `<standby>/.tidemark/trees.db`: what the trees look like as far as they were made durable. What is applied after that
  * stands in an open transaction, which a crash takes back: the events are then read again. The lock on the standby's
  * state protects it as well.
  */
