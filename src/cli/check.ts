@@ -16,7 +16,7 @@ export function checkCommand(cli: Cli): Command {
     name: "check",
     summary: "tell whether the set-up is sound",
     description:
-      "Looks at configuration, permissions, SQLite versions, WAL mode, the log and its durability, and the standby's disk. Changes nothing.",
+      "Looks at configuration, permissions, SQLite versions, WAL mode, file trees, the log and its durability, and the standby's disk. Changes nothing.",
     examples: [
       "tidemark check --db app.db --standby /mnt/standby",
       "tidemark check --json -c /etc/tidemark/tidemark.yml",
@@ -40,8 +40,8 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
   let settings: Settings;
   try {
     settings = await settingsFor(cli, "check", options);
-    const { databases, patterns, standby } = settings;
-    if (databases.length + patterns.length === 0 && standby === undefined) throw nothingToCheck();
+    const { databases, patterns, trees, standby } = settings;
+    if (databases.length + patterns.length + trees.length === 0 && standby === undefined) throw nothingToCheck();
   } catch (error) {
     return [fail(error)];
   }
@@ -50,6 +50,7 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     ok("CONFIG", settings.file === undefined ? "the flags are understood" : `${settings.file} is understood`),
     await look("SQLITE", "Tidemark's own SQLite library is new enough", requireSafeSqlite),
     ...(await checkDatabases(settings)),
+    ...(await checkTrees(settings)),
     ...(await checkLimits(settings)),
     ...(await checkPlaces(settings)),
     ...(await checkLog(settings)),
@@ -57,7 +58,10 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
 }
 
 function nothingToCheck(): Error {
-  return configError("there is nothing to check", "Give -c FILE, or --db PATH and --standby DIR or --log.");
+  return configError(
+    "there is nothing to check",
+    "Give -c FILE, or --db PATH or --files DIR, and --standby DIR or --log.",
+  );
 }
 
 async function checkDatabases({ databases, patterns }: Settings): Promise<Finding[]> {
@@ -66,6 +70,11 @@ async function checkDatabases({ databases, patterns }: Settings): Promise<Findin
     ...databases.flatMap((database) => checkDatabase(database)),
     ...patterns.flatMap((pattern) => checkPattern(pattern, databases)),
   ];
+}
+
+async function checkTrees({ trees }: Settings): Promise<Finding[]> {
+  const { checkTree } = await import("../observe/check-tree.ts");
+  return trees.flatMap((tree) => checkTree(tree));
 }
 
 /** For the agent that this host would run: what is configured tells which. */

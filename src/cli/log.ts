@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { formatSize } from "../config/units.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset, type Offset } from "../event/positions.ts";
-import { shownPath, type TreePath } from "../event/tree-path.ts";
+import { shownPlace } from "../event/tree-path.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
@@ -94,17 +94,12 @@ function nameOf({ body }: LogEvent): string {
     case "dir.put":
     case "dir.remove":
     case "link.put":
-      return placeOf(body.tree, body.path);
+      return shownPlace(body.tree, body.path);
     case "skipped":
       return `kind ${body.code} of a newer version`;
     default:
       return body satisfies never;
   }
-}
-
-/** As on the standby. */
-function placeOf(tree: string, path: TreePath): string {
-  return path === "" ? tree : `${tree}/${shownPath(path)}`;
 }
 
 function eventJson(event: LogEvent): string {

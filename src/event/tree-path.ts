@@ -63,6 +63,11 @@ export function fsPath(root: string, path: TreePath): Buffer {
   return path === "" ? Buffer.from(root) : Buffer.concat([Buffer.from(`${root}/`), bytesOf(path)]);
 }
 
+/** Something in a tree, as people see it: `uploads/2026/a.pdf`. So it is named on the standby, too. */
+export function shownPlace(tree: string, path: TreePath): string {
+  return path === "" ? tree : `${tree}/${shownPath(path)}`;
+}
+
 /** For people and JSON: as UTF-8, what is no UTF-8 and what a terminal would obey as \xNN. */
 export function shownPath(path: ByteString): string {
   const bytes = bytesOf(path);

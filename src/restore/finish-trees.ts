@@ -4,7 +4,7 @@ import path from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import type { PathMetadata } from "../event/kinds.ts";
-import { bytesOf, fsPath } from "../event/tree-path.ts";
+import { bytesOf, fsPath, shownPlace } from "../event/tree-path.ts";
 import { readUpTo } from "../sqlite/write-fully.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
@@ -13,7 +13,7 @@ import type { FileEntry, TreeEntry } from "../tree/tree-index.ts";
 import { requireGoingOn } from "./scan-log.ts";
 import { stagedFile } from "./tree-builder.ts";
 import type { TreeItem } from "./tree-plan.ts";
-import { type PlannedTrees, shownName } from "./tree-planner.ts";
+import type { PlannedTrees } from "./tree-planner.ts";
 
 const SLICE_BYTES = 1024 * 1024;
 const STEPS_A_TURN = 32;
@@ -117,7 +117,7 @@ class Finisher implements Disposable {
     const all = !mayChangeOwners && isForeign ? ["owner", ...refused] : refused;
     if (all.length === 0) return;
     this.#refused += 1;
-    if (this.#shown.length < SHOWN_REFUSALS) this.#shown.push(`${all.join(", ")} of ${shownName(tree, at)}`);
+    if (this.#shown.length < SHOWN_REFUSALS) this.#shown.push(`${all.join(", ")} of ${shownPlace(tree, at)}`);
   }
 
   /** What is on the disk, not what was sent there. */
@@ -171,7 +171,7 @@ class Finisher implements Disposable {
 
   #entry<K extends TreeEntry["kind"]>({ tree, path: at }: TreeItem, kind: K): Extract<TreeEntry, { kind: K }> {
     const entry = this.#options.trees.index.entry(tree, at);
-    invariant(entry?.kind === kind, `${shownName(tree, at)} is a ${kind} in the plan and not in the index`);
+    invariant(entry?.kind === kind, `${shownPlace(tree, at)} is a ${kind} in the plan and not in the index`);
     return entry as Extract<TreeEntry, { kind: K }>;
   }
 }
@@ -191,7 +191,7 @@ function isLinkOwnerTaken(place: Buffer, { uid, gid }: Owner): boolean {
 }
 
 function mismatch({ tree, path: at, offset }: FileEntry, found: string, expected: string): TidemarkError {
-  const name = shownName(tree, at);
+  const name = shownPlace(tree, at);
   return new TidemarkError(
     "CHECKSUM_MISMATCH",
     `${name} of offset ${offset}: SHA-256 of the file read back is ${found}, the log says ${expected}`,

@@ -4,7 +4,7 @@ import Database from "better-sqlite3";
 
 import type { LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
-import { parentPath, shownPath, type TreePath } from "../event/tree-path.ts";
+import { parentPath, shownPlace } from "../event/tree-path.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import { requireTreeName } from "../replica/files/standby-path.ts";
 import { TidemarkError } from "../runtime/errors.ts";
@@ -27,11 +27,6 @@ export interface PlannedTrees {
   readonly index: TreeIndex;
   /** What of them is brought back. */
   readonly plan: TreePlan;
-}
-
-/** Name of something in a tree as people see it: `uploads/2026/a.pdf`. */
-export function shownName(tree: string, place: TreePath): string {
-  return place === "" ? tree : `${tree}/${shownPath(place)}`;
 }
 
 /** Folds the log's events into what the trees look like at the target, then decides what is brought back and from where. */
@@ -93,7 +88,7 @@ export class TreePlanner implements Disposable {
   #planTree(tree: string, filter: PathFilter | undefined): void {
     this.#twins.clear();
     for (const entry of this.#index.entries(tree)) {
-      if (filter && !filter.matches(shownName(tree, entry.path))) continue;
+      if (filter && !filter.matches(shownPlace(tree, entry.path))) continue;
       this.#addAbove(entry);
       if (!this.#plan.has(tree, entry.path)) this.#add(entry);
     }
@@ -105,7 +100,7 @@ export class TreePlanner implements Disposable {
     const above = parentPath(place);
     if (this.#plan.has(tree, above)) return;
     const entry = this.#index.entry(tree, above);
-    if (entry?.kind !== "dir") throw contradiction(at, `${shownName(tree, place)} is in no directory`);
+    if (entry?.kind !== "dir") throw contradiction(at, `${shownPlace(tree, place)} is in no directory`);
     this.#addAbove(entry);
     this.#add(entry);
   }
@@ -126,7 +121,7 @@ export class TreePlanner implements Disposable {
     for (const { id, size: bytes } of chunksOfEntry(entry)) {
       const at = this.#index.contentOffset(id);
       if (at === undefined) {
-        const name = shownName(entry.tree, entry.path);
+        const name = shownPlace(entry.tree, entry.path);
         throw contradiction(entry.offset, `${name} needs content that is in no record before`);
       }
       this.#plan.addPlace(at, { item, position, bytes });

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 
 import Database from "better-sqlite3";
@@ -77,6 +78,24 @@ test("too few open files for so many databases are warned of with the number; wh
     "run with 3 databases may need 154 open files; 120 are allowed here",
   ]);
   expect(warnings[2]?.hint).toContain("LimitNOFILE=154");
+});
+
+test("file trees are counted; what cannot be captured of them is said, and one that is not there fails", async () => {
+  await using scene = new CliScene();
+  scene.write("uploads/2026/a.pdf", "a");
+  scene.write(".env", "SECRET=1");
+  execFileSync("mkfifo", [scene.path("uploads/pipe")]);
+  const sound = await check(scene, ["--files", "uploads", "--files", ".env", "--standby", "standby"]);
+  expect(sound.exit).toBe(0);
+  const told = sound.findings.filter(({ code }) => code.startsWith("TREE"));
+  expect(told.map(({ severity, code, message }) => [severity, code, message.replace(scene.path(""), "")])).toEqual([
+    ["ok", "TREE", expect.stringMatching(/uploads has 1 files in 2 directories$/)],
+    ["warn", "TREE_SPECIAL", "uploads holds 1 FIFOs, sockets or devices: they are not captured"],
+    ["ok", "TREE", expect.stringMatching(/\.env is a file and can be read$/)],
+  ]);
+  const missing = await check(scene, ["--files", "nowhere", "--standby", "standby"]);
+  expect(missing.exit).toBe(2);
+  expect(missing.findings.find(({ severity }) => severity === "fail")?.code).toBe("TREE_MISSING");
 });
 
 test("for people: a line a finding", async () => {
