@@ -5,6 +5,7 @@ import os from "node:os";
 import path from "node:path";
 import { parseArgs } from "node:util";
 
+import { fileLatency, fileMemory, fileVersions, firstCapture } from "./files.ts";
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import { latency } from "./latency.ts";
@@ -14,7 +15,8 @@ import { throughput, truncating } from "./throughput.ts";
 
 const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
 
-Scenarios: latency, throughput, sustained, truncating, repair, memory, idle. A full run writes docs/benchmarks.md.
+Scenarios: latency, throughput, sustained, truncating, repair, memory, idle, first-capture, file-latency, file-versions,
+file-memory. A full run writes docs/benchmarks.md.
 `;
 
 const { values } = parseArgs({
@@ -34,6 +36,11 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
   repair: () => repair({ mebibytes: quick ? 64 : 1024 }),
   memory: () => memory(quick ? { mebibytes: 64, seconds: 3 } : { mebibytes: 1024, seconds: 5 }),
   idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 10, counts: [1, 100, 1000] }),
+  "first-capture": () =>
+    firstCapture(quick ? { small: 2000, largeMebibytes: 64 } : { small: 50_000, largeMebibytes: 2048 }),
+  "file-latency": () => fileLatency(quick ? { changes: 20, slowChanges: 1 } : { changes: 100, slowChanges: 3 }),
+  "file-versions": () => fileVersions(quick ? { mebibytes: 16, versions: 4 } : { mebibytes: 100, versions: 20 }),
+  "file-memory": () => fileMemory({ files: quick ? 5000 : 500_000 }),
 };
 
 async function main(): Promise<void> {

@@ -86,6 +86,12 @@ export function tidemark(args: readonly string[]): Child {
   return new Child(process.execPath, ["--max-semi-space-size=2", main, ...args], { MALLOC_MMAP_THRESHOLD_: "65536" });
 }
 
+/** What a command of it printed. */
+export async function tidemarkOutput(args: readonly string[]): Promise<string> {
+  await using command = tidemark(args);
+  return await command.ended();
+}
+
 /** The program itself, not npm's wrapper: so that what is measured is Litestream alone. */
 export function litestream(args: readonly string[]): Child {
   const directory = path.join(
