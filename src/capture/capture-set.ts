@@ -4,7 +4,7 @@ import type { Logger } from "pino";
 
 import type { Config, DatabaseConfig, DatabasePattern } from "../config/config.ts";
 import { DatabaseNames, matchesPattern } from "../config/database-patterns.ts";
-import type { Clock } from "../runtime/clock.ts";
+import { aborted, type Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { DatabaseFinder } from "./database-finder.ts";
 import type { DatabaseCapture } from "./sqlite/database-capture.ts";
@@ -83,6 +83,8 @@ export class CaptureSet {
     stop.addEventListener("abort", () => this.#captures.forEach((capture) => capture.wake()), { once: true });
     for (const capture of this.#captures) this.#start(capture);
     await this.#finder.run(stop);
+    // Without a database and without a pattern there is nothing else that would wait for it.
+    await aborted(stop);
     await Promise.all(this.#running);
   }
 
