@@ -1,26 +1,40 @@
 /**
- * The sample application: a process of its own that takes about 50 orders a second and knows nothing of Tidemark.
- * After each COMMIT it writes down in its journal what it committed and when. Usage: quickstart-app.ts DATABASE JOURNAL
+ * The sample application: a process of its own that takes about 50 orders a second and knows nothing of Tidemark. It
+ * writes each order's receipt into a file, then commits the order with the file's hash; an old receipt's row is deleted
+ * first, then its file. After each COMMIT it writes down in its journal what it committed and when.
+ * Usage: quickstart-app.ts DATABASE JOURNAL RECEIPTS
  * Ends when its standard input closes. Prints one JSON line {"orders": N} every 200 ms.
  */
-import { closeSync, openSync, writeSync } from "node:fs";
+import { createHash, randomBytes } from "node:crypto";
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import Database from "better-sqlite3";
-import { createShop, CUSTOMERS, type JournalEntry, type OrderLine } from "./quickstart-shop.ts";
+import {
+  createShop,
+  CUSTOMERS,
+  type JournalEntry,
+  KEPT_RECEIPTS,
+  type OrderLine,
+  type Receipt,
+} from "./quickstart-shop.ts";
 
 const PAUSE_MS = 18;
 const PRODUCTS = ["tea", "bread", "apples", "cheese", "honey", "ink", "paper", "rope"];
 
-const [databasePath = "", journalPath = ""] = process.argv.slice(2);
+const [databasePath = "", journalPath = "", receiptsPath = ""] = process.argv.slice(2);
 const database = new Database(databasePath);
 database.pragma("busy_timeout = 5000");
 database.pragma("foreign_keys = ON");
 createShop(database);
+mkdirSync(receiptsPath, { recursive: true });
 const journal = openSync(journalPath, "a");
 
 const statements = {
   order: database.prepare("INSERT INTO orders VALUES (?, ?, ?, ?)"),
   line: database.prepare("INSERT INTO order_line VALUES (?, ?, ?, ?)"),
+  receipt: database.prepare("INSERT INTO receipt VALUES (?, ?, ?)"),
+  drop: database.prepare<[number], { name: string }>("DELETE FROM receipt WHERE id = ? RETURNING name"),
   charge: database.prepare<[number, number], { balance: number }>(
     "UPDATE customer SET balance = balance - ? WHERE id = ? RETURNING balance",
   ),
@@ -28,6 +42,8 @@ const statements = {
     "UPDATE till SET revenue = revenue + ? WHERE id = 1 RETURNING revenue",
   ),
 };
+
+type NewOrder = Pick<JournalEntry, "order" | "lines" | "receipt">;
 
 const anyOf = (count: number): number => Math.floor(Math.random() * count);
 let lastLineId = 0;
@@ -41,13 +57,28 @@ function newLines(orderId: number): OrderLine[] {
   }));
 }
 
-/** One transaction over four tables: anyone who sees only part of it sees books that do not balance. */
-const commitOrder = database.transaction((order: JournalEntry["order"], lines: readonly OrderLine[]) => {
+/** Some in place, some under another name first; most are small. */
+function writeReceipt({ id, total }: JournalEntry["order"], lines: readonly OrderLine[]): Receipt {
+  const name = `order-${id}.txt`;
+  const text = lines.map(({ product, amount }) => `${product.padEnd(12)} ${amount}\n`).join("");
+  const scan = id % 25 === 0 ? randomBytes(150_000).toString("hex") : "";
+  const content = `Order ${id}\n${text}total ${total}\n${scan}`;
+  const place = join(receiptsPath, name);
+  const first = id % 2 === 0 ? `${place}.part` : place;
+  writeFileSync(first, content);
+  if (first !== place) renameSync(first, place);
+  return { name, sha256: createHash("sha256").update(content).digest("hex") };
+}
+
+/** One transaction over five tables: anyone who sees only part of it sees books that do not balance. */
+const commitOrder = database.transaction(({ order, lines, receipt }: NewOrder) => {
   statements.order.run(order.id, order.customerId, order.total, order.placedMs);
   for (const line of lines) statements.line.run(line.id, line.orderId, line.product, line.amount);
+  statements.receipt.run(order.id, receipt.name, receipt.sha256);
+  const dropped = statements.drop.get(order.id - KEPT_RECEIPTS)?.name;
   const balance = statements.charge.get(order.total, order.customerId)?.balance ?? 0;
   const revenue = statements.earn.get(order.total)?.revenue ?? 0;
-  return { balance, revenue };
+  return { balance, revenue, dropped };
 });
 
 function takeOrder(id: number): JournalEntry {
@@ -55,8 +86,11 @@ function takeOrder(id: number): JournalEntry {
   const total = lines.reduce((sum, line) => sum + line.amount, 0);
   const beganMs = Date.now();
   const order = { id, customerId: 1 + anyOf(CUSTOMERS), total, placedMs: beganMs };
-  const after = commitOrder.immediate(order, lines);
-  return { order, lines, ...after, beganMs, committedMs: Date.now() };
+  const receipt = writeReceipt(order, lines);
+  const { dropped, ...after } = commitOrder.immediate({ order, lines, receipt });
+  const committedMs = Date.now();
+  if (dropped !== undefined) rmSync(join(receiptsPath, dropped));
+  return { order, lines, receipt, ...after, beganMs, committedMs };
 }
 
 let stopping = false;

@@ -1,6 +1,7 @@
-/** Row-by-row comparison: of a restored shop with the application's own journal, and of any two databases. */
+/** Comparison row by row and file by file: of a restored shop with the application's own journal, and of any two copies. */
 import { createHash } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import Database from "better-sqlite3";
 import { type Contents, contentsAfter, type JournalEntry, type Row } from "./quickstart-shop.ts";
 
@@ -41,7 +42,7 @@ const quoted = (name: string): string => `"${name.replaceAll('"', '""')}"`;
 export function readShop(path: string): Contents {
   const database = new Database(path, { readonly: true, fileMustExist: true });
   try {
-    const tables = ["customer", "order_line", "orders", "till"];
+    const tables = ["customer", "order_line", "orders", "receipt", "till"];
     const rowsOf = (table: string): Row[] =>
       database
         .prepare(`SELECT * FROM ${quoted(table)} ORDER BY id`)
@@ -72,6 +73,34 @@ export function compareWithJournal(path: string, journal: readonly JournalEntry[
     lastBeforeMs: momentMs - (journal[orders - 1]?.beganMs ?? momentMs),
     nextAfterMs: (journal[orders]?.committedMs ?? momentMs) - momentMs,
   };
+}
+
+export interface ComparedFiles {
+  /** Rows that stand for a file, each compared with it. */
+  readonly files: number;
+  readonly differences: readonly string[];
+  /** Files that no row stands for: written and not committed yet, or the row deleted and not yet the file. */
+  readonly withoutRow: readonly string[];
+}
+
+/** Every row of a shop that stands for a file must find it, with the hash that the row holds. */
+export function compareReceipts(database: string, directory: string): ComparedFiles {
+  const rows = readShop(database).get("receipt") ?? [];
+  const present = new Set(readdirSync(directory));
+  const differences = rows.flatMap(([, name, sha256]) => {
+    if (!present.delete(String(name))) return [`${name}: the row is there, the file is not`];
+    return sha256Of(join(directory, String(name))) === sha256 ? [] : [`${name}: another content than its row says`];
+  });
+  return { files: rows.length, differences: differences.slice(0, 5), withoutRow: [...present] };
+}
+
+const sha256Of = (file: string): string => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+/** Path below the directory to SHA-256, of every file. */
+export function digestFiles(directory: string): Map<string, string> {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
+  return new Map(files.toSorted().map((file) => [file.slice(directory.length + 1), sha256Of(file)]));
 }
 
 export interface Digest {

@@ -1,8 +1,9 @@
-/** The quickstart with a database of the user's own: followed, restored and compared, never written to. */
-import { statSync } from "node:fs";
+/** The quickstart with a database, and files, of the user's own: followed, restored and compared, never written to. */
+import { readdirSync, statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
+import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { type Digest, digestOf } from "./quickstart-compare.ts";
+import { type Digest, digestFiles, digestOf } from "./quickstart-compare.ts";
 import { follow } from "./quickstart-follow.ts";
 import {
   count,
@@ -26,7 +27,8 @@ const COMPARE_BYTES = 256 * 1024 * 1024;
 export async function showOwn(session: Session): Promise<void> {
   const { view, database } = session;
   await requireRoom(session);
-  view.say(`Following ${database}. Nothing is written to it; use your application as always.`);
+  const followed = session.files === undefined ? database : `${database} and ${session.files}`;
+  view.say(`Following ${followed}. Nothing is written to it; use your application as always.`);
   await using agent = startAgent(session);
   await untilVerified(session, agent);
   view.say(
@@ -36,8 +38,7 @@ export async function showOwn(session: Session): Promise<void> {
   const source = (): string => `${database}, ${count(walBytes(database), "byte")} in its WAL`;
   await follow(session, { source, reader: reader.latest }, FOLLOW_SECONDS);
   await proveRestore(session);
-  if (sizeOf(database) <= COMPARE_BYTES) await proveStandby(session);
-  else view.say("--  larger than 256 MiB, so not compared row by row; the checksum over all pages is the proof.");
+  await compareAll(session);
   await reader.stop();
   const report = reader.latest();
   if (!report || report.broken > 0)
@@ -46,17 +47,32 @@ export async function showOwn(session: Session): Promise<void> {
   await stopAgent(agent);
 }
 
+async function compareAll(session: Session): Promise<void> {
+  const { view, database } = session;
+  if (sizeOf(database) <= COMPARE_BYTES) await proveStandby(session);
+  else view.say("--  larger than 256 MiB, so not compared row by row; the checksum over all pages is the proof.");
+  if (session.files === undefined) return;
+  if (bytesBelow(session.files) <= COMPARE_BYTES) await proveFiles(session, session.files);
+  else
+    view.say("--  more than 256 MiB of files, so not compared one by one; each was verified by its hash when it came.");
+}
+
 const sizeOf = (file: string): number => statSync(file, { throwIfNoEntry: false })?.size ?? 0;
 const walBytes = (database: string): number => sizeOf(`${database}-wal`);
 
-async function requireRoom({ database, directory }: Session): Promise<void> {
-  const size = sizeOf(database) + walBytes(database);
+async function requireRoom({ database, files, directory }: Session): Promise<void> {
+  const size = sizeOf(database) + walBytes(database) + (files === undefined ? 0 : bytesBelow(files));
   const { bavail, bsize } = await statfs(directory);
   if (size * COPIES > bavail * bsize) {
     throw new QuickstartFailure(
-      `${database} has ${size} bytes; this needs ${COPIES} times that under ${directory}, where ${bavail * bsize} are free. Set TMPDIR to a directory with room.`,
+      `your data has ${size} bytes; this needs ${COPIES} times that under ${directory}, where ${bavail * bsize} are free. Set TMPDIR to a directory with room.`,
     );
   }
+}
+
+function bytesBelow(directory: string): number {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
+  return entries.reduce((sum, { parentPath, name }) => sum + sizeOf(join(parentPath, name)), 0);
 }
 
 async function proveRestore(session: Session): Promise<void> {
@@ -64,11 +80,13 @@ async function proveRestore(session: Session): Promise<void> {
   session.view.say(`\nRestoring to ten seconds ago, ${moment.toISOString()}:`);
   const { report, database } = await restoreTo(session, moment);
   const content = sizeOf(database) <= COMPARE_BYTES ? contentOf(digestOf(database)) : count(sizeOf(database), "byte");
+  const { count: files, bytes } = report.files;
+  const restoredFiles = session.files === undefined ? "" : `, ${count(files, "file")} of ${count(bytes, "byte")}`;
   const checks = report.databases
     .map((each) => `integrity ${each.integrity}, foreign keys ${each.foreignKeys}`)
     .join("; ");
   session.view.say(
-    `ok  restored offset ${report.offset} in ${(report.durationMs / 1_000).toFixed(1)} s: ${content}, checksum equal, ${checks}.`,
+    `ok  restored offset ${report.offset} in ${(report.durationMs / 1_000).toFixed(1)} s: ${content}${restoredFiles}, checksum equal, ${checks}.`,
   );
 }
 
@@ -101,4 +119,24 @@ async function proveStandby(session: Session): Promise<void> {
   session.view.say(
     "--  your application commits too often for two reads to meet the same commit; the checksum after every event is the proof then.",
   );
+}
+
+/** Files that stand still must be equal after a sync; while the application goes on writing, the two are looked at again. */
+async function proveFiles(session: Session, directory: string): Promise<void> {
+  session.view.say("\nComparing the standby with your directory, file by file:");
+  for (let attempt = 1; attempt <= 10; attempt += 1) {
+    const before = digestFiles(directory);
+    await syncStandby(session);
+    const standby = digestFiles(session.standbyFiles ?? "");
+    const after = digestFiles(directory);
+    const still = [...after].filter(([file, sha256]) => before.get(file) === sha256);
+    const different = still.filter(([file, sha256]) => standby.get(file) !== sha256);
+    if (different.length === 0) {
+      const moving = after.size - still.length;
+      const rest = moving === 0 ? "" : `; ${count(moving, "other")} changed meanwhile`;
+      session.view.say(`ok  ${count(still.length, "file")} on the standby, every one equal to yours${rest}.`);
+      return;
+    }
+    if (attempt === 10) throw new QuickstartFailure(`the standby differs: ${different[0]?.[0] ?? ""}`);
+  }
 }

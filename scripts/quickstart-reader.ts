@@ -1,11 +1,16 @@
 /**
- * A reader of the standby: a process of its own that reads while Tidemark applies. Usage: quickstart-reader.ts DATABASE shop|any
- * shop: are the books balanced, and how old is the newest order when it is first seen here? any: SQLite's quick_check.
+ * A reader of the standby: a process of its own that reads while Tidemark applies.
+ * Usage: quickstart-reader.ts DATABASE shop RECEIPTS | DATABASE any
+ * shop: are the books balanced, is the newest order's receipt there as its row says, and how old is that order when it is
+ * first seen here? any: SQLite's quick_check.
  * Ends when its standard input closes. Prints one JSON line, a ReaderReport, every 500 ms.
  */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import Database from "better-sqlite3";
-import { booksStatement, imbalance } from "./quickstart-shop.ts";
+import { booksStatement, imbalance, type Receipt } from "./quickstart-shop.ts";
 
 export interface ReaderReport {
   readonly reads: number;
@@ -18,7 +23,7 @@ export interface ReaderReport {
   readonly slowestMs: number | undefined;
 }
 
-const [databasePath = "", kind = "any"] = process.argv.slice(2);
+const [databasePath = "", kind = "any", receiptsPath = ""] = process.argv.slice(2);
 const database = new Database(databasePath, { readonly: true, fileMustExist: true });
 database.pragma("busy_timeout = 5000");
 
@@ -30,6 +35,7 @@ let delaysMs: number[] = [];
 
 function readShop(): () => string | undefined {
   const books = booksStatement(database);
+  const receiptOf = database.prepare<[number], Receipt>("SELECT name, sha256 FROM receipt WHERE id = ?");
   const placed = database.prepare<[number], { placed_ms: number }>("SELECT placed_ms FROM orders WHERE id = ?");
   return database.transaction(() => {
     const seen = books.get();
@@ -37,9 +43,22 @@ function readShop(): () => string | undefined {
     const newestMs = seen.newest > orders ? placed.get(seen.newest)?.placed_ms : undefined;
     if (newestMs !== undefined && orders > 0) delaysMs.push(Date.now() - newestMs);
     if (seen.orders < orders) return `went back from ${orders} to ${seen.orders} orders`;
+    const isNew = seen.orders > orders;
     orders = seen.orders;
-    return imbalance(seen);
+    return imbalance(seen) ?? (isNew ? mismatch(receiptOf.get(seen.newest)) : undefined);
   });
+}
+
+function mismatch(receipt: Receipt | undefined): string | undefined {
+  if (!receipt) return "an order without its receipt";
+  try {
+    const found = createHash("sha256")
+      .update(readFileSync(join(receiptsPath, receipt.name)))
+      .digest("hex");
+    return found === receipt.sha256 ? undefined : `${receipt.name} is not the file that its row tells of`;
+  } catch (error) {
+    return `${receipt.name}: the row is there, the file is not (${String(error)})`;
+  }
 }
 
 function readAny(): () => string | undefined {

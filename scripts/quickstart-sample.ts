@@ -1,6 +1,13 @@
 /** The quickstart with its sample application. */
 import { join } from "node:path";
-import { compareRows, compareWithJournal, readJournal, readShop } from "./quickstart-compare.ts";
+import {
+  type ComparedFiles,
+  compareReceipts,
+  compareRows,
+  compareWithJournal,
+  readJournal,
+  readShop,
+} from "./quickstart-compare.ts";
 import { follow } from "./quickstart-follow.ts";
 import type { Running } from "./quickstart-process.ts";
 import {
@@ -26,7 +33,9 @@ export async function showSample(session: Session): Promise<void> {
   const { view } = session;
   await using app = startApp(session);
   await app.firstOrder;
-  view.say(`A sample shop is taking orders in ${session.database}: about 50 transactions a second.`);
+  view.say(
+    `A sample shop is taking orders in ${session.database}: about 50 transactions a second,\neach with a receipt that it wrote into ${filesOf(session)} before.`,
+  );
   await using agent = startAgent(session);
   const beganMs = performance.now();
   await untilVerified(session, agent);
@@ -46,6 +55,7 @@ interface App extends Running {
   readonly describe: () => string;
 }
 
+const filesOf = ({ files = "" }: Session): string => files;
 const journalPath = ({ directory }: Session): string => join(directory, "journal.jsonl");
 
 function startApp(session: Session): App {
@@ -55,7 +65,7 @@ function startApp(session: Session): App {
   const startedMs = performance.now();
   const running = keepRunning(session, "the sample application", {
     command: process.execPath,
-    args: [join(import.meta.dirname, "quickstart-app.ts"), session.database, journalPath(session)],
+    args: [join(import.meta.dirname, "quickstart-app.ts"), session.database, journalPath(session), filesOf(session)],
     onLine: (line) => {
       ({ orders } = JSON.parse(line) as { orders: number });
       resolve();
@@ -71,7 +81,7 @@ async function proveRestore(session: Session): Promise<void> {
   const { view } = session;
   const moment = new Date(Date.now() - BACK_MS);
   view.say(`\nRestoring to ten seconds ago, ${moment.toISOString()}, while the shop goes on:`);
-  const { report, database } = await restoreTo(session, moment);
+  const { report, database, files = "" } = await restoreTo(session, moment);
   const journal = readJournal(journalPath(session));
   const found = compareWithJournal(database, journal, moment.getTime());
   if (found.differences.length > 0)
@@ -86,9 +96,24 @@ async function proveRestore(session: Session): Promise<void> {
   view.say(
     `ok  ${count(found.rows, "row")} compared with what the shop wrote down: equal, every one. ${count(found.orders, "order")} then, ${journal.length.toLocaleString("en-US")} now;`,
   );
+  const receipts = requireEqual("the restore", compareReceipts(database, files));
   view.say(
     `    the last one restored began ${found.lastBeforeMs} ms before that moment, the next was committed ${describeNext(found.nextAfterMs)}.`,
   );
+  view.say(
+    `ok  ${count(receipts.files, "receipt")} restored with their rows, each with the hash that its row tells; ${describeExtra(receipts)}.`,
+  );
+}
+
+const describeExtra = ({ withoutRow }: ComparedFiles): string =>
+  withoutRow.length === 0
+    ? "no file without its row"
+    : `${count(withoutRow.length, "file")} without a row yet, or no more`;
+
+function requireEqual(what: string, found: ComparedFiles): ComparedFiles {
+  if (found.differences.length > 0) throw new QuickstartFailure(`${what} differs:\n${found.differences.join("\n")}`);
+  if (found.files === 0) throw new QuickstartFailure(`${what} holds no receipt`);
+  return found;
 }
 
 const describeNext = (ms: number): string => (ms >= 0 ? `${ms} ms after it` : `${-ms} ms before it (and logged after)`);
@@ -112,6 +137,10 @@ async function proveStandby(session: Session): Promise<void> {
   session.view.say(
     `ok  ${count(found.rows, "row")} on the standby compared: all ${count(journal.length, "order")} are there, every row equal.`,
   );
+  const receipts = requireEqual("the standby", compareReceipts(session.standbyDatabase, session.standbyFiles ?? ""));
+  const [extra] = receipts.withoutRow;
+  if (extra !== undefined) throw new QuickstartFailure(`the standby still has ${extra}, which the shop has deleted`);
+  session.view.say(`ok  ${count(receipts.files, "receipt")} beside them, every one equal, and no other file.`);
 }
 
 function proveReader(
@@ -122,7 +151,7 @@ function proveReader(
   if (report.broken > 0)
     throw new QuickstartFailure(`${report.broken} reads of the standby were broken: ${report.problem}`);
   view.say(
-    `ok  ${count(report.reads, "read")} of the standby by another process while it changed: the books balanced in every one.`,
+    `ok  ${count(report.reads, "read")} of the standby by another process while it changed: the books balanced and the newest receipt was there in every one.`,
   );
 }
 

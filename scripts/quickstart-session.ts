@@ -17,6 +17,9 @@ export interface Session {
   readonly directory: string;
   readonly database: string;
   readonly standbyDatabase: string;
+  /** Files that belong to the database; undefined: none are protected. */
+  readonly files: string | undefined;
+  readonly standbyFiles: string | undefined;
   readonly view: View;
   /** Aborts on Ctrl-C, when time is up, and when a process ends that should not. */
   readonly signal: AbortSignal;
@@ -50,7 +53,8 @@ export interface Agent extends Running {
 }
 
 export function startAgent(session: Session): Agent {
-  const args = ["run", "--db", session.database, ...standbyFlags(session)];
+  const files = session.files === undefined ? [] : ["--files", session.files];
+  const args = ["run", "--db", session.database, ...files, ...standbyFlags(session)];
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
   const { promise: ready, resolve, reject } = Promise.withResolvers<string>();
   ready.catch(() => undefined);
@@ -80,7 +84,12 @@ export function startReader(
   let latest: ReaderReport | undefined;
   const running = keepRunning(session, "the reader of the standby", {
     command: process.execPath,
-    args: [join(import.meta.dirname, "quickstart-reader.ts"), session.standbyDatabase, kind],
+    args: [
+      join(import.meta.dirname, "quickstart-reader.ts"),
+      session.standbyDatabase,
+      kind,
+      ...asList(session.standbyFiles),
+    ],
     onLine: (line) => (latest = JSON.parse(line) as ReaderReport),
     stopWith: "end of input",
   });
@@ -98,12 +107,15 @@ export interface RestoreReport {
     readonly integrity: string;
     readonly foreignKeys: string;
   }[];
+  readonly files: { readonly count: number; readonly bytes: number };
+  readonly consistent: boolean;
   readonly durationMs: number;
 }
 
 export interface Restored {
   readonly report: RestoreReport;
   readonly database: string;
+  readonly files: string | undefined;
 }
 
 export async function restoreTo(session: Session, moment: Date): Promise<Restored> {
@@ -112,7 +124,8 @@ export async function restoreTo(session: Session, moment: Date): Promise<Restore
   session.view.say(`$ ./scripts/tidemark ${args.join(" ")}`);
   const finished = await run(TIDEMARK, args, session.signal);
   const report = lastJson(finished, "tidemark restore") as RestoreReport;
-  return { report, database: join(target, basename(session.database)) };
+  const files = session.files === undefined ? undefined : join(target, basename(session.files));
+  return { report, database: join(target, basename(session.database)), files };
 }
 
 /** Resolves when every commit made before this call is on the standby. */
@@ -134,6 +147,8 @@ export async function stopAgent(agent: Running): Promise<void> {
     throw new QuickstartFailure(`tidemark run stopped with ${signal ?? `exit code ${code}`}:\n${agent.complaint()}`);
   }
 }
+
+const asList = (value: string | undefined): string[] => (value === undefined ? [] : [value]);
 
 export const count = (value: number, noun: string): string =>
   `${value.toLocaleString("en-US")} ${noun}${value === 1 ? "" : "s"}`;

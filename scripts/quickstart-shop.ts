@@ -1,7 +1,12 @@
-/** The sample application's database: a small shop whose books must balance at every commit. */
+/**
+ * The sample application's data: a small shop whose books must balance at every commit, and a receipt of every newer order
+ * as a file beside the database, whose row holds its hash.
+ */
 import type Database from "better-sqlite3";
 
 export const CUSTOMERS = 20;
+/** So many receipts are kept: an older one's row is deleted, then its file. */
+export const KEPT_RECEIPTS = 200;
 const OPENING_BALANCE = 1_000_000;
 
 export interface OrderLine {
@@ -9,6 +14,13 @@ export interface OrderLine {
   readonly orderId: number;
   readonly product: string;
   readonly amount: number;
+}
+
+/** A row that stands for a file. */
+export interface Receipt {
+  readonly name: string;
+  /** Of the file, hex. */
+  readonly sha256: string;
 }
 
 /** One committed transaction, as the application itself wrote it down. */
@@ -20,6 +32,7 @@ export interface JournalEntry {
     readonly placedMs: number;
   };
   readonly lines: readonly OrderLine[];
+  readonly receipt: Receipt;
   /** Balance of that customer and the till after this commit. */
   readonly balance: number;
   readonly revenue: number;
@@ -36,6 +49,7 @@ const SCHEMA = `
   CREATE TABLE customer (id INTEGER PRIMARY KEY, balance INTEGER NOT NULL);
   CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER NOT NULL REFERENCES customer, total INTEGER NOT NULL, placed_ms INTEGER NOT NULL);
   CREATE TABLE order_line (id INTEGER PRIMARY KEY, order_id INTEGER NOT NULL REFERENCES orders, product TEXT NOT NULL, amount INTEGER NOT NULL);
+  CREATE TABLE receipt (id INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL);
   CREATE TABLE till (id INTEGER PRIMARY KEY CHECK (id = 1), revenue INTEGER NOT NULL);
 `;
 
@@ -88,6 +102,11 @@ export function contentsAfter(journal: readonly JournalEntry[], commits: number)
       kept.flatMap(({ lines }) => lines.map((line) => [line.id, line.orderId, line.product, line.amount])),
     ],
     ["orders", kept.map(({ order }) => [order.id, order.customerId, order.total, order.placedMs])],
+    ["receipt", receiptsOf(kept).map(({ id, receipt }) => [id, receipt.name, receipt.sha256])],
     ["till", [[1, kept.at(-1)?.revenue ?? 0]]],
   ]);
+}
+
+function receiptsOf(journal: readonly JournalEntry[]): { id: number; receipt: Receipt }[] {
+  return journal.slice(-KEPT_RECEIPTS).map(({ order, receipt }) => ({ id: order.id, receipt }));
 }

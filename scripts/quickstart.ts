@@ -8,14 +8,15 @@ import { showSample } from "./quickstart-sample.ts";
 import { QuickstartFailure, type Session } from "./quickstart-session.ts";
 import { openView, type View } from "./quickstart-view.ts";
 
-const USAGE = `Usage: scripts/quickstart [DATABASE]
+const USAGE = `Usage: scripts/quickstart [DATABASE] [DIRECTORY]
 
 Runs Tidemark's main job for real, with the embedded log, and proves what it did:
-  - an application commits to a SQLite database (a sample shop, or DATABASE and your own application);
+  - an application writes files and commits rows that tell of them to a SQLite database (a sample shop, or DATABASE,
+    DIRECTORY and your own application);
   - tidemark run keeps a hot standby, while another process reads it and checks what it sees;
-  - tidemark restore brings back the state of ten seconds ago, which is then compared row by row.
+  - tidemark restore brings back the state of ten seconds ago, which is then compared row by row and file by file.
 
-DATABASE is never written to; it must be in WAL mode. Takes under a minute (two at most) and ends by itself; Ctrl-C stops it
+DATABASE and DIRECTORY are never written to; DATABASE must be in WAL mode. Takes under a minute (two at most) and ends by itself; Ctrl-C stops it
 at any time. Everything lies in one temporary directory (below $TMPDIR), removed at the end. Exit code 0 when every proof held.
 `;
 
@@ -24,9 +25,10 @@ const INTERRUPTED = 130;
 
 class Interrupted extends Error {}
 
-function openSession(database: string | undefined, view: View): Session & Disposable {
+function openSession([database, files]: readonly string[], view: View): Session & Disposable {
   const directory = mkdtempSync(join(tmpdir(), "tidemark-quickstart-"));
   const path = database === undefined ? join(directory, "shop.db") : resolve(database);
+  const tree = database === undefined ? join(directory, "receipts") : files === undefined ? undefined : resolve(files);
   const controller = new AbortController();
   const abort = (reason: Error): void => controller.abort(reason);
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const)
@@ -37,6 +39,8 @@ function openSession(database: string | undefined, view: View): Session & Dispos
     directory,
     database: path,
     standbyDatabase: join(directory, "standby", basename(path)),
+    files: tree,
+    standbyFiles: tree === undefined ? undefined : join(directory, "standby", basename(tree)),
     view,
     signal: controller.signal,
     abort,
@@ -58,20 +62,21 @@ async function main(args: readonly string[]): Promise<number> {
     process.stdout.write(USAGE);
     return 0;
   }
-  if (args.length > 1 || args[0]?.startsWith("-")) {
-    process.stderr.write(`quickstart: unexpected ${args.find((arg) => arg.startsWith("-")) ?? args[1]}\n\n${USAGE}`);
+  const unexpected = args.find((arg) => arg.startsWith("-")) ?? args[2];
+  if (unexpected !== undefined) {
+    process.stderr.write(`quickstart: unexpected ${unexpected}\n\n${USAGE}`);
     return 2;
   }
-  return showOnce(args[0]);
+  return showOnce(args);
 }
 
-async function showOnce(database: string | undefined): Promise<number> {
+async function showOnce(args: readonly string[]): Promise<number> {
   const view = openView(process.stdout);
   let failure: unknown;
   {
-    using session = openSession(database, view);
+    using session = openSession(args, view);
     try {
-      await (database === undefined ? showSample(session) : showOwn(session));
+      await (args.length === 0 ? showSample(session) : showOwn(session));
     } catch (error) {
       failure = session.signal.aborted ? session.signal.reason : error;
     }

@@ -1,11 +1,19 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import Database from "better-sqlite3";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { compareRows, compareWithJournal, digestOf, readJournal, readShop } from "../../scripts/quickstart-compare.ts";
+import {
+  compareReceipts,
+  compareRows,
+  compareWithJournal,
+  digestFiles,
+  digestOf,
+  readJournal,
+  readShop,
+} from "../../scripts/quickstart-compare.ts";
 import { booksStatement, contentsAfter, imbalance } from "../../scripts/quickstart-shop.ts";
 import { waitFor } from "../support/wait.ts";
 
@@ -14,13 +22,15 @@ const APP = resolve(import.meta.dirname, "../../scripts/quickstart-app.ts");
 let directory = "";
 let database = "";
 let journalPath = "";
+let receipts = "";
 
 /** A closed shop with some twenty orders, and what the application wrote down. */
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "tidemark-proof-"));
   database = join(directory, "shop.db");
   journalPath = join(directory, "journal");
-  const app = spawn(process.execPath, [APP, database, journalPath], { stdio: ["pipe", "ignore", "inherit"] });
+  receipts = join(directory, "receipts");
+  const app = spawn(process.execPath, [APP, database, journalPath, receipts], { stdio: ["pipe", "ignore", "inherit"] });
   await waitFor("twenty orders", async () => (await readFile(journalPath, "utf8")).split("\n").length > 20);
   app.stdin.end();
   await once(app, "close");
@@ -67,6 +77,7 @@ test("an earlier state counts as the orders it holds, with its distance from the
       WHERE id = (SELECT customer_id FROM orders WHERE id = ${last});
     UPDATE till SET revenue = revenue - (SELECT total FROM orders WHERE id = ${last});
     DELETE FROM order_line WHERE order_id = ${last};
+    DELETE FROM receipt WHERE id = ${last};
     DELETE FROM orders WHERE id = ${last};`;
   const moment = (journal[last - 1]?.committedMs ?? 0) - 1;
   const found = compareWithJournal(tampered("earlier.db", undo), journal, moment);
@@ -92,4 +103,19 @@ test("the digest of a database tells one changed byte, and not the file's layout
   expect(digestOf(tampered("same.db", "SELECT 1")).sha256).toBe(digestOf(database).sha256);
   const changed = "UPDATE order_line SET product = 'Tea' WHERE id = 1";
   expect(digestOf(tampered("changed.db", changed)).sha256).not.toBe(digestOf(database).sha256);
+});
+
+test("a row whose file is missing or has another content is found, and a file without a row is told", async () => {
+  const files = compareReceipts(database, receipts);
+  expect(files).toMatchObject({ differences: [], withoutRow: [] });
+  expect(files.files).toBeGreaterThan(10);
+  const copy = join(directory, "tampered");
+  await cp(receipts, copy, { recursive: true });
+  expect(digestFiles(copy)).toEqual(digestFiles(receipts));
+  await rename(join(copy, "order-3.txt"), join(copy, "order-3.old"));
+  await writeFile(join(copy, "order-4.txt"), "another");
+  expect(compareReceipts(database, copy)).toMatchObject({
+    differences: ["order-3.txt: the row is there, the file is not", "order-4.txt: another content than its row says"],
+    withoutRow: ["order-3.old"],
+  });
 });

@@ -48,8 +48,8 @@ async function expectNothingLeft(temporary: string): Promise<void> {
   expect(await processesNaming(temporary)).toEqual([]);
 }
 
-function startShop(database: string): ChildProcess {
-  const args = [join(SCRIPTS, "quickstart-app.ts"), database, `${database}.journal`];
+function startShop(database: string, receipts: string): ChildProcess {
+  const args = [join(SCRIPTS, "quickstart-app.ts"), database, `${database}.journal`, receipts];
   return spawn(process.execPath, args, { stdio: ["pipe", "ignore", "inherit"] });
 }
 
@@ -62,23 +62,27 @@ test.concurrent(
     expect(code, output.text).toBe(0);
     expect(output.text).toMatch(/rows compared with what the shop wrote down: equal, every one/);
     expect(output.text).toMatch(/rows on the standby compared: all [\d,]+ orders are there, every row equal/);
-    expect(output.text).toMatch(/the books balanced in every one/);
+    expect(output.text).toMatch(/receipts restored with their rows, each with the hash that its row tells/);
+    expect(output.text).toMatch(/receipts beside them, every one equal, and no other file/);
+    expect(output.text).toMatch(/the books balanced and the newest receipt was there in every one/);
     await expectNothingLeft(temporary);
   },
 );
 
 test.concurrent(
-  "the quickstart follows a database of the user's own while its application writes",
+  "the quickstart follows a database and a directory of the user's own while its application writes",
   { timeout: LIMIT_MS },
   async () => {
     const database = join(directory, "own.db");
-    const shop = startShop(database);
+    const receipts = join(directory, "own-receipts");
+    const shop = startShop(database, receipts);
     try {
       await waitFor("the application's first order", async () => (await readFile(`${database}.journal`)).length > 0);
-      const { temporary, output, exitCode } = await startQuickstart("own", database);
+      const { temporary, output, exitCode } = await startQuickstart("own", database, receipts);
       const code = await exitCode;
       expect(code, output.text).toBe(0);
-      expect(output.text).toMatch(/restored offset \d+ .* checksum equal, integrity ok, foreign keys ok/);
+      expect(output.text).toMatch(/restored offset \d+ .* files? of .* checksum equal, integrity ok, foreign keys ok/);
+      expect(output.text).toMatch(/files on the standby, every one equal to yours/);
       await expectNothingLeft(temporary);
     } finally {
       const ended = new Promise((done) => shop.once("close", done));
