@@ -6,6 +6,7 @@ import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Checkpointer } from "./checkpointer.ts";
+import { TreeScrub } from "./files/tree-scrub.ts";
 import { damageOf } from "./repair-standby.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
@@ -42,6 +43,7 @@ export class ReplicaRun {
   readonly set: StandbySet;
   readonly checkpointer: Checkpointer;
   readonly scrub: StandbyScrub;
+  readonly treeScrub: TreeScrub;
   readonly #context: RunContext;
   readonly #progress: ReplicaProgress;
   /** Aborts with the caller's signal, and at the end of the run. */
@@ -59,6 +61,7 @@ export class ReplicaRun {
     this.#recordedAtMs = context.clock.monotonic();
     this.checkpointer = new Checkpointer(context.config, context.clock);
     this.scrub = new StandbyScrub({ ...context, config: context.config.scrub, signal: this.#signal });
+    this.treeScrub = new TreeScrub({ ...context, config: context.config.scrub, signal: this.#signal });
     this.set = new StandbySet(context);
   }
 
@@ -71,6 +74,7 @@ export class ReplicaRun {
       this.#failure ??= error;
     } finally {
       this.#halt.abort();
+      this.treeScrub.close();
       this.set.close();
     }
     if (this.#failure !== undefined) throw toTidemarkError(this.#failure);
@@ -117,7 +121,7 @@ export class ReplicaRun {
     const { databases } = this.set;
     if (!this.#following) return batch;
     const idle = !this.set.dirty && !this.checkpointer.due(databases);
-    await sleep(Math.min(this.scrub.waitMs, idle ? Infinity : TICK_MS), settled);
+    await sleep(Math.min(this.scrub.waitMs, this.treeScrub.waitMs, idle ? Infinity : TICK_MS), settled);
     return settled.aborted ? batch : undefined;
   }
 
@@ -143,7 +147,7 @@ export class ReplicaRun {
     const { files } = this.set;
     await this.#insist("the standby's trees", async () => {
       await files.showPuts();
-      await files.showRemovals();
+      await files.showRemovals({ complete: false });
       await files.sync();
     });
     files.commit();
@@ -164,8 +168,9 @@ export class ReplicaRun {
       this.#unrecordedBytes += database.takeShownBytes();
     }
     crashPoint("files: commits shown");
-    await this.#insist("the standby's trees", () => files.showRemovals());
+    await this.#insist("the standby's trees", () => files.showRemovals({ complete: true }));
     const newestCommit = events.findLast((event) => event.body.kind === "sqlite.commit");
+    if (files.trees.length > 0) this.treeScrub.wake();
     this.#progress.shown(this.set.taken, this.set.takenTimeMs, newestCommit);
     if (this.#following) return;
     this.#following = true;
@@ -197,6 +202,7 @@ export class ReplicaRun {
     if (this.set.dirty && due) await this.#record();
     this.checkpointer.run(this.set.databases);
     await this.scrub.step(this.set.databases);
+    await this.treeScrub.step(this.set.files);
   }
 
   async #record(): Promise<void> {

@@ -138,7 +138,8 @@ export class TreeIndex {
       .pluck();
     this.#putGroup = database.prepare(
       `UPDATE entry SET offset = :offset, mode = :mode, uid = :uid, gid = :gid, mtime_ns = :mtime_ns, xattrs = :xattrs,
-        size = :size, hash = :hash, chunks = :chunks WHERE tree = :tree AND link_group = :link_group AND path <> :path`,
+        size = :size, hash = :hash, chunks = :chunks WHERE tree = :tree AND link_group = :link_group AND path <> :path
+        AND (hash, mode, uid, gid, mtime_ns, xattrs) IS NOT (:hash, :mode, :uid, :gid, :mtime_ns, :xattrs)`,
     );
     this.#members = database
       .prepare<[string, number], Buffer>("SELECT path FROM entry WHERE tree = ? AND link_group = ? ORDER BY path")
@@ -217,6 +218,7 @@ export class TreeIndex {
 
   #applyToPlace(offset: Offset, body: TreeEvent): void {
     const { tree, path } = body;
+    const chunks = body.kind === "file.put" ? this.#wholeList(offset, body) : null;
     // Whatever was below a directory that is one no more is gone with it.
     if (body.kind !== "dir.put") this.#removeBelow(tree, path);
     switch (body.kind) {
@@ -226,7 +228,7 @@ export class TreeIndex {
           kind: "file",
           size: body.size,
           hash: body.hash,
-          chunks: this.#wholeList(offset, body),
+          chunks,
           link_group: body.group ?? null,
         });
       case "dir.put":
@@ -286,8 +288,10 @@ export class TreeIndex {
     const list = Buffer.concat([...before, chunks]);
     let bytes = 0;
     for (const chunk of chunksOf(list)) bytes += chunk.size;
-    this.#dropParts.run(tree, put);
-    if (before.length === parts && bytes === size) return list;
+    if (before.length === parts && bytes === size) {
+      this.#dropParts.run(tree, put);
+      return list;
+    }
     throw new TidemarkError(
       "RECORD_INVALID",
       `offset ${offset}: ${tree}/${path} is said to have ${size} bytes in ${parts} parts; ${before.length} parts and ${bytes} bytes are there`,

@@ -104,7 +104,8 @@ export class FileStager {
   /** Of a file that looks as it was left; its content is looked at by the scrub. */
   #standing(tree: string, at: TreePath, known: Pick<FileBefore, "size" | "mtimeNs">): BigIntStats | undefined {
     const stat = this.#options.writer.stat(standbyPath(tree, at));
-    return stat && looksLike(stat, known) ? stat : undefined;
+    const asLeft = stat?.isFile() && stat.size === BigInt(known.size) && sameTime(stat.mtimeNs, known.mtimeNs);
+    return asLeft ? stat : undefined;
   }
 
   async #stage(place: Touched, entry: FileEntry, durable: boolean): Promise<{ kind: "staged"; number: number }> {
@@ -163,12 +164,12 @@ export class FileStager {
   }
 }
 
-/** The cheap look: kind, size and time. */
-export function looksLike(stat: BigIntStats, known: { readonly size: number; readonly mtimeNs: bigint }): boolean {
-  const apartNs = stat.mtimeNs - known.mtimeNs;
+/** Whether a time on disk is the one that was to be set. */
+export function sameTime(foundNs: bigint, knownNs: bigint): boolean {
+  const apartNs = foundNs - knownNs;
   // Before 1970 times are set to the millisecond.
-  const allowedNs = known.mtimeNs < 0n ? 1_000_000n : TIME_ERROR_NS;
-  return stat.isFile() && stat.size === BigInt(known.size) && apartNs <= allowedNs && -apartNs <= allowedNs;
+  const allowedNs = knownNs < 0n ? 1_000_000n : TIME_ERROR_NS;
+  return apartNs <= allowedNs && -apartNs <= allowedNs;
 }
 
 function isNothing(data: Uint8Array): boolean {

@@ -8,18 +8,18 @@ import type { ChangeLog } from "../../log/change-log.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { syncFileSystem } from "../../runtime/durable-directory.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
+import { invariant } from "../../runtime/invariant.ts";
 import type { FileEntry, TreeIndex } from "../../tree/tree-index.ts";
 import { foreign } from "../standby-errors.ts";
 import type { StandbyPaths } from "../standby-paths.ts";
 import type { StandbyState } from "../standby-state.ts";
-import { ChunkSource } from "./chunk-source.ts";
-import { FileShower } from "./file-shower.ts";
-import { FileStager } from "./file-stager.ts";
-import { FilesState } from "./files-state.ts";
+import type { FilesState } from "./files-state.ts";
+import { StandbyParts } from "./standby-parts.ts";
 import { requireTreeName } from "./standby-path.ts";
 import { removeStrays } from "./stray-files.ts";
 import type { Place } from "./touched-places.ts";
-import { TreeWriter } from "./tree-writer.ts";
+import { type StandbyTree, TreeFigures } from "./tree-figures.ts";
+import type { TreeWriter } from "./tree-writer.ts";
 
 /** Files that are made ready at the same time: while one waits for the disk another is written. */
 const AT_ONCE = 8;
@@ -38,54 +38,19 @@ export interface StandbyFilesOptions {
   readonly replaceTrees: boolean;
 }
 
-export interface StandbyTree {
-  readonly name: string;
-  readonly path: string;
-  readonly files: number;
-  /** Every name of a file counted. */
-  readonly bytes: number;
-  /** Last event of the tree that is shown. */
-  readonly offset: Offset;
-}
-
-/** What there is once the log has said anything of trees. */
-class Parts {
-  readonly files: FilesState;
-  readonly chunks: ChunkSource;
-  readonly writer: TreeWriter;
-  readonly stager: FileStager;
-  readonly shower: FileShower;
-
-  constructor({ paths, logId, log }: StandbyFilesOptions) {
-    this.files = FilesState.open(paths.files, logId);
-    this.chunks = new ChunkSource(log, this.files.index);
-    this.writer = new TreeWriter(paths.root, paths.stage);
-    const { files: state, chunks, writer } = this;
-    this.stager = new FileStager({ state, chunks, writer, stage: paths.stage });
-    this.shower = new FileShower({ state, stager: this.stager, writer });
-  }
-
-  close(): void {
-    this.writer[Symbol.dispose]();
-    this.files.close();
-  }
-}
-
 /**
  * The file trees of a standby. `take` proves an event and notes it, `stage` gets contents ready, `showPuts` and
  * `showRemovals` make the net state visible, `sync` makes it durable and `commit` ends it: its events are needed no more.
  */
 export class StandbyFiles {
   readonly #options: StandbyFilesOptions;
-  #parts: Parts | undefined;
-  readonly #trees = new Map<string, StandbyTree>();
+  #parts: StandbyParts | undefined;
+  readonly #figures: TreeFigures;
   readonly #claimed = new Set<string>();
   /** Files taken and not yet staged. */
   #fresh: Place[] = [];
   /** An event was not taken as a whole. */
   #torn = false;
-  /** Newest event of each tree that is taken and not yet shown. */
-  readonly #takenOf = new Map<string, Offset>();
   #taken: Offset = BEFORE_FIRST;
   #pending = false;
   #dirty = false;
@@ -97,6 +62,7 @@ export class StandbyFiles {
   constructor(options: StandbyFilesOptions) {
     this.#options = options;
     this.#swept = !options.replaceTrees;
+    this.#figures = new TreeFigures(options.paths.root);
     const known = options.state.filesOffset;
     if (fs.existsSync(options.paths.files)) this.#open();
     if (known !== undefined && this.#taken < known) {
@@ -106,7 +72,7 @@ export class StandbyFiles {
   }
 
   get trees(): readonly StandbyTree[] {
-    return [...this.#trees.values()];
+    return this.#figures.all;
   }
 
   /** Whether something was taken that is not shown. */
@@ -116,7 +82,7 @@ export class StandbyFiles {
 
   /** Whether what was taken cannot be shown: it must be read again. */
   get torn(): boolean {
-    return this.#torn || this.#parts?.files.lost === true;
+    return this.#torn || this.#parts?.state.lost === true;
   }
 
   /** Of a standby that never was complete: so much was taken that it should be shown and committed meanwhile. */
@@ -133,13 +99,13 @@ export class StandbyFiles {
   take(event: LogEvent): void {
     const { body, offset } = event;
     if (offset <= this.#taken || !(isOfTrees(body) || (body.kind === "epoch" && this.#parts))) return;
-    const { files, chunks } = (this.#parts ??= this.#open());
-    files.begin();
+    const { state, chunks } = (this.#parts ??= this.#open());
+    state.begin();
     if (body.kind === "file.chunk") chunks.add(byteString(body.id), body.data, offset);
     if (body.kind === "file.put" && body.data) chunks.add(byteString(body.hash), body.data, offset);
     if ("tree" in body) this.#claim(body.tree);
-    this.#apply(files, event);
-    if ("path" in body) this.#takenOf.set(body.tree, offset);
+    this.#apply(state, event);
+    if ("path" in body) this.#figures.took(body.tree, offset);
     if (body.kind === "file.put") this.#fresh.push({ tree: body.tree, path: body.path });
     this.#unflushedEvents += 1;
     this.#unflushedBytes += event.bytes;
@@ -152,7 +118,7 @@ export class StandbyFiles {
   async stage({ durable }: { readonly durable: boolean }): Promise<void> {
     const parts = this.#parts;
     if (!parts || this.#fresh.length === 0) return;
-    const { index, touched } = parts.files;
+    const { index, touched } = parts.state;
     const files = this.#freshFiles(index);
     let next = 0;
     const work = async (): Promise<void> => {
@@ -171,20 +137,35 @@ export class StandbyFiles {
     if (this.#pending) await this.#parts?.shower.puts();
   }
 
-  /** Ends what `showPuts` began. */
-  async showRemovals(): Promise<void> {
+  /** Ends what `showPuts` began. `complete`: all that the log held at the start was taken. */
+  async showRemovals({ complete }: { readonly complete: boolean }): Promise<void> {
     const parts = this.#parts;
     if (!parts || !this.#pending) return;
-    const growth = parts.files.touched.growth();
+    const growth = parts.state.touched.growth();
     await parts.shower.removals();
-    if (!this.#swept) await removeStrays(parts.files.index, parts.writer);
-    this.#swept = true;
-    for (const { tree, files, bytes } of growth) {
-      const before = this.#trees.get(tree);
-      this.#note(tree, { files: (before?.files ?? 0) + files, bytes: (before?.bytes ?? 0) + bytes });
+    if (complete && !this.#swept) {
+      await removeStrays(parts.state.index, parts.writer);
+      this.#swept = true;
     }
-    this.#takenOf.clear();
+    this.#figures.shown(growth);
     this.#pending = false;
+  }
+
+  /** For the scrub; undefined when there is no tree. */
+  get checkable(): { readonly index: TreeIndex; readonly writer: TreeWriter } | undefined {
+    return this.#parts && { index: this.#parts.state.index, writer: this.#parts.writer };
+  }
+
+  /** Makes places anew as the index says, while nothing is pending. What the log does not hold any more cannot be. */
+  async repair(places: readonly Place[]): Promise<void> {
+    const parts = this.#parts;
+    invariant(parts && !this.#pending, "what is pending may be what differs");
+    parts.state.begin();
+    for (const place of places) parts.state.touched.touch(place);
+    this.#pending = true;
+    this.#dirty = true;
+    await this.showPuts();
+    await this.showRemovals({ complete: false });
   }
 
   /** Makes durable what is shown. */
@@ -199,7 +180,7 @@ export class StandbyFiles {
   /** After `sync`, with nothing pending. */
   commit(): void {
     if (!this.#dirty) return;
-    this.#parts?.files.commit(this.#taken);
+    this.#parts?.state.commit(this.#taken);
     crashPoint("files: committed");
     this.#unflushedEvents = 0;
     this.#unflushedBytes = 0;
@@ -207,7 +188,7 @@ export class StandbyFiles {
   }
 
   close(): void {
-    this.#parts?.close();
+    this.#parts?.[Symbol.dispose]();
     this.#parts = undefined;
   }
 
@@ -233,17 +214,12 @@ export class StandbyFiles {
     }
   }
 
-  #open(): Parts {
-    const parts = new Parts(this.#options);
+  #open(): StandbyParts {
+    const parts = new StandbyParts(this.#options);
     this.#parts = parts;
-    this.#taken = parts.files.offset;
-    for (const name of parts.files.index.names()) this.#note(name, parts.files.index.totals(name));
+    this.#taken = parts.state.offset;
+    this.#figures.count(parts.state.index, this.#taken);
     return parts;
-  }
-
-  #note(name: string, figures: { readonly files: number; readonly bytes: number }): void {
-    const offset = this.#takenOf.get(name) ?? this.#trees.get(name)?.offset ?? this.#taken;
-    this.#trees.set(name, { name, path: path.join(this.#options.paths.root, name), ...figures, offset });
   }
 
   /** The place of a tree is ours, or becomes so while nothing of anybody's is there. */

@@ -147,6 +147,11 @@ export class TouchedPlaces {
     this.#setReady.run(numberOf(ready), offset, tree, bytesOf(path));
   }
 
+  /** Notes a place whose entry did not change: nothing is known of what stands there. */
+  touch({ tree, path }: Place): void {
+    this.#database.prepare("INSERT OR IGNORE INTO touched (tree, path) VALUES (?, ?)").run(tree, bytesOf(path));
+  }
+
   /** By how much files and bytes of each tree became more. */
   growth(): { tree: string; files: number; bytes: number }[] {
     return this.#database

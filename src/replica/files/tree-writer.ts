@@ -60,6 +60,11 @@ export class TreeWriter implements Disposable {
     return this.#walk.inside(at);
   }
 
+  /** Of a file whose path is text, for what takes no bytes. Valid until the next call. */
+  textPlace(at: TreePath): string {
+    return this.#walk.place(at).toString();
+  }
+
   /** Directories that were missing on the way to others, since the last call: their metadata is to be set. */
   takeMade(): readonly TreePath[] {
     const made = this.#made;
