@@ -6,7 +6,7 @@ import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-l
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 
-/** Pages compress well: a batch of records may be many times its size when decoded, so it is handed on in pieces. */
+/** Pages and contents compress well: a batch of records may be many times its size when decoded, so it is handed on in pieces. */
 const DECODED_BYTES = 2 * 1024 * 1024;
 
 export interface ReadEventsOptions extends ReadOptions {
@@ -29,23 +29,24 @@ export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): A
   if (through <= options.after) return;
   for await (const stored of log.read(options.after, options)) {
     let events: LogEvent[] = [];
-    let pageBytes = 0;
+    let dataBytes = 0;
     for (const record of stored) {
       if (record.offset > through) break;
       const event = await chain.next(record);
       events.push(event);
-      pageBytes += pageBytesOf(event.body);
-      if (pageBytes < DECODED_BYTES) continue;
+      dataBytes += dataBytesOf(event.body);
+      if (dataBytes < DECODED_BYTES) continue;
       yield events;
       events = [];
-      pageBytes = 0;
+      dataBytes = 0;
     }
     if (events.length > 0) yield events;
     if (chain.position >= through) return;
   }
 }
 
-function pageBytesOf(body: LogEvent["body"]): number {
+function dataBytesOf(body: LogEvent["body"]): number {
+  if ("data" in body) return body.data?.length ?? 0;
   return "pages" in body && "pageSize" in body ? body.pages.length * body.pageSize : 0;
 }
 

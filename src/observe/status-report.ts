@@ -1,7 +1,12 @@
 import type { CaptureStatus, DatabaseCaptureStatus } from "../capture/capture-agent.ts";
 import type { LogBounds } from "../log/change-log.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
-import type { DatabaseReplicaStatus, ReplicaStatus } from "../replica/replica-agent.ts";
+import type {
+  DatabaseReplicaStatus,
+  ReplicaStatus,
+  TreeReplicaStatus,
+  TreeScrubStatus,
+} from "../replica/replica-agent.ts";
 
 /** `status --json`: the names scripts rely on, of product.md, and more beside them. Times are RFC 3339 in UTC. */
 export interface StatusReport {
@@ -47,6 +52,8 @@ export interface StandbyPart {
   readonly state: ReplicaStatus["state"];
   readonly lastApplyMs: number;
   readonly databases: readonly DatabaseReplicaStatus[];
+  readonly trees: readonly TreeReplicaStatus[];
+  readonly treeScrub: TreeScrubStatus;
 }
 
 export interface Alert {
@@ -95,8 +102,8 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
 }
 
 function standbyOf(replica: ReplicaStatus): StandbyPart {
-  const { offset, atMs, lagMs, lagEvents, verified, state, lastApplyMs, databases } = replica;
-  return { offset, at: isoOf(atMs), lagMs, lagEvents, verified, state, lastApplyMs, databases };
+  const { offset, atMs, lagMs, lagEvents, verified, state, lastApplyMs, databases, trees, treeScrub } = replica;
+  return { offset, at: isoOf(atMs), lagMs, lagEvents, verified, state, lastApplyMs, databases, trees, treeScrub };
 }
 
 function isoOf(ms: number): string | null {
@@ -159,7 +166,23 @@ function standbyAlerts(replica: ReplicaStatus | undefined): Alert[] {
   for (const { name, scrub } of replica.databases) {
     alerts.push(...scrubAlert(`standby copy of ${name}`, scrub, "damaged, and repaired them from the log"));
   }
-  return alerts;
+  return [...alerts, ...treeScrubAlerts(replica.treeScrub)];
+}
+
+function treeScrubAlerts({ at, differing, strays }: TreeScrubStatus): Alert[] {
+  const found = (count: number, what: string): Alert[] =>
+    count === 0
+      ? []
+      : [
+          {
+            severity: "warning",
+            message: `standby: the scrub of ${at ?? ""} found ${count} ${count === 1 ? "place" : "places"} of its trees ${what}`,
+          },
+        ];
+  return [
+    ...found(differing, "that were not what the log says, and repaired them; look at the disk and at who writes there"),
+    ...found(strays, "that the log knows nothing of; who put files there?"),
+  ];
 }
 
 function rpoAlerts({ actualMs, objectiveMs, ok }: StatusReport["rpo"]): Alert[] {

@@ -17,6 +17,31 @@ export interface DatabaseReplicaStatus {
   readonly repairs: number;
 }
 
+/** A pass over all trees of a standby. */
+export interface TreeScrubStatus {
+  /** When the last one ended, RFC 3339; undefined before the first. */
+  readonly at: string | undefined;
+  /** Files, directories and links that it compared. */
+  readonly places: number;
+  /** Those of them that differed, and were repaired. */
+  readonly differing: number;
+  /** What it found in directories of the trees that the log knows nothing of, and left alone. */
+  readonly strays: number;
+  readonly running: boolean;
+}
+
+export interface TreeReplicaStatus {
+  readonly name: string;
+  readonly path: string;
+  /** Last event of this tree that is applied. */
+  readonly offset: Offset;
+  readonly files: number;
+  /** Every name of a file counted. */
+  readonly bytes: number;
+  /** Times that something wrong in it was repaired from the log, since the start. */
+  readonly repairs: number;
+}
+
 export interface ReplicaStatus {
   readonly set: string;
   readonly state: "starting" | "catching-up" | "following" | "halted" | "stopped";
@@ -36,6 +61,8 @@ export interface ReplicaStatus {
   /** Whether every event so far matched its checksum. */
   readonly verified: boolean;
   readonly databases: readonly DatabaseReplicaStatus[];
+  readonly trees: readonly TreeReplicaStatus[];
+  readonly treeScrub: TreeScrubStatus;
 }
 
 /** One running replica. Made by `startReplica`. */

@@ -3,7 +3,8 @@ import { readLogIdentity, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
-import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus } from "./replica-agent.ts";
+import { NO_TREE_SCRUB } from "./files/tree-scrub.ts";
+import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus, TreeReplicaStatus } from "./replica-agent.ts";
 import { ReplicaProgress } from "./replica-progress.ts";
 import { ReplicaRun } from "./replica-run.ts";
 import { damageOf, repairStandby } from "./repair-standby.ts";
@@ -31,6 +32,8 @@ export class Replica implements ReplicaAgent {
   readonly #ready = Promise.withResolvers<void>();
   #run: ReplicaRun | undefined;
   #databases: readonly DatabaseReplicaStatus[] = [];
+  #trees: readonly TreeReplicaStatus[] = [];
+  #treeScrub = NO_TREE_SCRUB;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -45,7 +48,7 @@ export class Replica implements ReplicaAgent {
   status(): ReplicaStatus {
     const { problem } = this.#progress;
     const waiting = this.#run?.checkpointer.waitingFor;
-    this.#lookAtDatabases();
+    this.#look();
     return {
       set: this.#options.set,
       ...this.#progress.fields(),
@@ -55,6 +58,8 @@ export class Replica implements ReplicaAgent {
       verified:
         !this.#progress.diverged && !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN"),
       databases: this.#databases,
+      trees: this.#trees,
+      treeScrub: this.#treeScrub,
     };
   }
 
@@ -132,15 +137,18 @@ export class Replica implements ReplicaAgent {
     } catch (error) {
       throw this.#explained(error);
     } finally {
-      this.#lookAtDatabases();
+      this.#look();
       this.#run = undefined;
     }
   }
 
-  #lookAtDatabases(): void {
+  #look(): void {
     const run = this.#run;
     const progress = this.#progress;
-    if (run) this.#databases = run.set.databases.map((database) => databaseStatus(database, { run, progress }));
+    if (!run) return;
+    this.#databases = run.set.databases.map((database) => databaseStatus(database, { run, progress }));
+    this.#trees = run.set.files.trees.map((tree) => ({ ...tree, repairs: progress.repairsOf(tree.name) }));
+    this.#treeScrub = run.treeScrub.status();
   }
 
   /** Undefined when stopped before there was anything in the log. */

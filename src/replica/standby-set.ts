@@ -1,5 +1,7 @@
 import fs from "node:fs";
 
+import type { Logger } from "pino";
+
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Epoch, type Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
@@ -19,6 +21,7 @@ export interface StandbySetOptions {
   readonly identity: LogIdentity;
   readonly clock: Clock;
   readonly log: ChangeLog;
+  readonly logger: Logger;
 }
 
 /** The databases and trees of a standby and their common position in the log. */
@@ -36,12 +39,12 @@ export class StandbySet {
   /** @throws STANDBY_FOREIGN when the standby follows another log or set */
   constructor(options: StandbySetOptions) {
     this.#options = options;
-    const { paths, state, log, identity } = options;
+    const { paths, state, log, logger, identity } = options;
     this.#reseeding = state.reseeding;
     const stored = state.position;
     this.#epoch = stored?.epoch ?? (0 as Epoch);
     if (stored) requireSameLog(options, stored);
-    this.files = new StandbyFiles({ paths, state, log, logId: identity.logId, replaceTrees: this.#reseeding });
+    this.files = new StandbyFiles({ paths, state, log, logger, logId: identity.logId, replaceTrees: this.#reseeding });
     if (!stored) return;
     this.#taken = stored.offset;
     this.#takenTimeMs = stored.timeMs;

@@ -49,6 +49,8 @@ function messages(scrub: ScrubStatus): string[] {
       lastApplyMs: 0,
       verified: true,
       databases: [copied],
+      trees: [],
+      treeScrub: { at: undefined, places: 0, differing: 0, strays: 0, running: false },
     },
   });
   return report.alerts.map(({ severity, message }) => `${severity} ${message}`);

@@ -1,11 +1,12 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { byteString, parentPath, type TreePath } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import type { FileEntry, TreeEntry } from "../../tree/tree-index.ts";
+import { DirectoryTimes } from "./directory-times.ts";
 import type { FileStager } from "./file-stager.ts";
 import type { FilesState } from "./files-state.ts";
+import type { SafeWalk } from "./safe-walk.ts";
 import { standbyPath } from "./standby-path.ts";
 import type { Place, Touched } from "./touched-places.ts";
 import type { TreeWriter } from "./tree-writer.ts";
@@ -16,6 +17,7 @@ export interface FileShowerOptions {
   readonly state: FilesState;
   readonly stager: FileStager;
   readonly writer: TreeWriter;
+  readonly walk: SafeWalk;
 }
 
 /**
@@ -26,18 +28,20 @@ export class FileShower {
   readonly #state: FilesState;
   readonly #stager: FileStager;
   readonly #writer: TreeWriter;
+  readonly #walk: SafeWalk;
   #places = 0;
 
-  constructor({ state, stager, writer }: FileShowerOptions) {
+  constructor({ state, stager, writer, walk }: FileShowerOptions) {
     this.#state = state;
     this.#stager = stager;
     this.#writer = writer;
+    this.#walk = walk;
   }
 
   /** Files, links and directories that are there now. */
   async puts(): Promise<void> {
     const { touched } = this.#state;
-    const directories = new DirectoryTimes(this.#state, this.#writer);
+    const directories = new DirectoryTimes({ state: this.#state, writer: this.#writer, walk: this.#walk });
     let names = false;
     await this.#stager.sync();
     crashPoint("files: staged");
@@ -52,13 +56,13 @@ export class FileShower {
     if (names) await this.#names();
     crashPoint("files: placed");
     await directories.set();
-    this.#writer.rest();
+    this.#walk.rest();
   }
 
   /** What is there no more. The places are touched no longer. */
   async removals(): Promise<void> {
     const { touched, index } = this.#state;
-    const directories = new DirectoryTimes(this.#state, this.#writer);
+    const directories = new DirectoryTimes({ state: this.#state, writer: this.#writer, walk: this.#walk });
     for (const place of touched.backwards()) {
       if (index.entry(place.tree, place.path)) continue;
       this.#writer.remove(standbyPath(place.tree, place.path));
@@ -69,7 +73,13 @@ export class FileShower {
     await directories.set();
     touched.clear();
     this.#stager.clear();
-    this.#writer.rest();
+    this.#walk.rest();
+  }
+
+  /** Gives directories back the rights that were changed to look into them. */
+  async restoreRights(): Promise<void> {
+    await new DirectoryTimes({ state: this.#state, writer: this.#writer, walk: this.#walk }).set();
+    this.#walk.rest();
   }
 
   /** False when it is to become another name of a file that may not be there yet. */
@@ -117,59 +127,5 @@ export class FileShower {
   async #turn(): Promise<void> {
     this.#places += 1;
     if (this.#places % PLACES_PER_TURN === 0) await nextTurn();
-  }
-}
-
-/** Directories whose metadata is to be set when all is in its place: each change of an entry changes their time. */
-class DirectoryTimes {
-  readonly #state: FilesState;
-  readonly #writer: TreeWriter;
-  readonly #directories = new Map<TreePath, Place>();
-
-  constructor(state: FilesState, writer: TreeWriter) {
-    this.#state = state;
-    this.#writer = writer;
-  }
-
-  changed({ tree, path }: Place, entry?: TreeEntry): void {
-    if (entry?.kind === "dir") this.#add({ tree, path });
-    if (path !== "") this.#add({ tree, path: parentPath(path) });
-  }
-
-  async set(): Promise<void> {
-    for (const at of [...this.#writer.takeMade(), ...this.#writer.takeLoosened()]) this.#addByStandbyPath(at);
-    // Innermost first: a directory may not be entered any more once it has its rights.
-    const inOrder = [...this.#directories].sort(([one], [other]) => (one < other ? 1 : -1));
-    let places = 0;
-    for (const [at, { tree, path }] of inOrder) {
-      const entry = this.#state.index.entry(tree, path);
-      if (entry?.kind === "dir") this.#writer.setDirectoryMetadata(at, entry.metadata);
-      places += 1;
-      if (places % PLACES_PER_TURN === 0) await nextTurn();
-    }
-    // What had to be opened for this gets its rights back as well.
-    for (const at of this.#writer.takeLoosened().toReversed()) {
-      const place = this.#placeOf(at);
-      const entry = place && this.#state.index.entry(place.tree, place.path);
-      if (entry?.kind === "dir") this.#writer.setDirectoryMetadata(at, entry.metadata);
-    }
-  }
-
-  #add(place: Place): void {
-    this.#directories.set(standbyPath(place.tree, place.path), place);
-  }
-
-  #addByStandbyPath(at: TreePath): void {
-    const place = this.#placeOf(at);
-    if (place) this.#add(place);
-  }
-
-  #placeOf(at: TreePath): Place | undefined {
-    for (const tree of this.#state.index.names()) {
-      const root = byteString(Buffer.from(tree));
-      if (at === root) return { tree, path: "" as TreePath };
-      if (at.startsWith(`${root}/`)) return { tree, path: at.slice(root.length + 1) as TreePath };
-    }
-    return undefined;
   }
 }

@@ -11,9 +11,10 @@ import { applyMetadata } from "../../tree/metadata.ts";
 import { chunksOfEntry, type FileEntry } from "../../tree/tree-index.ts";
 import { type ChunkSource, OldVersion } from "./chunk-source.ts";
 import type { FilesState } from "./files-state.ts";
+import type { Refusals } from "./refusals.ts";
 import { standbyPath } from "./standby-path.ts";
 import type { FileBefore, Readiness, Touched } from "./touched-places.ts";
-import type { TreeWriter } from "./tree-writer.ts";
+import type { TreeReader } from "./tree-reader.ts";
 
 const NOTHING = Buffer.alloc(512 * 1024);
 /** Times are set as doubles, which are right to a quarter of a microsecond. */
@@ -22,7 +23,8 @@ const TIME_ERROR_NS = 1000n;
 export interface FileStagerOptions {
   readonly state: FilesState;
   readonly chunks: ChunkSource;
-  readonly writer: TreeWriter;
+  readonly reader: TreeReader;
+  readonly refusals: Refusals;
   /** Directory for staged files. */
   readonly stage: string;
 }
@@ -103,7 +105,7 @@ export class FileStager {
 
   /** Of a file that looks as it was left; its content is looked at by the scrub. */
   #standing(tree: string, at: TreePath, known: Pick<FileBefore, "size" | "mtimeNs">): BigIntStats | undefined {
-    const stat = this.#options.writer.stat(standbyPath(tree, at));
+    const stat = this.#options.reader.stat(standbyPath(tree, at));
     const asLeft = stat?.isFile() && stat.size === BigInt(known.size) && sameTime(stat.mtimeNs, known.mtimeNs);
     return asLeft ? stat : undefined;
   }
@@ -115,7 +117,7 @@ export class FileStager {
       const fd = fs.openSync(file, "wx", 0o600);
       try {
         await this.#write(fd, place, entry);
-        applyMetadata(file, entry.metadata);
+        this.#options.refusals.note(standbyPath(place.tree, place.path), applyMetadata(file, entry.metadata));
         if (durable) await syncDescriptor(fd);
         else this.#unsynced = true;
       } finally {
@@ -155,7 +157,7 @@ export class FileStager {
     const before = this.#options.state.touched.before(place);
     if (!before || before.size === 0) return undefined;
     try {
-      return new OldVersion(this.#options.writer.openFile(standbyPath(place.tree, place.path)), before.chunkList);
+      return new OldVersion(this.#options.reader.openFile(standbyPath(place.tree, place.path)), before.chunkList);
     } catch (error) {
       // Not there, not ours, or not to be read: the log has it, too.
       if (errnoOf(error) !== undefined || hasCode(error, "PATH_UNSAFE")) return undefined;

@@ -13,7 +13,7 @@ import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 
 const { O_DIRECTORY, O_NOFOLLOW } = fs.constants;
 /** Of Linux; Node does not name it. A descriptor that is only a place: no right to read is needed. */
-const O_PATH = 0o10000000;
+export const O_PATH = 0o10000000;
 const OWNER_ACCESS = 0o700;
 
 interface Step {
@@ -72,6 +72,11 @@ export class SafeWalk implements Disposable {
     const on = parts.every((name, depth) => this.#steps[depth]?.name === name);
     if (path === "") this.#cut(0);
     else if (on) this.#cut(parts.length - 1);
+  }
+
+  /** Lets go of the way to the last place: others may change it. */
+  rest(): void {
+    this.#cut(0);
   }
 
   [Symbol.dispose](): void {

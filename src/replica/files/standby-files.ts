@@ -3,37 +3,29 @@ import path from "node:path";
 
 import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
-import { byteString } from "../../event/tree-path.ts";
-import type { ChangeLog } from "../../log/change-log.ts";
+import { byteString, TREE_ROOT } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
-import { syncFileSystem } from "../../runtime/durable-directory.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
+import { mayChangeOwners } from "../../tree/metadata.ts";
 import type { FileEntry, TreeIndex } from "../../tree/tree-index.ts";
 import { foreign } from "../standby-errors.ts";
-import type { StandbyPaths } from "../standby-paths.ts";
 import type { StandbyState } from "../standby-state.ts";
 import type { FilesState } from "./files-state.ts";
-import { StandbyParts } from "./standby-parts.ts";
-import { requireTreeName } from "./standby-path.ts";
+import { StandbyParts, type StandbyPartsOptions } from "./standby-parts.ts";
+import { requireTreeName, standbyPath } from "./standby-path.ts";
 import { removeStrays } from "./stray-files.ts";
 import type { Place } from "./touched-places.ts";
 import { type StandbyTree, TreeFigures } from "./tree-figures.ts";
-import type { TreeWriter } from "./tree-writer.ts";
 
 /** Files that are made ready at the same time: while one waits for the disk another is written. */
 const AT_ONCE = 8;
-/** From so many directories on one call for the whole file system is sooner done than one for each. */
-const MANY_DIRECTORIES = 1000;
 /** So much is at most undone by a crash while a new standby is built. */
 const FLUSH_EVENTS = 20_000;
 const FLUSH_BYTES = 1024 * 1024 * 1024;
 
-export interface StandbyFilesOptions {
-  readonly paths: StandbyPaths;
+export interface StandbyFilesOptions extends StandbyPartsOptions {
   readonly state: StandbyState;
-  readonly logId: string;
-  readonly log: ChangeLog;
   /** A reseed: what stands at a tree's place is replaced, whosever it is. */
   readonly replaceTrees: boolean;
 }
@@ -144,7 +136,7 @@ export class StandbyFiles {
     const growth = parts.state.touched.growth();
     await parts.shower.removals();
     if (complete && !this.#swept) {
-      await removeStrays(parts.state.index, parts.writer);
+      await removeStrays(parts);
       this.#swept = true;
     }
     this.#figures.shown(growth);
@@ -152,8 +144,8 @@ export class StandbyFiles {
   }
 
   /** For the scrub; undefined when there is no tree. */
-  get checkable(): { readonly index: TreeIndex; readonly writer: TreeWriter } | undefined {
-    return this.#parts && { index: this.#parts.state.index, writer: this.#parts.writer };
+  get checkable(): Pick<StandbyParts, "state" | "reader" | "shower" | "refusals"> | undefined {
+    return this.#parts;
   }
 
   /** Makes places anew as the index says, while nothing is pending. What the log does not hold any more cannot be. */
@@ -162,18 +154,18 @@ export class StandbyFiles {
     invariant(parts && !this.#pending, "what is pending may be what differs");
     parts.state.begin();
     for (const place of places) parts.state.touched.touch(place);
-    this.#pending = true;
     this.#dirty = true;
-    await this.showPuts();
-    await this.showRemovals({ complete: false });
+    await parts.shower.puts();
+    await parts.shower.removals();
+    await this.sync();
+    this.commit();
   }
 
   /** Makes durable what is shown. */
   async sync(): Promise<void> {
-    const writer = this.#parts?.writer;
-    if (!writer || writer.unsynced === 0) return;
-    if (writer.unsynced > MANY_DIRECTORIES && (await syncFileSystem(this.#options.paths.root))) writer.markSynced();
-    else await writer.sync();
+    const changed = this.#parts?.changed;
+    if (!changed?.any) return;
+    await changed.sync();
     crashPoint("files: synced");
   }
 
@@ -216,6 +208,7 @@ export class StandbyFiles {
 
   #open(): StandbyParts {
     const parts = new StandbyParts(this.#options);
+    if (!mayChangeOwners) this.#options.logger.info("not running as root: files on the standby belong to this user");
     this.#parts = parts;
     this.#taken = parts.state.offset;
     this.#figures.count(parts.state.index, this.#taken);
@@ -233,9 +226,10 @@ export class StandbyFiles {
     if (!state.claimed(claim)) {
       if (!replaceTrees && !isFree(place)) throw foreign(place);
       state.claim(claim);
+      crashPoint("files: claimed");
     }
+    this.#parts?.writer.makeWayTo(standbyPath(name, TREE_ROOT));
     this.#claimed.add(name);
-    crashPoint("files: claimed");
   }
 }
 

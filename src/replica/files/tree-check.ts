@@ -6,7 +6,7 @@ import { bytesOf, shownPath } from "../../event/tree-path.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { readUpTo } from "../../sqlite/write-fully.ts";
 import { contentId } from "../../tree/content-id.ts";
-import { mayChangeOwners, readXattrs } from "../../tree/metadata.ts";
+import { mayChangeOwners } from "../../tree/metadata.ts";
 import {
   chunksOfEntry,
   type DirectoryEntry,
@@ -15,11 +15,12 @@ import {
   type TreeEntry,
   type TreeIndex,
 } from "../../tree/tree-index.ts";
+import { readXattrs } from "../../tree/xattrs.ts";
 import { sameTime } from "./file-stager.ts";
 import { standbyPath } from "./standby-path.ts";
 import { straysIn } from "./stray-files.ts";
 import type { Place } from "./touched-places.ts";
-import type { TreeWriter } from "./tree-writer.ts";
+import type { TreeReader } from "./tree-reader.ts";
 
 /** What looking at a place costs beside reading its content, for the pace. */
 const LOOK_BYTES = 4096;
@@ -39,50 +40,51 @@ export interface CheckStep {
  * Compares everything in the trees of a standby with the index, contents included, step by step. Between two steps
  * events may be applied. @throws PATH_UNSAFE when a symbolic link stands where a directory should
  */
-export function* checkTrees(index: TreeIndex, writer: TreeWriter): Generator<CheckStep> {
+export function* checkTrees(index: TreeIndex, reader: TreeReader): Generator<CheckStep> {
   for (const tree of index.names()) {
     for (const entry of index.entries(tree)) {
-      const evidence = yield* checkEntry(entry, writer);
+      const evidence = yield* checkEntry(entry, reader);
       // What was applied meanwhile is another entry.
       const current = index.entry(tree, entry.path)?.offset === entry.offset;
       const wrong = evidence === undefined || !current ? {} : { wrong: { tree, path: entry.path, evidence } };
       yield { bytes: LOOK_BYTES, place: true, ...wrong };
-      if (entry.kind === "dir" && current && evidence === undefined) yield strayStep(index, writer, entry);
+      if (entry.kind === "dir" && current) yield strayStep(index, reader, entry);
     }
   }
 }
 
-function strayStep(index: TreeIndex, writer: TreeWriter, entry: DirectoryEntry): CheckStep {
-  const strays = straysIn(index, writer, entry).map((path) => shownPath(standbyPath(entry.tree, path)));
+function strayStep(index: TreeIndex, reader: TreeReader, entry: DirectoryEntry): CheckStep {
+  if (!reader.stat(standbyPath(entry.tree, entry.path))?.isDirectory()) return { bytes: 0 };
+  const strays = straysIn(index, reader, entry).map((path) => shownPath(standbyPath(entry.tree, path)));
   return { bytes: LOOK_BYTES, ...(strays.length > 0 ? { strays } : {}) };
 }
 
 /** Returns what is wrong with it. */
-function* checkEntry(entry: TreeEntry, writer: TreeWriter): Generator<CheckStep, string | undefined> {
+function* checkEntry(entry: TreeEntry, reader: TreeReader): Generator<CheckStep, string | undefined> {
   const at = standbyPath(entry.tree, entry.path);
-  const stat = writer.stat(at);
+  const stat = reader.stat(at);
   if (!stat) return "it is not there";
   switch (entry.kind) {
     case "dir":
-      if (stat.isSymbolicLink()) writer.inside(at);
+      if (stat.isSymbolicLink()) reader.inside(at);
       if (!stat.isDirectory()) return "it is no directory";
-      return metadataProblem(stat, entry.metadata) ?? xattrProblem(() => writer.inside(at), entry.metadata);
+      return metadataProblem(stat, entry.metadata) ?? xattrProblem(() => reader.inside(at), entry.metadata);
     case "link":
-      return linkProblem(entry, stat, writer);
+      return linkProblem(entry, stat, reader);
     case "file":
       return (
         fileProblem(entry, stat) ??
-        (isUtf8(bytesOf(at)) ? xattrProblem(() => writer.textPlace(at), entry.metadata) : undefined) ??
-        (yield* contentProblem(entry, writer))
+        (isUtf8(bytesOf(at)) ? xattrProblem(() => reader.textPlace(at), entry.metadata) : undefined) ??
+        (yield* contentProblem(entry, reader))
       );
     default:
       return entry satisfies never;
   }
 }
 
-function linkProblem(entry: LinkEntry, stat: BigIntStats, writer: TreeWriter): string | undefined {
+function linkProblem(entry: LinkEntry, stat: BigIntStats, reader: TreeReader): string | undefined {
   if (!stat.isSymbolicLink()) return "it is no symbolic link";
-  const target = writer.readLink(standbyPath(entry.tree, entry.path));
+  const target = reader.readLink(standbyPath(entry.tree, entry.path));
   if (Buffer.compare(target, bytesOf(entry.target)) !== 0) return "it leads elsewhere";
   return sameTime(stat.mtimeNs, entry.mtimeNs) ? ownerProblem(stat, entry) : "it has another time";
 }
@@ -115,10 +117,10 @@ function xattrProblem(place: () => string, { xattrs = new Map() }: PathMetadata)
 const MISSING = Buffer.from("\0missing\0");
 
 /** A file that is replaced while it is read is read to its end as it was. */
-function* contentProblem(entry: FileEntry, writer: TreeWriter): Generator<CheckStep, string | undefined> {
+function* contentProblem(entry: FileEntry, reader: TreeReader): Generator<CheckStep, string | undefined> {
   let fd;
   try {
-    fd = writer.openFile(standbyPath(entry.tree, entry.path));
+    fd = reader.openFile(standbyPath(entry.tree, entry.path));
   } catch (error) {
     return `it cannot be read: ${errnoOf(error) ?? String(error)}`;
   }

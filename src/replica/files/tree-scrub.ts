@@ -4,6 +4,7 @@ import type { ScrubConfig } from "../../config/config.ts";
 import { shownPath } from "../../event/tree-path.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../../runtime/errors.ts";
+import type { TreeScrubStatus } from "../replica-agent.ts";
 import type { ReplicaProgress } from "../replica-progress.ts";
 import { standbyPath } from "./standby-path.ts";
 import type { StandbyFiles } from "./standby-files.ts";
@@ -21,18 +22,7 @@ export interface TreeScrubOptions {
   readonly signal: AbortSignal;
 }
 
-/** A pass over all trees of a standby. */
-export interface TreeScrubStatus {
-  /** When the last one ended, RFC 3339; undefined before the first. */
-  readonly at: string | undefined;
-  /** Files, directories and links that it compared. */
-  readonly places: number;
-  /** Those of them that differed, and were repaired. */
-  readonly differing: number;
-  /** What it found in directories of the trees that the log knows nothing of, and left alone. */
-  readonly strays: number;
-  readonly running: boolean;
-}
+export const NO_TREE_SCRUB: TreeScrubStatus = { at: undefined, places: 0, differing: 0, strays: 0, running: false };
 
 interface Pass {
   readonly steps: Generator<CheckStep>;
@@ -76,9 +66,9 @@ export class TreeScrub {
       this.#nextMs = Infinity;
       return;
     }
-    this.#pass ??= { steps: checkTrees(checkable.index, checkable.writer), places: 0, differing: 0, strays: 0 };
+    this.#pass ??= { steps: checkTrees(checkable.state.index, checkable.reader), places: 0, differing: 0, strays: 0 };
     const { bytes, wrong, done } = this.#slice(this.#pass);
-    checkable.writer.rest();
+    await checkable.shower.restoreRights();
     this.#nextMs = clock.monotonic() + (bytes * 1000) / config.bytesPerSecond;
     if (wrong.length > 0) await this.#heal(files, wrong);
     if (done) this.#end(this.#pass);
@@ -126,9 +116,6 @@ export class TreeScrub {
     const { logger, progress, signal } = this.#options;
     const before = progress.diverged;
     progress.diverged = true;
-    for (const { tree, path, evidence } of wrong) {
-      logger.warn({ path: shownPath(standbyPath(tree, path)) }, `${evidence}; it is put right from the log`);
-    }
     try {
       await files.repair(wrong);
     } catch (error) {
@@ -136,8 +123,14 @@ export class TreeScrub {
         throw error;
       throw beyondRepair(wrong, error);
     }
-    for (const { tree } of wrong) progress.repaired(tree);
-    if (this.#pass) this.#pass.differing += wrong.length;
+    for (const { tree, path, evidence } of wrong) {
+      const at = standbyPath(tree, path);
+      // What the file system does not take differs for ever.
+      if (files.checkable?.refusals.has(at)) continue;
+      logger.warn({ path: shownPath(at) }, `${evidence}; it was put right from the log`);
+      progress.repaired(tree);
+      if (this.#pass) this.#pass.differing += 1;
+    }
     progress.diverged = before;
   }
 }

@@ -2,67 +2,44 @@ import fs from "node:fs";
 import path from "node:path";
 
 import type { PathMetadata } from "../../event/kinds.ts";
-import { type ByteString, bytesOf, joinPath, parentPath, TREE_ROOT, type TreePath } from "../../event/tree-path.ts";
-import { syncDescriptor, syncFile } from "../../runtime/durable-directory.ts";
+import { type ByteString, bytesOf, byteString, joinPath, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { syncFile } from "../../runtime/durable-directory.ts";
 import { errnoOf, hasCode } from "../../runtime/errors.ts";
 import { applyMetadata, fileTime, mayChangeOwners } from "../../tree/metadata.ts";
 import type { LinkEntry } from "../../tree/tree-index.ts";
-import { SafeWalk } from "./safe-walk.ts";
+import type { ChangedDirectories } from "./changed-directories.ts";
+import type { Refusals } from "./refusals.ts";
+import { O_PATH, type SafeWalk } from "./safe-walk.ts";
+import type { TreeReader } from "./tree-reader.ts";
 
-const SYNC_AT_ONCE = 16;
-/** Beside a place that is on another file system than the stage; of whichever change was killed there, the next one replaces it. */
+/** Beside a place that is on another file system than the stage; what was killed there the next one replaces. */
 const BESIDE = ".tidemark-new" as ByteString;
+const OWNER_ACCESS = 0o700;
+
+export interface TreeWriterOptions {
+  readonly walk: SafeWalk;
+  readonly reader: TreeReader;
+  readonly changed: ChangedDirectories;
+  readonly refusals: Refusals;
+  /** A directory of ours on the root's file system. */
+  readonly stage: string;
+}
 
 /**
- * Changes what stands at places below the standby's root. Paths are relative to the root, trees' names included. Each
- * place goes from old to new in one step, but for a directory that makes way for something else. Names are durable
- * after `sync`, contents when their makers saw to it.
+ * Changes what stands at places below the standby's root. Each place goes from old to new in one step, but for a
+ * directory that makes way for something else. Directories that changed are noted, to be made durable later; contents
+ * are when their makers saw to it.
  */
-export class TreeWriter implements Disposable {
+export class TreeWriter {
   readonly #walk: SafeWalk;
-  readonly #stage: string;
-  /** Directories whose entries or metadata changed since the last sync. */
-  readonly #changed = new Set<TreePath>();
+  readonly #options: TreeWriterOptions;
+  readonly #changed: ChangedDirectories;
   #made: TreePath[] = [];
 
-  /** @param stage directory of ours on the root's file system */
-  constructor(root: string, stage: string) {
-    this.#walk = new SafeWalk(root);
-    this.#stage = stage;
-  }
-
-  /** What stands there; a symbolic link is not followed, nor on the way. */
-  stat(at: TreePath): fs.BigIntStats | undefined {
-    try {
-      return fs.lstatSync(this.#walk.place(at), { bigint: true, throwIfNoEntry: false });
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT" || hasCode(error, "PATH_UNSAFE")) return undefined;
-      throw error;
-    }
-  }
-
-  /** For reading. */
-  openFile(at: TreePath): number {
-    return fs.openSync(this.#walk.place(at), fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK);
-  }
-
-  readLink(at: TreePath): Buffer {
-    return fs.readlinkSync(this.#walk.place(at), { encoding: "buffer" });
-  }
-
-  /** Names in a directory. */
-  list(at: TreePath): Buffer[] {
-    return fs.readdirSync(this.#walk.inside(at), { encoding: "buffer" });
-  }
-
-  /** A path by which a directory's metadata can be read. Valid until the next call. */
-  inside(at: TreePath): string {
-    return this.#walk.inside(at);
-  }
-
-  /** Of a file whose path is text, for what takes no bytes. Valid until the next call. */
-  textPlace(at: TreePath): string {
-    return this.#walk.place(at).toString();
+  constructor(options: TreeWriterOptions) {
+    this.#options = options;
+    this.#walk = options.walk;
+    this.#changed = options.changed;
   }
 
   /** Directories that were missing on the way to others, since the last call: their metadata is to be set. */
@@ -72,78 +49,75 @@ export class TreeWriter implements Disposable {
     return made;
   }
 
-  takeLoosened(): readonly TreePath[] {
-    return this.#walk.takeLoosened();
+  /** Makes what is missing of the directories above a tree, which no record tells of. */
+  makeWayTo(root: TreePath): void {
+    this.#makeMissingAbove(root, 0o777);
   }
 
   /** Only we may enter a new one until it gets its metadata. */
   makeDirectory(at: TreePath): void {
-    const make = (): void => fs.mkdirSync(this.#placeFor(at), { mode: 0o700 });
+    const make = (): void => fs.mkdirSync(this.#placeFor(at), { mode: OWNER_ACCESS });
     try {
       this.#accessible(at, make);
     } catch (error) {
       if (errnoOf(error) !== "EEXIST") throw error;
-      if (this.stat(at)?.isDirectory()) return;
+      if (this.#options.reader.stat(at)?.isDirectory()) return;
       this.remove(at);
       make();
     }
-    this.#noteEntry(at);
+    this.#changed.addAbove(at);
   }
 
   /** Moves a staged file to its place. */
   placeFile(at: TreePath, staged: string, metadata: PathMetadata): void {
     this.#exchange(at, staged, (beside) => {
       fs.copyFileSync(staged, beside, fs.constants.COPYFILE_EXCL);
-      applyMetadata(beside, metadata);
+      this.#options.refusals.note(at, applyMetadata(beside, metadata));
       syncFile(beside);
       fs.unlinkSync(staged);
     });
   }
 
   placeLink(at: TreePath, { target, uid, gid, mtimeNs }: LinkEntry): void {
-    const make = (temporary: string): void => {
+    this.#makeAndPlace(at, (temporary) => {
       fs.symlinkSync(bytesOf(target), temporary);
       if (mayChangeOwners) fs.lchownSync(temporary, uid, gid);
       fs.lutimesSync(temporary, fileTime(mtimeNs), fileTime(mtimeNs));
-    };
-    this.#makeAndPlace(at, make);
+    });
   }
 
   /** Makes `at` another name of the file at `existing`. */
   placeName(at: TreePath, existing: TreePath): void {
-    const [one, other] = [this.stat(at), this.stat(existing)];
+    const { reader } = this.#options;
+    const [one, other] = [reader.stat(at), reader.stat(existing)];
     // A rename of one name of a file to another of its names does nothing, and leaves both.
     if (one?.ino === other?.ino && one?.dev === other?.dev) return;
-    this.#makeAndPlace(at, (temporary) => {
-      fs.linkSync(this.#walk.place(existing), temporary);
-    });
+    this.#makeAndPlace(at, (temporary) => fs.linkSync(this.#walk.place(existing), temporary));
   }
 
   /** Of a file that stays as it is, all of its names. Durable when it returns. */
   setFileMetadata(at: TreePath, metadata: PathMetadata): void {
-    // A name that need not be text cannot be given to all that sets metadata: the file gets one of ours for a moment.
-    const own = this.#freshTemporary();
-    const link = (to: string): void => fs.linkSync(this.#walk.place(at), to);
-    let name = own;
+    const set = (name: string): void => {
+      // A name that need not be text cannot be given to all that sets metadata: the file gets one of ours for a moment.
+      fs.linkSync(this.#walk.place(at), name);
+      try {
+        this.#options.refusals.note(at, applyMetadata(name, metadata));
+        syncFile(name);
+      } finally {
+        fs.unlinkSync(name);
+      }
+    };
     try {
-      link(own);
+      set(this.#freshTemporary());
     } catch (error) {
       if (errnoOf(error) !== "EXDEV") throw error;
-      name = this.#beside(at);
-      link(name);
-      this.#changed.add(parentPath(at));
-    }
-    try {
-      applyMetadata(name, metadata);
-      syncFile(name);
-    } finally {
-      fs.unlinkSync(name);
+      this.#beside(at, set);
     }
   }
 
   setDirectoryMetadata(at: TreePath, metadata: PathMetadata): void {
-    const inside = this.#walk.inside(at);
-    applyMetadata(inside, metadata);
+    const refused = mayChangeOwners ? applyMetadata(this.#walk.inside(at), metadata) : this.#setAsUser(at, metadata);
+    this.#options.refusals.note(at, refused);
     this.#changed.add(at);
   }
 
@@ -157,32 +131,14 @@ export class TreeWriter implements Disposable {
     }
   }
 
-  /** Makes names and directories' metadata durable. May be called again after it threw. */
-  async sync(): Promise<void> {
-    for (const some of batchesOf([...this.#changed], SYNC_AT_ONCE)) {
-      const opened = some.flatMap((at) => this.#openDirectory(at) ?? []);
-      await Promise.all(opened.map(syncAndClose));
-    }
-    this.#changed.clear();
-  }
-
-  /** Number of directories that a sync would take on. */
-  get unsynced(): number {
-    return this.#changed.size;
-  }
-
-  /** All of the file system was made durable another way. */
-  markSynced(): void {
-    this.#changed.clear();
-  }
-
-  /** Lets go of the way to the last place: others may change it. */
-  rest(): void {
-    this.#walk.forget(TREE_ROOT);
-  }
-
-  [Symbol.dispose](): void {
-    this.#walk[Symbol.dispose]();
+  /** Its rights may keep even its owner out: they come last. */
+  #setAsUser(at: TreePath, metadata: PathMetadata): readonly string[] {
+    const directory = `/proc/self/fd/${this.#walk.directory(at)}`;
+    const mode = metadata.mode | OWNER_ACCESS;
+    fs.chmodSync(directory, mode);
+    const refused = applyMetadata(this.#walk.inside(at), { ...metadata, mode });
+    fs.chmodSync(directory, metadata.mode);
+    return refused;
   }
 
   #makeAndPlace(at: TreePath, make: (temporary: string) => void): void {
@@ -210,8 +166,10 @@ export class TreeWriter implements Disposable {
   }
 
   #placeBeside(at: TreePath, make: (beside: string) => void): void {
-    make(this.#beside(at));
-    this.#rename(this.#beside(at, { keep: true }), at);
+    this.#beside(at, (beside) => {
+      make(beside);
+      this.#rename(beside, at);
+    });
   }
 
   #rename(from: string, at: TreePath): void {
@@ -223,11 +181,7 @@ export class TreeWriter implements Disposable {
       this.#removePlace(at);
       fs.renameSync(from, this.#walk.place(at));
     }
-    this.#noteEntry(at);
-  }
-
-  #noteEntry(at: TreePath): void {
-    this.#changed.add(parentPath(at));
+    this.#changed.addAbove(at);
   }
 
   /** Like `place`, and directories that are missing on the way are made. */
@@ -237,19 +191,23 @@ export class TreeWriter implements Disposable {
     } catch (error) {
       if (errnoOf(error) !== "ENOENT") throw error;
     }
+    this.#made.push(...this.#makeMissingAbove(at, OWNER_ACCESS));
+    return this.#walk.place(at);
+  }
+
+  #makeMissingAbove(at: TreePath, mode: number): TreePath[] {
     const parts = at.split("/").slice(0, -1);
-    parts.forEach((_, depth) => {
+    return parts.flatMap((_, depth) => {
       const directory = parts.slice(0, depth + 1).join("/") as TreePath;
       try {
-        fs.mkdirSync(this.#walk.place(directory), { mode: 0o700 });
+        fs.mkdirSync(this.#walk.place(directory), { mode });
       } catch (error) {
-        if (errnoOf(error) === "EEXIST") return;
+        if (errnoOf(error) === "EEXIST") return [];
         throw error;
       }
-      this.#made.push(directory);
-      this.#changed.add(parentPath(directory));
+      this.#changed.addAbove(directory);
+      return [directory];
     });
-    return this.#walk.place(at);
   }
 
   /** Where directories were given rights that keep ourselves out, they are changed for the time being. */
@@ -270,66 +228,33 @@ export class TreeWriter implements Disposable {
       if (errnoOf(error) !== "EISDIR" && errnoOf(error) !== "EPERM") throw error;
       this.#removeDirectory(at);
     }
-    this.#noteEntry(at);
+    this.#changed.addAbove(at);
   }
 
   #removeDirectory(at: TreePath): void {
-    for (const name of this.#listToRemove(at)) this.remove(joinPath(at, name.toString("latin1")));
+    for (const name of this.#options.reader.list(at)) this.remove(joinPath(at, byteString(name)));
     this.#walk.forget(at);
     fs.rmdirSync(this.#walk.place(at));
-    this.#changed.delete(at);
-  }
-
-  #listToRemove(at: TreePath): Buffer[] {
-    try {
-      return this.list(at);
-    } catch (error) {
-      if (errnoOf(error) !== "EACCES" || !this.#walk.loosen(at)) throw error;
-      return this.list(at);
-    }
-  }
-
-  #openDirectory(at: TreePath): number | undefined {
-    const open = (): number => fs.openSync(this.#walk.inside(at), "r");
-    try {
-      return open();
-    } catch (error) {
-      // Gone since, with everything that was in it; its own directory is synced.
-      if (errnoOf(error) === "ENOENT" || hasCode(error, "PATH_UNSAFE")) return undefined;
-      if (errnoOf(error) !== "EACCES") throw error;
-      const directory = `/proc/self/fd/${this.#walk.directory(at)}`;
-      const mode = fs.statSync(directory).mode & 0o7777;
-      fs.chmodSync(directory, mode | 0o500);
-      try {
-        return open();
-      } finally {
-        fs.chmodSync(directory, mode);
-      }
-    }
+    this.#changed.gone(at);
   }
 
   #freshTemporary(): string {
-    const temporary = path.join(this.#stage, "next");
+    const temporary = path.join(this.#options.stage, "next");
     fs.rmSync(temporary, { force: true });
     return temporary;
   }
 
-  #beside(at: TreePath, { keep = false } = {}): string {
+  /** The directory has a descriptor of its own meanwhile: `act` may walk elsewhere. */
+  #beside(at: TreePath, act: (beside: string) => void): void {
     this.#placeFor(at);
-    const beside = `/proc/self/fd/${this.#walk.directory(parentPath(at))}/${BESIDE}`;
-    if (!keep) fs.rmSync(beside, { force: true });
-    return beside;
-  }
-}
-
-function* batchesOf<T>(all: readonly T[], size: number): Generator<readonly T[]> {
-  for (let at = 0; at < all.length; at += size) yield all.slice(at, at + size);
-}
-
-async function syncAndClose(fd: number): Promise<void> {
-  try {
-    await syncDescriptor(fd);
-  } finally {
-    fs.closeSync(fd);
+    const fd = fs.openSync(this.#walk.inside(parentPath(at)), O_PATH | fs.constants.O_DIRECTORY);
+    try {
+      const beside = `/proc/self/fd/${fd}/${BESIDE}`;
+      fs.rmSync(beside, { force: true });
+      act(beside);
+      this.#changed.addAbove(at);
+    } finally {
+      fs.closeSync(fd);
+    }
   }
 }
