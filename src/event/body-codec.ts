@@ -1,5 +1,6 @@
-import { checkFields, KIND_FORMATS, MAX_PAGE_NUMBER, propertyOf, wireFields } from "./body-fields.ts";
+import { checkFields, KIND_FORMATS, readFields, wireFields } from "./body-fields.ts";
 import { encodeChunks } from "./chunk-list.ts";
+import { MAX_PAGE_NUMBER, propertyOf } from "./field-rules.ts";
 import type { EventBody, EventKind, PageImage, SqliteCommit, SqlitePart } from "./kinds.ts";
 import { packMap, unpackMap } from "./message-pack.ts";
 import { RecordProblem } from "./record-error.ts";
@@ -37,7 +38,7 @@ function withPages(fields: Record<string, unknown>, { pages, pageSize }: SqliteP
 /** Page images and content of the result are views into `raw`. @throws RecordProblem */
 export function decodeBody(kind: EventKind, raw: Uint8Array, mapBytes: number): EventBody {
   const map = unpackMap(raw.subarray(0, mapBytes));
-  const fields = checkFields(kind, (name) => map.get(name));
+  const fields = readFields(kind, map);
   const behind = raw.subarray(mapBytes);
   const { raw: rest } = KIND_FORMATS[kind];
   if (rest === "pages") {

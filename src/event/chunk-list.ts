@@ -1,5 +1,4 @@
-import type { ByteString } from "./tree-path.ts";
-import { byteString } from "./tree-path.ts";
+import { type ByteString, byteString } from "./tree-path.ts";
 
 /** Bytes of an entry of a chunk list: SHA-256 of the content, then its length (u32, big-endian). */
 export const CHUNK_ENTRY_BYTES = 36;
@@ -23,6 +22,12 @@ export function encodeChunks(chunks: readonly Chunk[]): Uint8Array {
     list.writeUInt32BE(size, index * CHUNK_ENTRY_BYTES + CONTENT_ID_BYTES);
   });
   return list;
+}
+
+/** Their lengths only. */
+export function* chunkSizes(list: Uint8Array): Generator<number> {
+  const view = new DataView(list.buffer, list.byteOffset, list.length);
+  for (let at = CONTENT_ID_BYTES; at < list.length; at += CHUNK_ENTRY_BYTES) yield view.getUint32(at);
 }
 
 /** The chunks in the order of the content. */

@@ -68,13 +68,16 @@ export function shownPlace(tree: string, path: TreePath): string {
   return path === "" ? tree : `${tree}/${shownPath(path)}`;
 }
 
-/** For people and JSON: as UTF-8, what is no UTF-8 and what a terminal would obey as \xNN. */
+/** What a terminal would obey, or show in another order or on another line than it stands in. */
+const MISLEADING = /[\p{Cc}\p{Zl}\p{Zp}\p{Bidi_Control}]/gu;
+
+/** For people and JSON: as UTF-8, what is no UTF-8 and what would mislead as \xNN, its bytes. */
 export function shownPath(path: ByteString): string {
   const bytes = bytesOf(path);
   const text = isUtf8(bytes) ? bytes.toString() : path.replaceAll(/[\x80-\xff]/g, escaped);
-  return text.replaceAll(/\p{Cc}/gu, escaped);
+  return text.replaceAll(MISLEADING, (character) => byteString(Buffer.from(character)).replaceAll(/./gsu, escaped));
 }
 
-function escaped(character: string): string {
-  return `\\x${(character.codePointAt(0) ?? 0).toString(16).padStart(2, "0")}`;
+function escaped(byte: string): string {
+  return `\\x${(byte.codePointAt(0) ?? 0).toString(16).padStart(2, "0")}`;
 }

@@ -11,7 +11,8 @@ import {
 } from "../../src/event/codec.ts";
 import type { EventBody } from "../../src/event/kinds.ts";
 import { epoch, offset } from "../../src/event/positions.ts";
-import { codeOf, commit, messageOf, recordFields } from "./record-samples.ts";
+import type { TreePath } from "../../src/event/tree-path.ts";
+import { codeOf, commit, filePut, messageOf, recordFields } from "./record-samples.ts";
 
 const PAGE_SIZES = [512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536];
 
@@ -56,6 +57,44 @@ test("pages of an uncompressed record are views, and a record owns its memory", 
   expect("pages" in body && body.pages[0]?.data.buffer).toBe(record.buffer);
   const small = encodeRecord(recordFields({ kind: "mark", name: "m" }));
   expect(small.buffer.byteLength).toBe(small.length);
+});
+
+test("a consistent point is marked in the header, whatever the record says and however it is stored", () => {
+  for (const body of [filePut(), part(4096, [new Uint8Array(4096)])]) {
+    const record = encodeRecord({ ...recordFields(body), consistent: true });
+    expect(decodeRecordHeader(record).flags & 16).toBe(16);
+    expect(decodeRecord(record)).toMatchObject({ consistent: true, body: { kind: body.kind } });
+    expect("consistent" in decodeRecord(encodeRecord(recordFields(body)))).toBe(false);
+  }
+});
+
+test("content and the list of chunks are views of the body", () => {
+  const chunk: EventBody = { kind: "file.chunk", id: randomBytes(32), data: randomBytes(100_000) };
+  const record = encodeRecord(recordFields(chunk));
+  const { body } = decodeRecord(record);
+  // Not toBe: it would print both when they differ.
+  expect(body.kind === "file.chunk" && body.data.buffer === record.buffer).toBe(true);
+  const many = decodeRecord(encodeRecord(recordFields({ ...filePut(), chunks: listOf(6000), parts: 1 }))).body;
+  expect(many.kind === "file.put" && many.chunks.buffer === many.hash.buffer).toBe(true);
+});
+
+/** That many entries, which cannot be compressed. */
+function listOf(count: number): Uint8Array {
+  const list = randomBytes(count * 36);
+  for (let at = 32; at < list.length; at += 36) list.writeUInt32BE(1, at);
+  return list;
+}
+
+test("a file with everything at its largest fits into a record", () => {
+  const xattrs = new Map([
+    ["user.a", randomBytes(65_536)],
+    ["user.b", randomBytes(65_536)],
+  ]);
+  const path = `${"d/".repeat(1920)}${"n".repeat(255)}` as TreePath;
+  const body = filePut({ tree: "t".repeat(255), path, chunks: listOf(6000), xattrs, group: Number.MAX_SAFE_INTEGER });
+  expect(encodeRecord(recordFields(body)).length).toBeLessThan(MAX_RECORD_BYTES);
+  const largest: EventBody = { kind: "file.chunk", id: randomBytes(32), data: randomBytes(448 * 1024) };
+  expect(encodeRecord(recordFields(largest)).length).toBeLessThan(MAX_RECORD_BYTES);
 });
 
 test("records given to the next call are not changed by it", () => {
@@ -117,6 +156,14 @@ test("a record that nobody could read is not written", () => {
     ["field wal: field frame: -1 is not an integer", commit({ wal: { ...commit().wal, frame: -1 } })],
     ["page 1 has 511 bytes, the page size is 512", commit({ pages: [{ pageNumber: 1, data: new Uint8Array(511) }] })],
     ["0 is not a page number", commit({ pages: [{ pageNumber: 0, data: new Uint8Array(512) }] })],
+    ["has the part", filePut({ path: "a/../b" as TreePath })],
+    ["is not a string of at most 4095 bytes", filePut({ path: "\u0100" as TreePath })],
+    ["field mode: 33188 is not", filePut({ mode: 0o100644 })],
+    ["is not an i64", filePut({ mtimeNs: 1n << 63n })],
+    ["binary of 20 bytes is not a hash", filePut({ hash: new Uint8Array(20) })],
+    ["is no attribute's name", filePut({ xattrs: new Map([["a\0b", new Uint8Array(1)]]) })],
+    ["not the file's one chunk", filePut({ data: new Uint8Array(300_000) })],
+    ["a chunk without content", { kind: "file.chunk", id: new Uint8Array(32), data: new Uint8Array(0) }],
     ["field epoch is not 3", { kind: "epoch", epoch: epoch(2), writer: "w", host: "h", reason: "start" }],
   ];
   for (const [problem, body] of bad) {

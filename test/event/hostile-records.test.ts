@@ -4,7 +4,7 @@ import { decodeRecord, decodeRecordHeader, encodeRecord } from "../../src/event/
 import { epoch, offset } from "../../src/event/positions.ts";
 import { packMap } from "../../src/event/message-pack.ts";
 import { writeRecordChecksum } from "../../src/event/record-header.ts";
-import { codeOf, commit, forge, type Forgery, messageOf, recordFields } from "./record-samples.ts";
+import { codeOf, commit, filePut, forge, type Forgery, messageOf, recordFields } from "./record-samples.ts";
 
 const MIB = 1024 * 1024;
 
@@ -18,6 +18,38 @@ function commitMap(fields: Record<string, unknown>): Forgery {
   return { kind: 4, map: packMap({ ...rest, pages: [], ...fields }).slice() };
 }
 
+const HASH = Buffer.alloc(32, 7);
+
+/** As the writer would, but for the fields that are given. */
+function putMap(fields: Record<string, unknown> = {}): Forgery {
+  const { kind: _, path: at, ...rest } = filePut();
+  return { kind: 8, map: packMap({ ...rest, path: Buffer.from(at), ...fields }).slice() };
+}
+
+/** With content in the record. */
+function inlineMap(fields: Record<string, unknown> = {}): Forgery {
+  const chunks = Buffer.concat([HASH, Buffer.from([0, 0, 0, 5])]);
+  return { ...putMap({ hash: HASH, size: 5, chunks, ...fields }), tail: Buffer.from("hello") };
+}
+
+const pathMap = (bytes: string | Buffer): Forgery => ({
+  kind: 10,
+  map: packMap({ tree: "uploads", path: Buffer.from(bytes) }).slice(),
+});
+
+const linkMap = (target: unknown): Forgery => {
+  const fields = { tree: "uploads", path: Buffer.from("l"), target, uid: 0, gid: 0, mtimeNs: 0 };
+  return { kind: 13, map: packMap(fields).slice() };
+};
+
+const chunksOf = (size: number): Buffer => {
+  const entry = Buffer.concat([HASH, Buffer.alloc(4)]);
+  entry.writeUInt32BE(size, 32);
+  return entry;
+};
+
+const xattrs = (name: string, value: unknown): Forgery => putMap({ xattrs: new Map([[name, value]]) });
+
 /** A zstd frame of one raw block that asks for a window of 2^windowLog bytes. */
 function frameWithWindow(content: Uint8Array, windowLog: number): Uint8Array {
   const blockHeader = (content.length << 3) | 1;
@@ -28,6 +60,11 @@ function frameWithWindow(content: Uint8Array, windowLog: number): Uint8Array {
 test("what the forger makes is otherwise a valid record", () => {
   expect(decodeRecord(forge({})).body).toEqual({ kind: "mark", name: "x" });
   expect(decodeRecord(forge(commitMap({}))).body).toEqual(commit());
+  expect(decodeRecord(forge(putMap())).body).toMatchObject({ path: "a/b", mtimeNs: filePut().mtimeNs });
+  expect(decodeRecord(forge(inlineMap())).body).toMatchObject({ size: 5, chunks: { length: 36 }, data: { length: 5 } });
+  expect(decodeRecord(forge(pathMap("a/b"))).body).toEqual({ kind: "file.remove", tree: "uploads", path: "a/b" });
+  expect(decodeRecord(forge(linkMap(Buffer.from("../up")))).body).toMatchObject({ target: "../up", mtimeNs: 0n });
+  expect(decodeRecord(forge(xattrs("user.a", Buffer.alloc(65_536)))).body).toMatchObject({ path: "a/b" });
   const name = packMap({ name: "packed" }).slice();
   expect(decodeRecord(forge({ flags: 1, map: name, stored: frameWithWindow(name, 23) })).body).toMatchObject({
     name: "packed",
@@ -110,6 +147,63 @@ const invalid: [string, string, Forgery][] = [
   ["page 2^32 - 1", "4294967295 is not", { ...commitMap({ pages: [0xffffffff] }), tail: new Uint8Array(512) }],
   ["page 1.5", "1.5 is not", { ...commitMap({ pages: [1.5] }), tail: new Uint8Array(512) }],
   ["page named by text", "a string is not", { ...commitMap({ pages: ["1"] }), tail: new Uint8Array(512) }],
+  ["path out of the tree", `has the part ".."`, pathMap("a/../../etc/passwd")],
+  ["path to where it is", `has the part "."`, pathMap("a/./b")],
+  ["absolute path", `has the part ""`, pathMap("/etc/passwd")],
+  ["path that ends with a slash", `has the part ""`, pathMap("a/")],
+  ["path with NUL", "contains NUL", pathMap("a\0b")],
+  ["path of 4,096 bytes", "at most 4095 bytes", pathMap("a/".repeat(2047) + "ab")],
+  ["name of 256 bytes", "has a name of 256 bytes", pathMap("n".repeat(256))],
+  ["path as text", `field path: "a/b" is not binary`, { kind: 10, map: { tree: "uploads", path: "a/b" } }],
+  ["path as a number", "field path: 7 is not binary", { kind: 10, map: { tree: "uploads", path: 7 } }],
+  [
+    "tree that a terminal would obey",
+    "control character",
+    { kind: 10, map: { tree: "\u001b[2J", path: Buffer.from("a") } },
+  ],
+  ["link to nothing", "is no link's target", linkMap(Buffer.alloc(0))],
+  ["link's target with NUL", "is no link's target", linkMap(Buffer.from("a\0b"))],
+  ["link's target of 4,096 bytes", "at most 4095 bytes", linkMap(Buffer.alloc(4096, 0x61))],
+  ["link's target as text", 'field target: "a" is not binary', linkMap("a")],
+  ["hash of 31 bytes", "field hash: binary of 31 bytes is not a hash", putMap({ hash: Buffer.alloc(31) })],
+  ["hash as text", "field hash", putMap({ hash: "7".repeat(32) })],
+  [
+    "chunk list with half an entry",
+    "field chunks: binary of 35 bytes is not a list",
+    putMap({ chunks: Buffer.alloc(35) }),
+  ],
+  ["chunk list as an array", "field chunks: a list is not", putMap({ chunks: [1, 2] })],
+  ["chunk of nothing", "a chunk of 0 bytes", putMap({ chunks: chunksOf(0) })],
+  ["chunk of 4 GB", "a chunk of 4294967295 bytes", putMap({ chunks: chunksOf(0xffffffff) })],
+  ["mode of a device", "field mode: 8630", putMap({ mode: 0o20666 })],
+  ["owner of 2^32", "field uid: 4294967296", putMap({ uid: 2 ** 32 })],
+  ["time beyond i64", "field mtimeNs: 9223372036854775808 is not an i64", putMap({ mtimeNs: 1n << 63n })],
+  ["time as an inexact float", "field mtimeNs", putMap({ mtimeNs: 1.5e300 })],
+  ["size below zero", "field size: -1", putMap({ size: -1 })],
+  ["attributes as a list", "field xattrs: a list is not a map", putMap({ xattrs: [] })],
+  ["attribute without a name", `"" is no attribute's name`, xattrs("", HASH)],
+  ["attribute's name with NUL", "is no attribute's name", xattrs("user.a\0b", HASH)],
+  ["attribute's name of 256 bytes", "is no attribute's name", xattrs("é".repeat(128), HASH)],
+  ["attribute's value as text", "is no attribute's value", xattrs("user.a", "text")],
+  ["attribute of 65,537 bytes", "value has 65537 bytes", xattrs("user.a", Buffer.alloc(65_537))],
+  ["chunk without content", "a chunk without content", { kind: 7, map: { id: HASH } }],
+  ["content of another length", "not the file's one chunk", inlineMap({ size: 6 })],
+  ["content with another chunk's name", "not the file's one chunk", inlineMap({ hash: Buffer.alloc(32, 8) })],
+  ["content beside parts", "not the file's one chunk", inlineMap({ parts: 1 })],
+  [
+    "content in two chunks",
+    "not the file's one chunk",
+    inlineMap({ chunks: Buffer.concat([chunksOf(4), chunksOf(1)]) }),
+  ],
+  [
+    "bytes behind a part",
+    "3 bytes follow the map",
+    {
+      kind: 9,
+      map: { tree: "uploads", put: 1, sequence: 0, chunks: chunksOf(5) },
+      tail: Buffer.from("abc"),
+    },
+  ],
   ["not zstd", "cannot be decompressed", { flags: 1, stored: new Uint8Array(50) }],
   ["nothing stored", "cannot be decompressed", { flags: 1, stored: new Uint8Array(0) }],
   [

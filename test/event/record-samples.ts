@@ -1,6 +1,7 @@
 import * as fc from "fast-check";
 import { encodeRecord, NO_PREVIOUS_HASH, type RecordFields } from "../../src/event/codec.ts";
-import type { EventBody, SqliteCommit } from "../../src/event/kinds.ts";
+import { encodeChunks } from "../../src/event/chunk-list.ts";
+import type { EventBody, FilePut, SqliteCommit } from "../../src/event/kinds.ts";
 import { packMap } from "../../src/event/message-pack.ts";
 import { epoch, offset } from "../../src/event/positions.ts";
 import {
@@ -9,6 +10,7 @@ import {
   RECORD_HEADER_BYTES,
   type RecordHeader,
 } from "../../src/event/record-header.ts";
+import { byteString, type TreePath } from "../../src/event/tree-path.ts";
 import { hasCode } from "../../src/runtime/errors.ts";
 
 export function recordFields(body: EventBody): RecordFields {
@@ -29,6 +31,26 @@ export function commit(fields: Partial<SqliteCommit> = {}): SqliteCommit {
     after: 2n,
     wal: { salt1: 1, salt2: 2, frame: 3, checksum1: 4, checksum2: 5 },
     pages: [],
+    ...fields,
+  };
+}
+
+/** Of a file of 300,000 bytes in two chunks. */
+export function filePut(fields: Partial<FilePut> = {}): FilePut {
+  const chunk = (byte: number, size: number) => ({ id: byteString(Buffer.alloc(32, byte)), size });
+  return {
+    kind: "file.put",
+    tree: "uploads",
+    path: "a/b" as TreePath,
+    put: 4,
+    parts: 0,
+    size: 300_000,
+    hash: Buffer.alloc(32, 9),
+    chunks: encodeChunks([chunk(1, 200_000), chunk(2, 100_000)]),
+    mode: 0o644,
+    uid: 1000,
+    gid: 1000,
+    mtimeNs: 1_767_225_600_123_456_789n,
     ...fields,
   };
 }
@@ -128,6 +150,64 @@ const sqliteCommit = fc
   .tuple(commitFields, withPages)
   .map(([fields, pages]) => ({ kind: "sqlite.commit" as const, ...fields, ...pages }));
 
+const i64 = fc.bigInt({ min: -(1n << 63n), max: (1n << 63n) - 1n });
+const hash = fc.uint8Array({ minLength: 32, maxLength: 32 });
+const name = fc
+  .uint8Array({ minLength: 1, maxLength: 40 })
+  .map((bytes) => byteString(bytes).replaceAll(/[\0/]/g, "x"))
+  .filter((part) => part !== "." && part !== "..");
+const place = fc.record({
+  tree: text,
+  path: fc.array(name, { maxLength: 5 }).map((parts) => parts.join("/") as TreePath),
+});
+const chunkList = fc
+  .array(fc.record({ id: hash.map(byteString), size: fc.integer({ min: 1, max: 16 * 1024 * 1024 }) }), { maxLength: 9 })
+  .map(encodeChunks);
+const attributeName = fc
+  .string({ unit: "binary", minLength: 1, maxLength: 60 })
+  .filter((given) => given.isWellFormed() && !given.includes("\0"));
+const xattrs = fc
+  .array(fc.tuple(attributeName, fc.uint8Array({ maxLength: 300 })), { maxLength: 4 })
+  .map((entries) => new Map(entries));
+const owner = { uid: u32, gid: u32, mtimeNs: i64 };
+const metadata = fc.record(
+  { mode: fc.nat({ max: 0o7777 }), ...owner, xattrs },
+  { requiredKeys: ["mode", "uid", "gid", "mtimeNs"] },
+);
+/** Content that compresses well, and some that does not. */
+const content = fc.oneof(
+  fc.uint8Array({ minLength: 1, maxLength: 3000 }),
+  fc.nat({ max: 60_000 }).map((size) => new Uint8Array(size + 1)),
+);
+
+const chunkedPut = fc
+  .tuple(
+    place,
+    metadata,
+    fc.record(
+      { put: safe, parts: u32, size: safe, hash, chunks: chunkList, group: safe },
+      { requiredKeys: ["put", "parts", "size", "hash", "chunks"] },
+    ),
+  )
+  .map(([where, owned, fields]): EventBody => ({ kind: "file.put", ...where, ...fields, ...owned }));
+const inlinePut = fc.tuple(place, metadata, safe, hash, content).map(([where, owned, put, id, data]): EventBody => {
+  const chunks = encodeChunks([{ id: byteString(id), size: data.length }]);
+  return { kind: "file.put", ...where, put, parts: 0, size: data.length, hash: id, chunks, ...owned, data };
+});
+const treeBody: fc.Arbitrary<EventBody> = fc.oneof(
+  fc.record({ kind: fc.constant("file.chunk" as const), id: hash, data: content }),
+  chunkedPut,
+  inlinePut,
+  fc.record({ kind: fc.constant("file.part" as const), tree: text, put: safe, sequence: u32, chunks: chunkList }),
+  fc
+    .tuple(fc.constantFrom("file.remove" as const, "dir.remove" as const), place)
+    .map(([kind, where]) => ({ kind, ...where })),
+  fc.tuple(place, metadata).map(([where, owned]) => ({ kind: "dir.put" as const, ...where, ...owned })),
+  fc
+    .tuple(place, name, fc.record(owner))
+    .map(([where, target, owned]) => ({ kind: "link.put" as const, ...where, target, ...owned })),
+);
+
 const anyEpoch = fc.integer({ min: 1, max: 0xffffffff }).map(epoch);
 const reason = fc.constantFrom("start" as const, "takeover" as const, "promotion" as const);
 const body: fc.Arbitrary<EventBody> = fc.oneof(
@@ -137,6 +217,7 @@ const body: fc.Arbitrary<EventBody> = fc.oneof(
   { weight: 3, arbitrary: sqliteCommit },
   fc.record({ kind: fc.constant("mark" as const), name: text }),
   fc.record({ kind: fc.constant("heartbeat" as const), writer: text, host: text }),
+  { weight: 7, arbitrary: treeBody },
 );
 
 /** Any record that the format allows. */
@@ -146,6 +227,7 @@ export const anyFields: fc.Arbitrary<RecordFields> = fc
     epoch: anyEpoch,
     timeMs: fc.nat({ max: MAX_TIME_MS }),
     previousHash: fc.uint8Array({ minLength: 32, maxLength: 32 }),
+    consistent: fc.boolean(),
     body,
   })
   .map((fields) => (fields.body.kind === "epoch" ? { ...fields, epoch: fields.body.epoch } : fields));
