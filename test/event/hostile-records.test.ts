@@ -188,6 +188,7 @@ const invalid: [string, string, Forgery][] = [
   ["attribute of 65,537 bytes", "value has 65537 bytes", xattrs("user.a", Buffer.alloc(65_537))],
   ["chunk without content", "a chunk without content", { kind: 7, map: { id: HASH } }],
   ["content of another length", "not the file's one chunk", inlineMap({ size: 6 })],
+  ["content shorter than its chunk", "not the file's one chunk", inlineMap({ size: 6, chunks: chunksOf(6) })],
   ["content with another chunk's name", "not the file's one chunk", inlineMap({ hash: Buffer.alloc(32, 8) })],
   ["content beside parts", "not the file's one chunk", inlineMap({ parts: 1 })],
   [
