@@ -70,7 +70,7 @@ export class Publisher {
     const group = event.kind === "file.put" ? (event.group ?? 0) : 0;
     const isNews = always || before?.saying !== saying;
     if (!isNews && before?.stamp === stamp) return false;
-    const change = this.#entries.put(event.path, { kind: kindOf(event), stamp, size, group, saying });
+    const change = this.#entries.put(event.path, { kind: kindOf(event), stamp, size, group, saying }, before);
     if (!isNews) {
       this.#remember(change);
       return false;

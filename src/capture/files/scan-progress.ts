@@ -1,62 +1,52 @@
-import fs from "node:fs";
+import fs, { type Dirent } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { fsPath, joinPath, type TreePath, TREE_ROOT } from "../../event/tree-path.ts";
+import { byteString, fsPath, joinPath, type TreePath, TREE_ROOT } from "../../event/tree-path.ts";
 import type { TreeEntries } from "./tree-entries.ts";
 
 /** What a file costs beside its bytes, in bytes. */
 const FILE_WEIGHT = 16 * 1024;
-const FILES_A_TURN = 500;
 
-/** How far a scan is: of what the index knows, or of what a quick count finds. */
+/** How far a scan is: of what the index knows, or of the files that a quick count finds. */
 export class ScanProgress {
   readonly #report: (done: number, total: number) => void;
   #done = 0;
   #total: number;
+  /** Nothing was known: bytes are counted as they come. */
+  readonly #isFirst: boolean;
 
   constructor({ files, bytes }: Pick<TreeEntries, "files" | "bytes">, report: (done: number, total: number) => void) {
     this.#report = report;
+    this.#isFirst = files === 0;
     this.#total = files * FILE_WEIGHT + bytes;
   }
 
-  expect(bytes: number): void {
-    this.#total += FILE_WEIGHT + bytes;
+  expect(files: number): void {
+    this.#total += files * FILE_WEIGHT;
   }
 
   add(files: number, bytes: number): void {
     this.#done += files * FILE_WEIGHT + bytes;
+    if (this.#isFirst) this.#total += bytes;
     this.#report(this.#done, Math.max(this.#done, this.#total));
   }
 }
 
-/** Sizes of the files of a tree, as far as it can be read. */
-export async function countTree(root: string, signal: AbortSignal, onFile: (bytes: number) => void): Promise<void> {
+/** Counts what is in a tree, as far as it can be read, without a look at single files. */
+export async function countTree(root: string, signal: AbortSignal, onFiles: (files: number) => void): Promise<void> {
   const pending: TreePath[] = [TREE_ROOT];
-  let files = 0;
   for (let directory = pending.pop(); directory !== undefined && !signal.aborted; directory = pending.pop()) {
-    for (const name of namesIn(root, directory)) {
-      const path = joinPath(directory, name);
-      const stat = statOf(root, path);
-      if (stat?.isDirectory()) pending.push(path);
-      else if (stat?.isFile()) onFile(stat.size);
-      files += 1;
-      if (files % FILES_A_TURN === 0) await nextTurn();
-    }
+    const entries = entriesIn(root, directory);
+    for (const entry of entries) if (entry.isDirectory()) pending.push(joinPath(directory, byteString(entry.name)));
+    onFiles(entries.length);
+    await nextTurn();
   }
 }
 
-function namesIn(root: string, directory: TreePath): string[] {
+function entriesIn(root: string, directory: TreePath): Dirent<Buffer>[] {
   try {
-    return fs.readdirSync(fsPath(root, directory), { encoding: "latin1" });
+    return fs.readdirSync(fsPath(root, directory), { encoding: "buffer", withFileTypes: true });
   } catch {
     return [];
-  }
-}
-
-function statOf(root: string, path: TreePath): fs.Stats | undefined {
-  try {
-    return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false });
-  } catch {
-    return undefined;
   }
 }

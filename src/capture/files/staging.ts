@@ -29,6 +29,8 @@ export class Staging {
   readonly #byInode = new Map<string, Set<TreePath>>();
   /** Directories that were removed: what is stored below them is void. */
   readonly #removed = new Map<string, StagedChange>();
+  /** Directories that are new: nothing of what is in them is stored yet. */
+  readonly #fresh = new Set<string>();
   readonly #contents = new Map<ByteString, StagedContent>();
   /** In the order of their offsets. */
   #sent: Staged[] = [];
@@ -52,8 +54,9 @@ export class Staging {
     }
   }
 
-  /** Whether what is stored of this directory's content was removed since. */
+  /** Whether nothing of this directory's content is stored, or was removed since. */
   isVoid(tree: number, directory: TreePath): boolean {
+    if (this.#fresh.has(keyOf(tree, directory))) return true;
     if (this.#removed.size === 0) return false;
     for (let at = directory; ; at = parentPath(at)) {
       if (this.#removed.has(keyOf(tree, at))) return true;
@@ -69,7 +72,9 @@ export class Staging {
     return this.#contents.get(id);
   }
 
-  put(tree: number, path: TreePath, entry: Entry): StagedChange {
+  /** `isNew`: nothing was known of this place. */
+  put(tree: number, path: TreePath, { entry, isNew }: { entry: Entry; isNew: boolean }): StagedChange {
+    if (isNew && entry.kind === "dir") this.#fresh.add(keyOf(tree, path));
     const change: StagedChange = { tree, path, entry, offset: 0 };
     this.#place(change);
     const inode = inodeOf(entry);
@@ -115,6 +120,7 @@ export class Staging {
         continue;
       }
       const key = keyOf(one.tree, one.path);
+      this.#fresh.delete(keyOf(one.tree, parentPath(one.path)));
       if (this.#removed.get(key) === one) this.#removed.delete(key);
       if (this.change(one.tree, one.path) === one) this.#drop(one);
     }

@@ -70,11 +70,11 @@ export class TreeEntries {
     return this.#figuresAt(path).files;
   }
 
-  /** What is said of a place by a record that is about to be sent. */
-  put(path: TreePath, entry: Entry): StagedChange {
-    this.#account(figuresOf(this.get(path)), -1);
+  /** What is said of a place, of which `before` was said last, by a record that is about to be sent. */
+  put(path: TreePath, entry: Entry, before: Entry | undefined): StagedChange {
+    this.#account(figuresOf(before), -1);
     this.#account(figuresOf(entry), 1);
-    return this.#staging.put(this.#tree, path, entry);
+    return this.#staging.put(this.#tree, path, { entry, isNew: before === undefined });
   }
 
   remove(path: TreePath): StagedChange {
