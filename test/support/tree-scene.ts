@@ -10,14 +10,14 @@ import { FileIndex } from "../../src/capture/files/file-index.ts";
 import { LargeFiles } from "../../src/capture/files/large-files.ts";
 import { OwnFiles } from "../../src/capture/files/own-files.ts";
 import { FileTree, type TreeOptions } from "../../src/capture/files/tree-capture.ts";
-import type { Dirty, FileFeed, Findings } from "../../src/capture/files/tree-seam.ts";
+import type { Dirty, FileFeed, Findings, LookOptions } from "../../src/capture/files/tree-seam.ts";
 import { chunksOf } from "../../src/event/chunk-list.ts";
 import type { LogEvent, PathMetadata } from "../../src/event/kinds.ts";
 import { byteString, fsPath, joinPath, nameOf, parentPath, type TreePath } from "../../src/event/tree-path.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import type { KnownHead, LogWriter } from "../../src/log/log-writer.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
+import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import { metadataOf } from "../../src/tree/metadata.ts";
 import { readXattrs } from "../../src/tree/xattrs.ts";
 import { allEvents, openWriter } from "./log-scene.ts";
@@ -27,9 +27,15 @@ export type Picture = Readonly<Record<string, string>>;
 
 export type TreeSceneOptions = Partial<TreeOptions["tree"]> & {
   readonly acceptEmpty?: boolean;
+  readonly clock?: Clock;
   readonly databases?: () => readonly string[];
   readonly ownDirectories?: readonly string[];
 };
+
+interface LookAt {
+  readonly patienceMs?: number;
+  readonly enter?: LookOptions["enter"];
+}
 
 /** A real tree, captured into a real log without an agent. */
 export class TreeScene implements AsyncDisposable {
@@ -41,6 +47,7 @@ export class TreeScene implements AsyncDisposable {
   writer!: LogWriter;
   index!: FileIndex;
   #large = new LargeFiles();
+  #clock: Clock = systemClock;
   #known: KnownHead | undefined;
 
   static async open(options: TreeSceneOptions = {}): Promise<TreeScene> {
@@ -52,7 +59,8 @@ export class TreeScene implements AsyncDisposable {
 
   /** Like the start of an agent. */
   async start(options: TreeSceneOptions = {}): Promise<void> {
-    const { acceptEmpty = false, databases = () => [], ownDirectories = [], ...tree } = options;
+    const { acceptEmpty = false, databases = () => [], ownDirectories = [], clock = systemClock, ...tree } = options;
+    this.#clock = clock;
     this.log = await openEmbeddedLog({ directory: path.join(this.directory, "log"), set: "app", mode: "write" });
     this.writer = await openWriter(this.log, { known: this.#known });
     this.index = new FileIndex(path.join(this.directory, "state"));
@@ -61,7 +69,7 @@ export class TreeScene implements AsyncDisposable {
     await this.index.recover({ log: this.log, logId: this.writer.logId, head, signal });
     this.#large = new LargeFiles();
     const logger = pino({ level: "warn" }, { write: (line: string) => void this.said.push(line) });
-    const now = (): number => systemClock.monotonic();
+    const now = (): number => clock.monotonic();
     this.tree = new FileTree({
       tree: { name: "uploads", path: this.root, exclude: [], include: [], maxDeleteShare: 0.5, ...tree },
       index: this.index,
@@ -69,9 +77,14 @@ export class TreeScene implements AsyncDisposable {
       own: new OwnFiles({ databases, directories: ownDirectories, now }),
       large: this.#large,
       acceptEmpty,
-      clock: systemClock,
+      clock,
       logger,
     });
+  }
+
+  async restart(options: TreeSceneOptions = {}): Promise<void> {
+    await this.stop();
+    await this.start(options);
   }
 
   /** As a killed agent leaves it: what was not stored is lost. */
@@ -114,10 +127,10 @@ export class TreeScene implements AsyncDisposable {
     return this.lookAt(dirty);
   }
 
-  async lookAt(dirty: Dirty, patienceMs = 10_000): Promise<Findings> {
+  async lookAt(dirty: Dirty, { patienceMs = 10_000, enter = () => false }: LookAt = {}): Promise<Findings> {
     const { signal } = new AbortController();
-    const deadlineMs = systemClock.monotonic() + patienceMs;
-    const findings = await this.tree.look(dirty, { signal, enter: () => false, deadlineMs });
+    const deadlineMs = this.#clock.monotonic() + patienceMs;
+    const findings = await this.tree.look(dirty, { signal, enter, deadlineMs });
     await this.tree.remove(findings.removals);
     await this.#settled();
     return findings;

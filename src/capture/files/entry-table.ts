@@ -39,6 +39,7 @@ export class EntryTable {
   readonly #removeIn: Database.Statement;
   readonly #removeBelow: Database.Statement;
   readonly #figures: Database.Statement<[number, string, string, string], [number, number | null]>;
+  readonly #grouped: Database.Statement<[number, string, string, string], string>;
   readonly #ofInode: Database.Statement<[bigint, number], [string, string]>;
 
   constructor(db: Database.Database) {
@@ -61,6 +62,12 @@ export class EntryTable {
          WHERE tree = ? AND (directory = ? OR (directory > ? AND directory < ?)) AND kind <> 1`,
       )
       .raw();
+    this.#grouped = db
+      .prepare<[number, string, string, string], string>(
+        `SELECT stamp FROM entry
+         WHERE tree = ? AND (directory = ? OR (directory > ? AND directory < ?)) AND file_group > 0`,
+      )
+      .pluck();
     this.#ofInode = db
       .prepare<[bigint, number], [string, string]>(
         "SELECT directory, name FROM entry WHERE inode = ? AND inode <> 0 AND tree = ?",
@@ -93,9 +100,7 @@ export class EntryTable {
   remove(tree: number, path: TreePath): void {
     this.#remove.run(tree, parentPath(path), nameOf(path));
     this.#removeIn.run(tree, path);
-    // "0" comes right after "/".
-    if (path === "") this.#removeBelow.run(tree, "", "\u{10ffff}");
-    else this.#removeBelow.run(tree, `${path}/`, `${path}0`);
+    this.#removeBelow.run(tree, ...rangeBelow(path));
   }
 
   pathsOfInode(tree: number, inode: bigint): TreePath[] {
@@ -105,9 +110,13 @@ export class EntryTable {
 
   /** Files, links and their bytes below a directory. */
   figures(tree: number, directory: TreePath): { files: number; bytes: number } {
-    const [least, most] = directory === "" ? ["", "\u{10ffff}"] : [`${directory}/`, `${directory}0`];
-    const [files, bytes] = this.#figures.get(tree, directory, least, most) ?? [0, 0];
+    const [files, bytes] = this.#figures.get(tree, directory, ...rangeBelow(directory)) ?? [0, 0];
     return { files, bytes: bytes ?? 0 };
+  }
+
+  /** Of files below a directory that have several names. */
+  stampsOfGrouped(tree: number, directory: TreePath): readonly string[] {
+    return this.#grouped.all(tree, directory, ...rangeBelow(directory));
   }
 
   /** What the log says is not known any more. */
@@ -123,4 +132,9 @@ export class EntryTable {
 function entryOf(row: Row): Entry {
   const [, kind, stamp, size, group, saying] = row;
   return { kind: KINDS[kind] ?? "file", stamp, size, group, saying };
+}
+
+/** Between these are the paths of the directories below one: "0" comes right after "/". */
+function rangeBelow(directory: TreePath): [string, string] {
+  return directory === "" ? ["", "\u{10ffff}"] : [`${directory}/`, `${directory}0`];
 }

@@ -1,12 +1,13 @@
 import fs, { type BigIntStats } from "node:fs";
 
 import type { FilePut } from "../../event/kinds.ts";
-import { type ByteString, fsPath, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { type ByteString, fsPath, type TreePath } from "../../event/tree-path.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { inodeOf, sameStat, stampOf } from "./entry.ts";
 import type { LargeRead } from "./large-files.ts";
 import { type Content, openForRead, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
+import { hasKnownParent } from "./say-directory.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import { readPathXattrs } from "./tree-xattrs.ts";
 
@@ -189,7 +190,7 @@ export class FileCapture {
     const { stat, atMs } = seen;
     const before = entries.get(path);
     // Its directory was removed meanwhile.
-    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return "changed";
+    if (!hasKnownParent(this.#parts, { root, path })) return "changed";
     const { size, hash, chunks, inline } = content;
     const event: FilePut = {
       kind: "file.put",

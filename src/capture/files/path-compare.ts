@@ -1,20 +1,20 @@
 import fs, { type BigIntStats } from "node:fs";
 
-import type { DirectoryPut } from "../../event/kinds.ts";
 import { byteString, fsPath, parentPath, type TreePath } from "../../event/tree-path.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { type Entry, inodeNumberOf, sameStat, stampOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
+import { hasKnownParent, lstat, type Place, sayDirectory } from "./say-directory.ts";
+import type { Selected } from "./selection.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import type { LookOptions, Removal } from "./tree-seam.ts";
-import { readPathXattrs } from "./tree-xattrs.ts";
 
 export interface PathCompareOptions extends Pick<LookOptions, "enter"> {
   /** Real path of the tree. */
   readonly root: string;
-  /** A directory has to be listed. */
-  readonly onList: (directory: TreePath) => void;
+  /** A directory has to be listed; `deep`: also those below it that are known. */
+  readonly onList: (directory: TreePath, deep: boolean) => void;
   /** Files and bytes that were compared. */
   readonly onCompared: (files: number, bytes: number) => void;
 }
@@ -54,8 +54,9 @@ export class PathCompare {
     if (!stat) return this.#gone(path);
     const what = own.find(path, stat);
     if (what !== undefined) return this.#leftOut(path, `is ${what}, and not captured as a file`);
-    if (selection.of(path, stat.isDirectory()) === "skip") return this.#gone(path);
-    if (stat.isDirectory()) return this.#directory(path, stat, list);
+    const selected = selection.of(path, stat.isDirectory());
+    if (selected === "skip") return this.#gone(path);
+    if (stat.isDirectory()) return this.#directory(path, stat, { selected, list });
     if (stat.isFile()) return this.#file(path, stat, atMs);
     if (stat.isSymbolicLink()) return this.#link(path, stat, atMs);
     return this.#leftOut(path, `is ${specialKind(stat)}, which cannot be captured`);
@@ -73,18 +74,18 @@ export class PathCompare {
   /** A directory's own times and rights, now. `always`: something in it was said since it was said last. */
   directoryItself(directory: TreePath, always: boolean): void {
     const stat = this.lstat(directory);
-    if (stat?.isDirectory() && this.#parts.entries.get(directory)?.kind === "dir") this.#say(directory, stat, always);
+    if (stat?.isDirectory() && this.#parts.entries.get(directory)?.kind === "dir") {
+      sayDirectory(this.#parts, this.#at(directory), { stat, always });
+    }
   }
 
   /** @throws EACCES and the like */
   lstat(path: TreePath): BigIntStats | undefined {
-    try {
-      return fs.lstatSync(fsPath(this.#options.root, path), { bigint: true, throwIfNoEntry: false });
-    } catch (error) {
-      // A directory on the way to it is a file by now.
-      if (errnoOf(error) === "ENOTDIR") return undefined;
-      throw error;
-    }
+    return lstat(this.#at(path));
+  }
+
+  #at(path: TreePath): Place {
+    return { root: this.#options.root, path };
   }
 
   #leftOut(path: TreePath, why: string): Captured {
@@ -102,29 +103,22 @@ export class PathCompare {
     return "done";
   }
 
-  #directory(path: TreePath, stat: BigIntStats, list: boolean): Captured {
+  #directory(path: TreePath, stat: BigIntStats, { selected, list }: { selected: Selected; list: boolean }): Captured {
     const { entries, publisher, name } = this.#parts;
     const known = entries.get(path);
     if (known && known.kind !== "dir") publisher.remove({ kind: "file.remove", tree: name, path });
-    if (!this.#say(path, stat, false)) return "changed";
-    if (known?.kind !== "dir") this.touched.add(parentPath(path));
+    const isNew = known?.kind !== "dir";
+    if (isNew && selected === "through") {
+      this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
+      this.#options.onList(path, list);
+      return "done";
+    }
+    if (!sayDirectory(this.#parts, this.#at(path), { stat, always: false })) return "changed";
+    if (isNew) this.touched.add(parentPath(path));
     const isFresh = this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
-    if (list || isFresh || known?.kind !== "dir" || wasMoved(known, stat)) this.#options.onList(path);
+    const isMoved = !isNew && wasMoved(known, stat);
+    if (list || isFresh || isNew || isMoved) this.#options.onList(path, isMoved);
     return "done";
-  }
-
-  /** false: its own directory is not known any more. */
-  #say(path: TreePath, stat: BigIntStats, always: boolean): boolean {
-    const { entries, publisher, name, problems, clock } = this.#parts;
-    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return false;
-    const stamp = stampOf(stat, clock.now());
-    if (!always && entries.get(path)?.stamp === stamp) return true;
-    const xattrs = readPathXattrs(this.#options.root, path, problems);
-    if (xattrs === "changed") return false;
-    const plain = { kind: "dir.put" as const, tree: name, path, ...metadataOf(stat) };
-    const event: DirectoryPut = xattrs ? { ...plain, xattrs } : plain;
-    publisher.put(event, { stamp, always });
-    return true;
   }
 
   #file(path: TreePath, stat: BigIntStats, atMs: number): Captured | Promise<Captured> {
@@ -145,7 +139,7 @@ export class PathCompare {
     const stamp = stampOf(stat, atMs);
     const known = entries.get(path);
     if (known?.stamp === stamp) return "done";
-    if (path !== "" && entries.get(parentPath(path))?.kind !== "dir") return "changed";
+    if (!hasKnownParent(this.#parts, this.#at(path))) return "changed";
     const target = readLink(fsPath(this.#options.root, path));
     const now = this.lstat(path);
     if (target === undefined || !now || !sameStat(now, stat)) return "changed";

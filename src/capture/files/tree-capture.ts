@@ -6,7 +6,6 @@ import type { Offset } from "../../event/positions.ts";
 import { parentPath, type TreePath } from "../../event/tree-path.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
-import { inodeOf } from "./entry.ts";
 import { FileCapture } from "./file-capture.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { LargeFiles } from "./large-files.ts";
@@ -89,8 +88,10 @@ export class FileTree implements TreeCapture {
       const { signal, enter } = options;
       const onCompared = (files: number, bytes: number): void => progress.add(files, bytes);
       const pass = this.#pass({ signal, enter, root, deadlineMs: Infinity, onCompared });
+      const forget = this.#parts.problems.round();
       await pass.all();
       signal.throwIfAborted();
+      forget();
       const { findings } = pass;
       if (!this.#acceptsEmpty) this.#guardRemovals(findings.removals, known);
       this.#acceptsEmpty = false;
@@ -121,7 +122,7 @@ export class FileTree implements TreeCapture {
     for (const { path, kind } of removals) {
       const entry = entries.get(path);
       if (!entry || (entry.kind === "dir") !== (kind === "dir.remove") || !pass.isGone(path)) continue;
-      if (entry.group > 0) pass.lookAgain(entries.pathsOfInode(inodeOf(entry)));
+      pass.lookAgain(entries.otherNames(path));
       publisher.remove({ kind, tree: this.name, path });
       pass.touch(parentPath(path));
       if (publisher.isFull) await publisher.flush();
@@ -134,9 +135,9 @@ export class FileTree implements TreeCapture {
   }
 
   figures(): TreeFigures {
-    const { entries } = this.#parts;
+    const { entries, problems } = this.#parts;
     const { pendingBytes, unstableReads } = this.#files;
-    return { files: entries.files, bytes: entries.bytes, pendingBytes, unstableReads };
+    return { files: entries.files, bytes: entries.bytes, pendingBytes, unstableReads, problem: problems.summary };
   }
 
   close(): void {
@@ -174,11 +175,11 @@ export class FileTree implements TreeCapture {
     }
   }
 
-  /** @throws MASS_DELETION */
+  /** What was moved is gone and new: only what the tree loses counts. @throws MASS_DELETION */
   #guardRemovals(removals: readonly Removal[], known: number): void {
     const { entries } = this.#parts;
     const gone = removals.reduce((sum, { path }) => sum + entries.filesAt(path), 0);
-    requireFewRemovals(this.#guarded, gone, known);
+    requireFewRemovals(this.#guarded, gone - (entries.files - known), known);
   }
 
   get #guarded(): GuardedTree {

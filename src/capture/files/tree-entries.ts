@@ -1,5 +1,5 @@
 import { type ByteString, joinPath, parentPath, type TreePath } from "../../event/tree-path.ts";
-import type { Entry } from "./entry.ts";
+import { type Entry, inodeNumberOf } from "./entry.ts";
 import type { EntryTable } from "./entry-table.ts";
 import type { StagedChange, Staging } from "./staging.ts";
 
@@ -63,6 +63,16 @@ export class TreeEntries {
   pathsOfInode(inode: bigint): Set<TreePath> {
     const stored = this.#table.pathsOfInode(this.#tree, inode);
     return new Set([...stored, ...this.#staging.pathsOfInode(this.#tree, inode)]);
+  }
+
+  /** Names of the files that have a name at a path or below it, and others. */
+  *otherNames(path: TreePath): Generator<TreePath> {
+    const staged = [...this.#staging.below(this.#tree, path)].map(({ entry }) => entry);
+    const grouped = [this.get(path), ...staged].filter((entry) => entry !== undefined && entry.group > 0);
+    const stored = this.#staging.isVoid(this.#tree, path) ? [] : this.#table.stampsOfGrouped(this.#tree, path);
+    for (const stamp of [...grouped.map((entry) => entry?.stamp ?? ""), ...stored]) {
+      yield* this.pathsOfInode(inodeNumberOf(stamp));
+    }
   }
 
   /** Files and links at a path and below it. */

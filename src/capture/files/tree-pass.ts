@@ -43,8 +43,8 @@ export class TreePass {
   readonly #options: PassOptions;
   readonly #compare: PathCompare;
   readonly #unsettled = new Set<TreePath>();
-  /** Directories to be listed, the next one last. */
-  readonly #pending: TreePath[] = [];
+  /** Directories to be listed, the next one last; `deep`: and those below them. */
+  readonly #pending: { readonly directory: TreePath; readonly deep: boolean }[] = [];
   /** Files that did not stand still. */
   readonly #restless = new Set<TreePath>();
   readonly #listings = new Map<TreePath, ReadonlySet<ByteString>>();
@@ -55,12 +55,16 @@ export class TreePass {
     this.#files = files;
     this.#options = options;
     this.#turnMs = parts.clock.monotonic();
-    const onList = (directory: TreePath): void => void this.#pending.push(directory);
+    const onList = (directory: TreePath, deep: boolean): void => {
+      this.#pending.push({ directory, deep: deep || this.#isScan || options.unlisted.has(directory) });
+    };
     this.#compare = new PathCompare(parts, files, { ...options, onList });
   }
 
   get findings(): Findings {
-    return { removals: [...this.#compare.removals.values()], unsettled: [...this.#unsettled] };
+    const { removals } = this.#compare;
+    const outermost = [...removals.values()].filter(({ path }) => !isBelowAny(path, removals));
+    return { removals: outermost, unsettled: [...this.#unsettled] };
   }
 
   /** Compares everything. */
@@ -197,15 +201,16 @@ export class TreePass {
 
   async #listPending(): Promise<void> {
     const { unlisted } = this.#options;
-    for (let directory = this.#pending.pop(); directory !== undefined; directory = this.#pending.pop()) {
+    for (let next = this.#pending.pop(); next !== undefined; next = this.#pending.pop()) {
+      const { directory, deep } = next;
       unlisted.add(directory);
-      if (this.#isLate) this.#unsettled.add(directory);
-      else if (await this.#list(directory)) unlisted.delete(directory);
+      if (!this.#isLate && (await this.#list(directory, deep))) unlisted.delete(directory);
+      else this.#unsettled.add(directory);
     }
   }
 
   /** Compares everything that is in a directory. false: there was no time for all of it. */
-  async #list(directory: TreePath): Promise<boolean> {
+  async #list(directory: TreePath, deep: boolean): Promise<boolean> {
     const { entries } = this.#parts;
     const stat = this.#compare.lstat(directory);
     if (!stat?.isDirectory()) {
@@ -221,7 +226,7 @@ export class TreePass {
       for (; !next.done && next.value[0] < name; next = known.next())
         await this.#path(joinPath(directory, next.value[0]), true);
       if (!next.done && next.value[0] === name) next = known.next();
-      await this.#path(joinPath(directory, name), this.#isScan);
+      await this.#path(joinPath(directory, name), deep);
       if (this.#isLate) return false;
     }
     for (; !next.done; next = known.next()) await this.#path(joinPath(directory, next.value[0]), true);
@@ -256,4 +261,13 @@ export class TreePass {
     this.#turnMs = clock.monotonic();
     this.#options.signal.throwIfAborted();
   }
+}
+
+/** Whether a directory that holds it is among these. */
+function isBelowAny(path: TreePath, directories: ReadonlyMap<TreePath, unknown>): boolean {
+  for (let at = path; at !== TREE_ROOT;) {
+    at = parentPath(at);
+    if (directories.has(at)) return true;
+  }
+  return false;
 }

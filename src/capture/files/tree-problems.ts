@@ -9,7 +9,8 @@ const MOST_TOLD = 100;
 export class TreeProblems {
   readonly #logger: Logger;
   readonly #name: string;
-  readonly #current = new Map<TreePath, string>();
+  readonly #current = new Map<TreePath, { readonly what: string; round: number }>();
+  #round = 0;
   #told = 0;
 
   constructor(logger: Logger, name: string) {
@@ -17,25 +18,30 @@ export class TreeProblems {
     this.#name = name;
   }
 
-  get count(): number {
-    return this.#current.size;
-  }
-
   /** For people: one of them, and how many there are. */
   get summary(): string | undefined {
     const first = this.#current.entries().next().value;
     if (!first) return undefined;
-    const [path, what] = first;
+    const [path, { what }] = first;
     const more = this.#current.size > 1 ? `, and ${this.#current.size - 1} more` : "";
     return `${shownPath(path) || "the root"}: ${what}${more}`;
   }
 
   add(path: TreePath, what: string): void {
-    if (this.#current.get(path) === what) return;
-    this.#current.set(path, what);
+    const before = this.#current.get(path);
+    this.#current.set(path, { what, round: this.#round });
+    if (before?.what === what) return;
     this.#told += 1;
     if (this.#told <= MOST_TOLD) this.#logger.warn({ tree: this.#name, path: shownPath(path) }, what);
     if (this.#told === MOST_TOLD) this.#logger.warn({ tree: this.#name }, "further problems are in the status only");
+  }
+
+  /** Everything is looked at; the result, called when it was, drops what was not met again. */
+  round(): () => void {
+    const round = (this.#round += 1);
+    return () => {
+      for (const [path, problem] of this.#current) if (problem.round < round) this.#current.delete(path);
+    };
   }
 
   /** All is well with it, or it is gone. */

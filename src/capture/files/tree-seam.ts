@@ -74,4 +74,6 @@ export interface TreeFigures {
   readonly pendingBytes: number;
   /** Files that did not stand still while they were read. */
   readonly unstableReads: number;
+  /** What cannot be captured, or not as it is, for people. */
+  readonly problem: string | undefined;
 }

@@ -1,0 +1,124 @@
+import { spawn, type ChildProcess } from "node:child_process";
+import { createHash, randomBytes } from "node:crypto";
+import { once } from "node:events";
+import fs from "node:fs";
+
+import { expect, test } from "vitest";
+
+import { nameOf, parentPath, type TreePath } from "../../../src/event/tree-path.ts";
+import { type Clock, systemClock } from "../../../src/runtime/clock.ts";
+import { until } from "../../support/log-records.ts";
+import { TreeScene } from "../../support/tree-scene.ts";
+
+class Writer implements AsyncDisposable {
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess) {
+    this.#process = process;
+  }
+
+  static async start(file: string, how: string, bytes: number): Promise<Writer> {
+    const program = new URL("../../support/apps/restless-file.py", import.meta.url).pathname;
+    const child = spawn("python3", [program, file, how, String(bytes)], { stdio: ["ignore", "pipe", "inherit"] });
+    await once(child.stdout, "data");
+    return new Writer(child);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const ended = once(this.#process, "exit");
+    this.#process.kill("SIGKILL");
+    await ended;
+  }
+}
+
+/** Sizes and hashes of the versions of a file in the log. */
+async function versions(scene: TreeScene, path: string): Promise<{ size: number; hash: string }[]> {
+  return (await scene.events()).flatMap(({ body }) =>
+    body.kind === "file.put" && body.path === path
+      ? [{ size: body.size, hash: Buffer.from(body.hash).toString("hex") }]
+      : [],
+  );
+}
+
+const hashOf = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
+
+test("a large file is captured when it stands still, and holds nobody up before", async () => {
+  await using scene = await TreeScene.open();
+  await scene.scan();
+  const file = scene.at("upload");
+  {
+    await using _writer = await Writer.start(file, "append", 3_000_000);
+    fs.writeFileSync(scene.at("small"), "1");
+    const { unsettled } = await scene.look("upload", "small");
+    expect(unsettled).toEqual(["upload"]);
+    expect(await versions(scene, "small")).toHaveLength(1);
+    expect(await versions(scene, "upload")).toEqual([]);
+    expect(scene.tree.figures().unstableReads).toBeGreaterThan(0);
+  }
+  expect((await scene.look("upload")).unsettled).toEqual([]);
+  await scene.expectSame();
+});
+
+test("a file that is appended to without end gets versions that are all there", async () => {
+  await using scene = await TreeScene.open({ clock: fastClock() });
+  await scene.scan();
+  const file = scene.at("log");
+  await using _writer = await Writer.start(file, "append", 3_000_000);
+  await until(async () => {
+    await scene.look("log");
+    return (await versions(scene, "log")).length >= 2;
+  });
+  const now = fs.readFileSync(file);
+  for (const { size, hash } of await versions(scene, "log")) expect(hash).toBe(hashOf(now.subarray(0, size)));
+  expect(scene.said.join()).toContain("does not stand still");
+});
+
+test("a file that is written all over without end is told, and captured when it rests", async () => {
+  await using scene = await TreeScene.open({ clock: fastClock() });
+  await scene.scan();
+  const file = scene.at("image");
+  {
+    await using _writer = await Writer.start(file, "inplace", 20_000_000);
+    await until(async () => {
+      await scene.look("image");
+      return scene.said.join().includes("was another one in every read");
+    });
+    expect(await versions(scene, "image")).toEqual([]);
+  }
+  await until(async () => (await scene.look("image")).unsettled.length === 0);
+  await scene.expectSame();
+  fs.rmSync(file);
+  await using _writer = await Writer.start(file, "bursts", 8_000_000);
+  const before = await versions(scene, "image");
+  await until(async () => {
+    await scene.look("image");
+    return (await versions(scene, "image")).length > before.length;
+  });
+});
+
+test("what goes on behind a look that has no time is done by the next one", async () => {
+  await using scene = await TreeScene.open();
+  await scene.scan();
+  fs.writeFileSync(scene.at("large"), randomBytes(40_000_000));
+  fs.mkdirSync(scene.at("d/e/f"), { recursive: true });
+  for (let i = 0; i < 500; i += 1) fs.writeFileSync(scene.at(`d/e/f/${i}`), String(i));
+  await new Promise((resolve) => setTimeout(resolve, 150));
+  let unsettled: readonly string[] = ["large", "d"];
+  let rounds = 0;
+  for (; unsettled.length > 0; rounds += 1) {
+    const dirty = new Map<TreePath, Set<string>>();
+    for (const at of unsettled as TreePath[]) {
+      dirty.set(parentPath(at), (dirty.get(parentPath(at)) ?? new Set()).add(nameOf(at)));
+    }
+    ({ unsettled } = await scene.lookAt(dirty, { patienceMs: 5 }));
+  }
+  expect(rounds).toBeGreaterThan(2);
+  await scene.expectSame();
+  // Its chunks were sent once, though several looks waited for it.
+  expect((await scene.counts())["file.chunk"]).toBeLessThan(40_000_000 / 65_536 / 3);
+});
+
+/** Twenty times as fast as the system's: what takes long is seen soon. */
+function fastClock(): Clock {
+  return { now: () => systemClock.now(), monotonic: () => systemClock.monotonic() * 20 };
+}
