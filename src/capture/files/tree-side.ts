@@ -182,13 +182,14 @@ export class TreeSide implements Disposable {
 
   status(): TreeCaptureStatus {
     const { name, root } = this.capture;
+    const figures = this.capture.figures();
     const halted = this.#halted && `${this.#halted.code}: ${this.#halted.message}`;
     return {
       name,
       path: root,
       state: halted === undefined ? (this.#scans === 0 ? "scanning" : "following") : "halted",
-      problem: halted ?? this.#problem ?? this.#limit(),
-      ...this.capture.figures(),
+      ...figures,
+      problem: halted ?? this.#problem ?? this.#limit() ?? figures.problem,
       dirty: this.#dirty.count + this.#unsettled.size,
       rescans: Math.max(0, this.#scans - 1),
       scan: this.#scanProgress,
