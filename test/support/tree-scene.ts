@@ -46,6 +46,9 @@ export class TreeScene implements AsyncDisposable {
   log!: ChangeLog;
   writer!: LogWriter;
   index!: FileIndex;
+  feed!: FileFeed;
+  /** Whether what the log has is stored at once. */
+  storing = true;
   #large = new LargeFiles();
   #clock: Clock = systemClock;
   #known: KnownHead | undefined;
@@ -63,6 +66,7 @@ export class TreeScene implements AsyncDisposable {
     this.#clock = clock;
     this.log = await openEmbeddedLog({ directory: path.join(this.directory, "log"), set: "app", mode: "write" });
     this.writer = await openWriter(this.log, { known: this.#known });
+    this.feed = feedOf(this.writer);
     this.index = new FileIndex(path.join(this.directory, "state"));
     const { signal } = new AbortController();
     const head = this.writer.acknowledged.offset;
@@ -73,7 +77,7 @@ export class TreeScene implements AsyncDisposable {
     this.tree = new FileTree({
       tree: { name: "uploads", path: this.root, exclude: [], include: [], maxDeleteShare: 0.5, ...tree },
       index: this.index,
-      feed: feedOf(this.writer),
+      feed: this.feed,
       own: new OwnFiles({ databases, directories: ownDirectories, now }),
       large: this.#large,
       acceptEmpty,
@@ -154,7 +158,7 @@ export class TreeScene implements AsyncDisposable {
 
   async #settled(): Promise<void> {
     await this.writer.flush();
-    this.tree.store(this.writer.acknowledged.offset);
+    if (this.storing) this.tree.store(this.writer.acknowledged.offset);
   }
 }
 
