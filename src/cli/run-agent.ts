@@ -2,8 +2,9 @@ import type { Config } from "../config/config.ts";
 import type { Settings } from "../config/load-config.ts";
 import type { AgentPart } from "../observe/status-report.ts";
 import { createAgentLogger } from "./agent-logger.ts";
-import type { Cli } from "./cli.ts";
+import { type Cli, oneShot } from "./cli.ts";
 import { showCopies } from "./copy-progress.ts";
+import { dryRun } from "./dry-run.ts";
 import { locationOf, restoreHint } from "./restore-hint.ts";
 import { progressLine } from "./progress-line.ts";
 import { agentConfig, type SetOptions } from "./set-options.ts";
@@ -11,13 +12,15 @@ import { tidemarkVersion } from "./tidemark-version.ts";
 
 export interface AgentFlags extends SetOptions {
   readonly takeover?: boolean;
+  readonly dryRun?: boolean;
   readonly reseed?: boolean;
 }
 
 /** What run, capture and replica have in common: start, say when ready, work until a signal or for as long as it goes. */
 export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFlags): Promise<void> {
-  cli.longRunning = true;
   const config = await agentConfig(cli, role, flags);
+  if (flags.dryRun) return oneShot(cli, async () => dryRun(cli, config, flags.json === true));
+  cli.longRunning = true;
   using progress = progressLine(() => cli.clock.monotonic());
   const logger = createAgentLogger(cli.environment, progress.clear);
   const { startAgents } = await import("../compose/start-agents.ts");

@@ -59,7 +59,12 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
   });
 }
 
-function ownFiles({ config, databases, clock }: OpenFileSideOptions): OwnFiles {
+/** What lies in a tree and is none of its files. */
+export function ownFiles({
+  config,
+  databases,
+  clock,
+}: Pick<OpenFileSideOptions, "config" | "databases" | "clock">): OwnFiles {
   const directories = [config.state];
   if (config.standby !== undefined) directories.push(config.standby);
   if (config.log?.kind === "embedded") directories.push(config.log.directory);

@@ -41,6 +41,13 @@ export class Selection {
     return isDirectory && this.#mayBringBackIn(asked) ? "through" : "skip";
   }
 
+  /** By which pattern it is left out, for people; undefined: it is not, or is passed through. */
+  whyNot(path: TreePath, isDirectory: boolean): string | undefined {
+    if (this.of(path, isDirectory) !== "skip") return undefined;
+    const { rule } = this.#exclude.test(`${textOf(path)}${isDirectory ? "/" : ""}`);
+    return rule ? `excluded by ${JSON.stringify(rule.pattern)}` : "excluded";
+  }
+
   /** Whether a pattern can match below a directory: one without a slash anywhere, another one where its fixed parts lead. */
   #mayBringBackIn(directory: string): boolean {
     return this.#patterns.include.some((pattern) => {

@@ -30,7 +30,10 @@ test("what was said before a death and is gone after it does not stay in the log
   fs.writeFileSync(scene.at("back"), "aa");
   await scene.start();
   const { removals } = await scene.scan();
-  expect(removals.map(({ kind, path }) => `${kind} ${path}`).sort()).toEqual(["dir.remove d/deep", "file.remove brief"]);
+  expect(removals.map(({ kind, path }) => `${kind} ${path}`).sort()).toEqual([
+    "dir.remove d/deep",
+    "file.remove brief",
+  ]);
   await scene.expectSame();
 });
 
@@ -80,7 +83,10 @@ test("a list of chunks that is too long for one record comes in parts", async ()
   await scene.scan();
   const entries = scene.index.tree("uploads");
   const publisher = new Publisher(scene.feed, scene.index, entries);
-  const chunks = Array.from({ length: 15_000 }, (_, index) => ({ id: byteString(randomBytes(32)), size: 65_536 + index }));
+  const chunks = Array.from({ length: 15_000 }, (_, index) => ({
+    id: byteString(randomBytes(32)),
+    size: 65_536 + index,
+  }));
   const size = chunks.reduce((sum, chunk) => sum + chunk.size, 0);
   const path = treePath("huge") ?? TREE_ROOT;
   const plain = { mode: 0o644, uid: 0, gid: 0, mtimeNs: 1n, put: 77, parts: 0, size, hash: randomBytes(32) };
