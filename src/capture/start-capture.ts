@@ -20,6 +20,7 @@ import { Marks } from "./marks.ts";
 import { Checkpointer } from "./sqlite/checkpointer.ts";
 import type { FileSide } from "./files/file-side.ts";
 import { openFileSide } from "./files/open-file-side.ts";
+import type { WatchBackend } from "./files/watch-backend.ts";
 import { ShipQueue } from "./ship-queue.ts";
 import { DatabaseCapture } from "./sqlite/database-capture.ts";
 import { PinBudget } from "./sqlite/pin-budget.ts";
@@ -42,6 +43,8 @@ export interface StartCaptureOptions {
   readonly takeover?: boolean;
   /** Files that are gone at the start, and be it all of a tree, are meant to be gone. */
   readonly acceptEmpty?: boolean;
+  /** How trees are watched; inotify when left out. */
+  readonly backend?: WatchBackend;
 }
 
 /** Opens state and log and starts capturing every database of the set. */

@@ -13,7 +13,7 @@ export async function showCopies(agents: RunningAgents, progress: ProgressLine):
   );
   while (!over.signal.aborted) {
     const copies = agents.copies();
-    if (copies.total > 0) progress.show({ phase: "copying", ...copies });
+    if (copies.total > 0) progress.show(copies);
     else progress.clear();
     await sleep(REDRAW_MS, over.signal);
   }

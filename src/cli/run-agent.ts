@@ -14,6 +14,7 @@ export interface AgentFlags extends SetOptions {
   readonly takeover?: boolean;
   readonly dryRun?: boolean;
   readonly reseed?: boolean;
+  readonly acceptEmpty?: boolean;
 }
 
 /** What run, capture and replica have in common: start, say when ready, work until a signal or for as long as it goes. */
@@ -24,12 +25,13 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
   using progress = progressLine(() => cli.clock.monotonic());
   const logger = createAgentLogger(cli.environment, progress.clear);
   const { startAgents } = await import("../compose/start-agents.ts");
-  const { takeover = false, reseed = false } = flags;
+  const { takeover = false, reseed = false, acceptEmpty = false } = flags;
   logger.info(
     { set: config.set, log: config.log && locationOf(config.log), file: config.file },
     `tidemark ${tidemarkVersion()} ${role}`,
   );
-  const agents = await startAgents({ role, config, logger, clock: cli.clock, signal: cli.signal, takeover, reseed });
+  const { clock, signal } = cli;
+  const agents = await startAgents({ role, config, logger, clock, signal, takeover, reseed, acceptEmpty });
   const restore = restoreHint({ ...config, file: saysEverything(flags) ? config.file : undefined });
   void showCopies(agents, progress);
   agents.ready.then(
@@ -41,13 +43,14 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
 }
 
 /** Whether the file alone says what this agent works on. */
-function saysEverything({ set, db, standby, log }: AgentFlags): boolean {
-  return [set, db, standby, log].every((flag) => flag === undefined);
+function saysEverything({ set, db, files, standby, log }: AgentFlags): boolean {
+  return [set, db, files, standby, log].every((flag) => flag === undefined);
 }
 
 function readyText(role: AgentPart["role"], config: Config & Settings, restore: string): string {
-  const names = config.databases.map(({ name }) => name);
-  const shown = names.length <= 3 ? names.join(", ") : `${names.length} databases`;
+  const { databases, trees } = config;
+  const names = [...databases, ...trees].map(({ name }) => name);
+  const shown = names.length <= 3 ? names.join(", ") : countText(databases.length, trees.length);
   const log = config.log ? locationOf(config.log) : "";
   switch (role) {
     case "run":
@@ -61,6 +64,11 @@ function readyText(role: AgentPart["role"], config: Config & Settings, restore: 
   }
 }
 
+function countText(databases: number, trees: number): string {
+  if (trees === 0) return `${databases} databases`;
+  return `${databases} ${databases === 1 ? "database" : "databases"} and ${trees} file ${trees === 1 ? "tree" : "trees"}`;
+}
+
 function readyJson(role: AgentPart["role"], config: Config & Settings, restore: string): string {
   const { set, standby, log } = config;
   return JSON.stringify({
@@ -68,6 +76,7 @@ function readyJson(role: AgentPart["role"], config: Config & Settings, restore: 
     role,
     set,
     databases: config.databases.map(({ name, path }) => ({ path, name })),
+    files: config.trees.map(({ name, path }) => ({ path, name })),
     standby: standby ?? null,
     log: log ? locationOf(log) : null,
     restore,

@@ -21,6 +21,7 @@ export function runCommand(cli: Cli): Command {
   })
     .option("--set-wal", "switch databases to WAL mode that are not in it")
     .option("--dry-run", "list what would be captured, and what would be left out and why; change nothing")
+    .option("--accept-empty", "files that are gone at the start, and be it all of a tree, are meant to be gone")
     .option("--takeover", "take the log over from another writer that may still be alive")
     .action((flags: AgentFlags) => runAgent(cli, "run", flags));
 }

@@ -5,11 +5,13 @@ import { textTable } from "./text-table.ts";
 /** `status` for people: a compact table, then what is wrong. */
 export function statusText(report: StatusReport): string[] {
   const databases = databaseRows(report);
+  const trees = treeRows(report);
   return [
     heading(report),
     "",
     ...textTable(positionRows(report), new Set([1])),
     ...(databases.length > 1 ? ["", ...textTable(databases)] : []),
+    ...(trees.length > 1 ? ["", ...textTable(trees)] : []),
     ...(report.alerts.length > 0 ? [""] : []),
     ...report.alerts.map(({ severity, message }) => `${severity === "critical" ? "!!" : " !"} ${message}`),
   ];
@@ -64,4 +66,16 @@ function databaseRows({ capture, standby }: StatusReport): string[][] {
     ];
   });
   return [["database", "capture", "pages", "WAL", "commits", "standby checksum"], ...rows];
+}
+
+function treeRows({ capture }: StatusReport): string[][] {
+  const rows = (capture?.files ?? []).map(({ name, state, scan, files, bytes, dirty, rescans }) => [
+    name,
+    scan && state === "scanning" ? `${state} ${Math.floor((100 * scan.done) / Math.max(1, scan.total))} %` : state,
+    String(files),
+    formatSize(bytes),
+    String(dirty),
+    String(rescans),
+  ]);
+  return [["files", "capture", "files", "size", "dirty", "rescans"], ...rows];
 }

@@ -38,6 +38,7 @@ function openPartLog(
 
 export interface CapturePartOptions extends PartOptions {
   readonly takeover: boolean;
+  readonly acceptEmpty: boolean;
   /** The log is there now: whoever reads it may open it. */
   readonly onLogOpened: () => void;
 }
@@ -73,7 +74,7 @@ export class CapturePart {
   }
 
   async #once(): Promise<void> {
-    const { config, logger, clock, signal, takeover, onLogOpened } = this.#options;
+    const { config, logger, clock, signal, takeover, acceptEmpty, onLogOpened } = this.#options;
     this.agent = undefined;
     await using log = await openPartLog(this.#options, "write");
     if (!log) return;
@@ -87,6 +88,7 @@ export class CapturePart {
         clock,
         signal,
         takeover,
+        acceptEmpty,
       });
       this.agent.ready.then(() => this.#ready(), ignore);
       await this.agent.done;

@@ -27,6 +27,7 @@ export interface AgentOptions {
   readonly signal: AbortSignal;
   readonly takeover?: boolean;
   readonly reseed?: boolean;
+  readonly acceptEmpty?: boolean;
 }
 
 export interface RunningAgents {
@@ -34,8 +35,8 @@ export interface RunningAgents {
   readonly ready: Promise<void>;
   /** Resolves after a graceful stop; rejects with what stopped the agents, or halted the replica meanwhile. */
   readonly done: Promise<void>;
-  /** Pages looked at, of all, in the copies and repairs that capture has under way; total 0 when there is none. */
-  copies(): { readonly done: number; readonly total: number };
+  /** Pages looked at, of all, in the copies and repairs that capture has under way, or files in first scans; total 0: none. */
+  copies(): { readonly phase: "copying" | "scanning"; readonly done: number; readonly total: number };
 }
 
 /**
@@ -76,7 +77,7 @@ class Agents implements RunningAgents {
   #halted: TidemarkError | undefined;
 
   constructor(options: AgentOptions) {
-    const { role, takeover = false, reseed = false } = options;
+    const { role, takeover = false, reseed = false, acceptEmpty = false } = options;
     this.#options = options;
     this.ready = this.#ready.promise;
     this.done = this.#done.promise;
@@ -84,18 +85,16 @@ class Agents implements RunningAgents {
     this.#stopReplica.signal.addEventListener("abort", () => this.#logMade.resolve(), { once: true });
     const onLogOpened = (): void => this.#logMade.resolve();
     if (role !== "replica")
-      this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, onLogOpened });
+      this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
     if (role !== "capture") this.#replica = new ReplicaPart({ ...this.#part(this.#stopReplica), reseed });
     this.#waitsFor = role === "run" ? 2 : 1;
   }
 
-  copies(): { done: number; total: number } {
-    const sum = { done: 0, total: 0 };
-    for (const { copy } of this.#capture?.agent?.status().databases ?? []) {
-      sum.done += copy?.done ?? 0;
-      sum.total += copy?.total ?? 0;
-    }
-    return sum;
+  copies(): ReturnType<RunningAgents["copies"]> {
+    const { databases = [], files = [] } = this.#capture?.agent?.status() ?? {};
+    const copies = sumOf(databases.map(({ copy }) => copy));
+    if (copies.total > 0) return { phase: "copying", ...copies };
+    return { phase: "scanning", ...sumOf(files.map(({ state, scan }) => (state === "scanning" ? scan : undefined))) };
   }
 
   #part(stop: AbortController): PartOptions {
@@ -233,4 +232,18 @@ class Agents implements RunningAgents {
     await Promise.race([applied, sleep(LAST_APPLY_MS, limit.signal)]);
     limit.abort();
   }
+}
+
+interface Progress {
+  readonly done: number;
+  readonly total: number;
+}
+
+function sumOf(parts: readonly (Progress | undefined)[]): Progress {
+  const sum = { done: 0, total: 0 };
+  for (const part of parts) {
+    sum.done += part?.done ?? 0;
+    sum.total += part?.total ?? 0;
+  }
+  return sum;
 }

@@ -1,4 +1,4 @@
-import type { CaptureStatus, DatabaseCaptureStatus } from "../capture/capture-agent.ts";
+import type { CaptureStatus, DatabaseCaptureStatus, TreeCaptureStatus } from "../capture/capture-agent.ts";
 import type { LogBounds } from "../log/change-log.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
 import type {
@@ -41,6 +41,7 @@ export interface CapturePart {
   readonly at: string | null;
   readonly lagMs: number;
   readonly databases: readonly DatabaseCaptureStatus[];
+  readonly files: readonly TreeCaptureStatus[];
 }
 
 export interface StandbyPart {
@@ -90,15 +91,17 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
     log: log
       ? { first: log.first, last: log.last, bytes: log.bytes, at: isoOf(newest?.timeMs ?? 0), location: log.location }
       : null,
-    capture: capture
-      ? { offset: capture.offset, at: isoOf(capture.atMs), lagMs: capture.lagMs, databases: capture.databases }
-      : null,
+    capture: capture ? captureOf(capture) : null,
     standby: replica ? standbyOf(replica) : null,
     repository: { base: null, archived: null, bytes: null },
     rpo,
     alerts: [...agentAlerts(sources.agents), ...captureAlerts(capture), ...standbyAlerts(replica), ...rpoAlerts(rpo)],
     agents: sources.agents,
   };
+}
+
+function captureOf({ offset, atMs, lagMs, databases, files }: CaptureStatus): CapturePart {
+  return { offset, at: isoOf(atMs), lagMs, databases, files };
 }
 
 function standbyOf(replica: ReplicaStatus): StandbyPart {
@@ -115,7 +118,9 @@ function isoOf(ms: number): string | null {
  * there is nothing else) says since when commits may have passed unseen.
  */
 function rpoOf({ capture, newest, nowMs, objectiveMs }: StatusSources): StatusReport["rpo"] {
-  const protectedByNow = capture?.databases.every(({ state }) => PROTECTED.has(state));
+  const protectedByNow =
+    capture?.databases.every(({ state }) => PROTECTED.has(state)) &&
+    capture.files.every(({ state }) => state === "following");
   const since = capture && protectedByNow ? capture.lagMs : newest && Math.max(0, nowMs - newest.timeMs);
   const actualMs = since ?? null;
   // A first copy under way protects nothing yet, however fresh the log is.
@@ -137,11 +142,17 @@ function captureAlerts(capture: CaptureStatus | undefined): Alert[] {
   const troubled = capture.databases.filter(({ problem, state }) => problem !== undefined && state !== "vanished");
   return [
     ...troubled.map(({ name, problem }) => critical(`capture of ${name}: ${problem ?? ""}`)),
+    ...capture.files.flatMap(treeAlert),
     ...capture.databases.flatMap(({ name, scrub }) =>
       scrubAlert(`capture of ${name}`, scrub, "of its file that no commit had changed, and shipped them"),
     ),
     ...capture.warnings.map((message) => ({ severity: "warning" as const, message: `capture: ${message}` })),
   ];
+}
+
+function treeAlert({ name, state, problem }: TreeCaptureStatus): Alert[] {
+  if (problem === undefined) return [];
+  return [{ severity: state === "halted" ? "critical" : "warning", message: `files of ${name}: ${problem}` }];
 }
 
 function critical(message: string): Alert {

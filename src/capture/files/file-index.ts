@@ -14,6 +14,7 @@ import { EntryTable } from "./entry-table.ts";
 import { type StagedChange, type StagedContent, Staging } from "./staging.ts";
 import { TreeEntries } from "./tree-entries.ts";
 
+export const FILE_INDEX = "files.db";
 /** Another number: what is stored is thrown away and read from the log again. */
 const FORMAT_VERSION = 1;
 const CACHE_KIB = 16 * 1024;
@@ -49,7 +50,7 @@ export class FileIndex implements Disposable {
 
   constructor(directory: string) {
     makeDirectory(directory, { mode: 0o700 });
-    const db = new Database(path.join(directory, "files.db"));
+    const db = new Database(path.join(directory, FILE_INDEX));
     this.#db = db;
     db.pragma("locking_mode=EXCLUSIVE");
     db.pragma("journal_mode=WAL");

@@ -11,7 +11,7 @@ import { FilesFeed } from "./files-feed.ts";
 import { LargeFiles } from "./large-files.ts";
 import { OwnFiles } from "./own-files.ts";
 import { FileTree } from "./tree-capture.ts";
-import { inotify } from "./watch-backend.ts";
+import { inotify, type WatchBackend } from "./watch-backend.ts";
 
 export interface OpenFileSideOptions {
   readonly config: Config;
@@ -20,6 +20,7 @@ export interface OpenFileSideOptions {
   readonly queue: ShipQueue;
   /** Whatever is gone at the first scan is meant to be gone. */
   readonly acceptEmpty?: boolean;
+  readonly backend?: WatchBackend;
   /** Paths of the databases of the set; more may join. */
   readonly databases: () => readonly string[];
   readonly syncDatabases: () => Promise<void>;
@@ -31,7 +32,7 @@ export interface OpenFileSideOptions {
 
 /** Brings what is known of the trees up to the log's head; nothing is watched or read yet. */
 export async function openFileSide(options: OpenFileSideOptions): Promise<FileSide> {
-  const { config, log, feed, abandon, acceptEmpty = false } = options;
+  const { config, log, feed, abandon, acceptEmpty = false, backend = inotify } = options;
   const { logId, acknowledged } = feed.writer;
   const index = new FileIndex(config.state);
   try {
@@ -52,7 +53,7 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
       index[Symbol.dispose]();
       await large[Symbol.asyncDispose]();
     },
-    backend: inotify,
+    backend,
     state: config.state,
     rescanMs: config.capture.rescanMs,
     orderMaxWaitMs: config.capture.orderMaxWaitMs,

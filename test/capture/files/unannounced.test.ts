@@ -1,0 +1,107 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { pino } from "pino";
+import { expect, test } from "vitest";
+
+import type { CaptureAgent } from "../../../src/capture/capture-agent.ts";
+import { inotify, type WatchBackend } from "../../../src/capture/files/watch-backend.ts";
+import { startCapture } from "../../../src/capture/start-capture.ts";
+import { loadConfig } from "../../../src/config/load-config.ts";
+import { openEmbeddedLog } from "../../../src/log/embedded-log.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
+import { Deployment } from "../../support/deployment.ts";
+import { checkOrder, createFilesTable, runFileWriters } from "../../support/file-order.ts";
+import { filesBelow, LogFold } from "../../support/log-fold.ts";
+import { Random } from "../../support/random.ts";
+import { waitFor, within } from "../../support/wait.ts";
+import { deaf, limited, mute } from "../../support/watch-backends.ts";
+
+/** A capture in this process that hears of changes through `backend`. */
+async function withCapture(
+  { backend, rescan }: { backend: WatchBackend; rescan: string },
+  work: (scene: { deployment: Deployment; root: string; agent: CaptureAgent }) => Promise<void>,
+): Promise<void> {
+  await using deployment = new Deployment({ config: `files: [app/uploads]\nrescan: ${rescan}` });
+  const { configFile, logDirectory, set } = deployment;
+  const root = deployment.pathOf("uploads");
+  fs.mkdirSync(path.join(root, "there"), { recursive: true });
+  await createFilesTable(deployment.database);
+  const config = loadConfig({ role: "capture", flags: { config: configFile }, environment: {}, directory: "/" });
+  const stop = new AbortController();
+  await using log = await openEmbeddedLog({ directory: logDirectory, set, mode: "write" });
+  const logger = pino({ enabled: false });
+  const agent = await startCapture({ config, log, logger, clock: systemClock, signal: stop.signal, backend });
+  try {
+    await within("the first scan", 30_000, agent.ready);
+    await work({ deployment, root, agent });
+  } finally {
+    stop.abort();
+    await within("the capture ends", 20_000, agent.done);
+  }
+}
+
+async function isCaptured(deployment: Deployment, root: string): Promise<boolean> {
+  const fold = new LogFold();
+  for (const event of await deployment.events()) fold.apply(event);
+  const files = filesBelow(root);
+  return (
+    fold.files.size === files.size &&
+    [...files].every(([name, data]) => Buffer.from(data).equals(fold.files.get(name) ?? Buffer.from("x")))
+  );
+}
+
+function change(root: string, round: number): void {
+  fs.writeFileSync(path.join(root, "there/file"), `version ${round}`);
+  fs.mkdirSync(path.join(root, `made-${round}/deeper`), { recursive: true });
+  fs.writeFileSync(path.join(root, `made-${round}/deeper/file`), String(round));
+  fs.rmSync(path.join(root, `made-${round - 1}`), { recursive: true, force: true });
+}
+
+test("with every event dropped the log has everything after the next scan", async () => {
+  await withCapture({ backend: deaf, rescan: "1s" }, async ({ deployment, root, agent }) => {
+    for (let round = 1; round <= 2; round += 1) {
+      change(root, round);
+      const before = agent.status().files[0]?.rescans ?? 0;
+      await waitFor("two more scans", () => (agent.status().files[0]?.rescans ?? 0) >= before + 2);
+      await waitFor("what they found", async () => isCaptured(deployment, root), { timeoutMs: 2000 });
+    }
+  });
+});
+
+test("with the event loop blocked during 20,000 creates everything is found without waiting for the next scan", async () => {
+  await withCapture({ backend: inotify, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    for (let number = 0; number < 20_000; number += 1) fs.writeFileSync(path.join(root, `there/${number}`), "");
+    await waitFor("everything", async () => isCaptured(deployment, root), { timeoutMs: 30_000, everyMs: 500 });
+    expect(agent.status().files[0]?.rescans).toBeGreaterThan(0);
+  });
+});
+
+test("where nothing is announced at all, commits wait for a scan", async () => {
+  await withCapture({ backend: mute, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    change(root, 1);
+    const { database } = deployment;
+    await runFileWriters([{ database, root, writer: 0, commits: 10, delayMs: 20, deleteAge: 100 }], 60_000);
+    await agent.sync();
+    await waitFor("everything", async () => isCaptured(deployment, root));
+    const { wrong, rows } = checkOrder(await deployment.events(), new Random("mute"), 100);
+    expect(wrong).toEqual([]);
+    expect(rows).toBeGreaterThan(0);
+  });
+});
+
+test("a limit of watches is named with its setting, and what cannot be watched is looked at again and again", async () => {
+  await withCapture({ backend: limited(3), rescan: "10m" }, async ({ deployment, root, agent }) => {
+    const { database } = deployment;
+    await runFileWriters([{ database, root, writer: 0, commits: 60, delayMs: 2, deleteAge: 20 }], 60_000);
+    change(root, 1);
+    await waitFor("everything", async () => isCaptured(deployment, root), { timeoutMs: 10_000 });
+    expect(agent.status().files[0]?.problem).toMatch(
+      /^\d+ directories .* cannot be watched \(ENOSPC\).*max_user_watches/,
+    );
+    expect(agent.status().files[0]?.rescans).toBe(0);
+    const { wrong, rows } = checkOrder(await deployment.events(), new Random("limited"), 100);
+    expect(wrong).toEqual([]);
+    expect(rows).toBeGreaterThan(0);
+  });
+});
