@@ -27,6 +27,10 @@ export const CRASH_POINTS = [
   "mark: noted",
   "heartbeat: sent",
   // Commits and files.
+  "tree: index recovered",
+  "tree: sent",
+  "tree: scanned",
+  "tree: index stored",
   "turnstile: files sent",
   "turnstile: commits sent",
   "turnstile: removals sent",

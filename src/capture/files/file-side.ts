@@ -132,6 +132,7 @@ export class FileSide implements AsyncDisposable {
   /** Everything sent is acknowledged. */
   store(acknowledged: Offset): void {
     for (const { capture } of this.#trees) capture.store(acknowledged);
+    crashPoint("tree: index stored");
     this.#storedMs = this.#options.clock.monotonic();
   }
 

@@ -1,5 +1,6 @@
 import type { EventBody } from "../../event/kinds.ts";
 import type { Offset } from "../../event/positions.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { FileFeed } from "./tree-seam.ts";
 
@@ -16,7 +17,9 @@ export class FilesFeed implements FileFeed {
   async send(bodies: readonly EventBody[]): Promise<readonly Offset[]> {
     await this.#feed.writer.room();
     this.unmarked = true;
-    return this.#feed.send(bodies).offsets;
+    const { offsets } = this.#feed.send(bodies);
+    crashPoint("tree: sent");
+    return offsets;
   }
 
   nextPut(): number {

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 
 import type { Config } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { ShipQueue } from "../ship-queue.ts";
@@ -41,6 +42,7 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
     index[Symbol.dispose]();
     throw error;
   }
+  crashPoint("tree: index recovered");
   const files = new FilesFeed(feed);
   const large = new LargeFiles();
   return new FileSide({

@@ -5,6 +5,9 @@ import { sleep } from "../../runtime/clock.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
+/** Where the last one was not announced, the next one probably is not either. */
+const UNHEARD_PATIENCE_MS = 100;
+
 export interface SentinelOptions {
   /** Of our own: it is emptied. */
   readonly directory: string;
@@ -21,6 +24,8 @@ export class Sentinel implements Disposable {
   #watch: Disposable | undefined;
   /** The file's name is a number: each time another, so that a late announcement of an old one proves nothing. */
   #number = 0;
+  /** The last one was announced. */
+  #works = true;
   #waiting: { readonly name: string; readonly seen: () => void } | undefined;
 
   constructor(options: SentinelOptions) {
@@ -50,9 +55,11 @@ export class Sentinel implements Disposable {
     const seen = Promise.withResolvers<boolean>();
     this.#waiting = { name: String(this.#number), seen: () => seen.resolve(true) };
     const late = new AbortController();
+    const patienceMs = this.#works ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;
     try {
       fs.renameSync(before, this.#file());
-      return await Promise.race([seen.promise, lateAfter(this.#options.patienceMs, late.signal)]);
+      this.#works = await Promise.race([seen.promise, lateAfter(patienceMs, late.signal)]);
+      return this.#works;
     } catch {
       return false;
     } finally {

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 
 import type { TreePath } from "../../event/tree-path.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode, type TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
 import { DirtyPaths, hasLost, type Lost, wasMoved } from "./dirty-paths.ts";
@@ -246,7 +247,7 @@ export class TreeSide implements Disposable {
       signal,
       enter: (directory, identity) => {
         const entered = this.#watch.enter(directory, identity);
-        if (entered) this.#entered.push(directory);
+        if (entered && this.#watch.watches(directory)) this.#entered.push(directory);
         return entered;
       },
     };
@@ -300,6 +301,7 @@ export class TreeSide implements Disposable {
     const progress = (done: number, total: number): void => void (this.#scanProgress = { done, total });
     try {
       this.#take(await this.capture.scan({ ...this.#lookOptions(stop), progress }));
+      crashPoint("tree: scanned");
       this.#found = covers;
       this.#scans += 1;
       if (this.#halted) logger.info({ tree: this.capture.name }, `${this.capture.root} is captured again`);

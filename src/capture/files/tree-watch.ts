@@ -46,9 +46,8 @@ export class TreeWatch implements Disposable {
     this.#rootName = byteString(Buffer.from(path.basename(options.root)));
   }
 
-  /** Directories that are watched. */
-  get size(): number {
-    return this.#watched.size;
+  watches(directory: TreePath): boolean {
+    return this.#watched.has(directory);
   }
 
   /** Directories that cannot be watched, because there is no room for more watches. */
