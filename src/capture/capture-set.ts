@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 
 import type { Config, DatabaseConfig, DatabasePattern } from "../config/config.ts";
 import { DatabaseNames, matchesPattern } from "../config/database-patterns.ts";
+import { namesCollide } from "../config/tree-list.ts";
 import { aborted, type Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { DatabaseFinder } from "./database-finder.ts";
@@ -39,7 +40,8 @@ export class CaptureSet {
   constructor(options: CaptureSetOptions) {
     const { config, clock } = options;
     this.#options = options;
-    this.#names = new DatabaseNames([config.state, ...(config.standby === undefined ? [] : [config.standby])]);
+    const own = [config.state, ...(config.standby === undefined ? [] : [config.standby])];
+    this.#names = new DatabaseNames({ own, trees: config.trees });
     const onScan = (pattern: DatabasePattern, files: readonly string[]): void => this.#onScan(pattern, files);
     this.#finder = new DatabaseFinder({ patterns: config.patterns, clock, onScan });
   }
@@ -49,9 +51,11 @@ export class CaptureSet {
     const { config, captured } = options;
     const listed = config.databases.filter(({ byPattern }) => !byPattern);
     for (const database of listed) requireSameDatabase(database, captured.get(database.name), config.state);
-    const taken = new Set(listed.map(({ name }) => name));
+    const taken = [...listed, ...config.trees];
     const found = [...captured].filter(
-      ([name, file]) => !taken.has(name) && config.patterns.some((pattern) => matchesPattern(pattern, file)),
+      ([name, file]) =>
+        !taken.some((other) => namesCollide(other.name, name)) &&
+        config.patterns.some((pattern) => matchesPattern(pattern, file)),
     );
     return [...listed, ...found.map(([name, path]) => ({ name, path, byPattern: true as const }))];
   }

@@ -46,13 +46,16 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     return [fail(error)];
   }
   const { requireSafeSqlite } = await import("../capture/sqlite/preflight.ts");
+  const { copyBytes } = await import("../observe/copy-size.ts");
+  const { checkTrees } = await import("../observe/check-tree.ts");
+  const trees = checkTrees(settings.trees);
   return [
     ok("CONFIG", settings.file === undefined ? "the flags are understood" : `${settings.file} is understood`),
     await look("SQLITE", "Tidemark's own SQLite library is new enough", requireSafeSqlite),
     ...(await checkDatabases(settings)),
-    ...(await checkTrees(settings)),
+    ...trees.findings,
     ...(await checkLimits(settings)),
-    ...(await checkPlaces(settings)),
+    ...(await checkPlaces(settings, copyBytes(settings.databases) + trees.bytes)),
     ...(await checkLog(settings)),
   ];
 }
@@ -64,17 +67,12 @@ function nothingToCheck(): Error {
   );
 }
 
-async function checkDatabases({ databases, patterns }: Settings): Promise<Finding[]> {
+async function checkDatabases(settings: Settings): Promise<Finding[]> {
   const { checkDatabase, checkPattern } = await import("../observe/check-database.ts");
   return [
-    ...databases.flatMap((database) => checkDatabase(database)),
-    ...patterns.flatMap((pattern) => checkPattern(pattern, databases)),
+    ...settings.databases.flatMap((database) => checkDatabase(database)),
+    ...settings.patterns.flatMap((pattern) => checkPattern(pattern, settings)),
   ];
-}
-
-async function checkTrees({ trees }: Settings): Promise<Finding[]> {
-  const { checkTree } = await import("../observe/check-tree.ts");
-  return trees.flatMap((tree) => checkTree(tree));
 }
 
 /** For the agent that this host would run: what is configured tells which. */
@@ -85,21 +83,26 @@ async function checkLimits(settings: Settings): Promise<Finding[]> {
   return checkOpenFiles(standby === undefined ? "capture" : "run", settings);
 }
 
-async function checkPlaces(settings: Settings): Promise<Finding[]> {
+/** `copyBytes`: what one copy of the set takes. */
+async function checkPlaces(settings: Settings, copyBytes: number): Promise<Finding[]> {
   const { checkStandbyDisk, checkWritable } = await import("../observe/check-places.ts");
   const { look } = await import("../observe/finding.ts");
   const { requireRoomForCopy } = await import("../observe/copy-size.ts");
-  const { standby, state, databases, log } = settings;
+  const { checkOwners } = await import("../observe/check-tree.ts");
+  const { standby, state, databases, trees, log } = settings;
   const findings: Finding[] = [];
   if (standby !== undefined) {
-    findings.push(checkWritable("STANDBY", "the standby", standby), ...checkStandbyDisk(standby, databases));
+    const sources = [...databases, ...trees].map(({ path }) => path);
+    findings.push(checkWritable("STANDBY", "the standby", standby), ...checkStandbyDisk(standby, sources, copyBytes));
+    if (trees.length > 0) findings.push(checkOwners(standby));
   }
   // `run` keeps its state on the standby unless told otherwise; `capture` in a place of the host.
-  if (databases.length > 0 && standby === undefined && state !== undefined)
+  if (databases.length + trees.length > 0 && standby === undefined && state !== undefined)
     findings.push(checkWritable("STATE", "the state directory", state));
   if (log?.kind === "embedded") findings.push(checkWritable("LOG_DIRECTORY", "the log's directory", log.directory));
   if (log?.kind === "nats" && log.maxBytes !== undefined) {
-    findings.push(await look("LOG_ROOM", "the log's limit has room for a copy", () => requireRoomForCopy(settings)));
+    const message = "the log's limit has room for a copy";
+    findings.push(await look("LOG_ROOM", message, () => requireRoomForCopy(log, copyBytes)));
   }
   return findings;
 }

@@ -7,7 +7,7 @@ import { preflight, setWalMode } from "../capture/sqlite/preflight.ts";
 import { configError } from "../config/config-error.ts";
 import type { Config } from "../config/config.ts";
 import { baseDirectory } from "../config/database-patterns.ts";
-import { requireRoomForCopy } from "../observe/copy-size.ts";
+import { copyBytes, requireRoomForCopy } from "../observe/copy-size.ts";
 
 /** How long an application may keep us from switching its database to WAL mode at the start. */
 const SET_WAL_WAIT_MS = 5000;
@@ -19,7 +19,7 @@ const SET_WAL_WAIT_MS = 5000;
  * @throws CONFIG, DATABASE_*, AGENT_RUNNING
  */
 export function checkSource(config: Config): void {
-  requireRoomForCopy(config);
+  requireRoomForCopy(config.log, copyBytes(config.databases));
   const captured = capturedBefore(config.state, config.set);
   if (captured.size === 0) requireMatches(config);
   if (!fs.existsSync(path.join(config.state, FILE_INDEX))) requireTrees(config);

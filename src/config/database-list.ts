@@ -4,7 +4,7 @@ import path from "node:path";
 import type { DatabaseConfig, DatabasePattern } from "./config.ts";
 import { configError } from "./config-error.ts";
 import { requireDatabaseName } from "./database-name.ts";
-import { DatabaseNames, hasWildcard, matchingFiles } from "./database-patterns.ts";
+import { DatabaseNames, hasWildcard, matchingFiles, type NotDatabases } from "./database-patterns.ts";
 
 /** A database as somebody named it, on the command line or in the file. */
 export interface GivenDatabase {
@@ -24,13 +24,13 @@ export interface GivenList {
 
 /**
  * Patterns expanded, names given and checked. Of several files that one name would fit, the first has it: what a pattern
- * finds comes and goes, and is no mistake of the user's; the agent warns of it. `own`: Tidemark's own directories.
+ * finds comes and goes, and is no mistake of the user's; the agent warns of it.
  *
  * @throws CONFIG
  */
-export function expandDatabases(given: readonly GivenDatabase[], own: readonly string[]): GivenList {
+export function expandDatabases(given: readonly GivenDatabase[], others: NotDatabases): GivenList {
   const patterns = given.filter(isPattern).map(patternOf);
-  const names = new DatabaseNames(own);
+  const names = new DatabaseNames(others);
   const databases: DatabaseConfig[] = [];
   for (const one of given) if (!isPattern(one)) databases.push(addListed(names, one));
   for (const { name, path: file } of databases) refuseNested(names, name, file);

@@ -1,9 +1,10 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import type { DatabaseConfig, DatabasePattern } from "./config.ts";
+import type { DatabaseConfig, DatabasePattern, TreeConfig } from "./config.ts";
 import { requireDatabaseName, SQLITE_COMPANIONS } from "./database-name.ts";
 import { realPath } from "./real-path.ts";
+import { namesCollide } from "./tree-list.ts";
 
 const WILDCARD = /[*?[\]{}]/;
 
@@ -38,16 +39,26 @@ export function matchesPattern({ directory, pattern }: DatabasePattern, file: st
   return path.matchesGlob(path.isAbsolute(pattern) ? file : path.relative(directory, file), pattern);
 }
 
+/** What a pattern may match and is no database of the application's. */
+export interface NotDatabases {
+  /** Directories of Tidemark's own. */
+  readonly own: readonly string[];
+  readonly trees: readonly TreeConfig[];
+}
+
 /** What is known of the databases of a set, to tell what may join it. */
 export class DatabaseNames {
   readonly #byName = new Map<string, string>();
   readonly #byFile = new Map<string, string>();
   readonly #paths = new Set<string>();
-  /** Directories of Tidemark's own: what lies in them is never a database of the application's. */
   readonly #own: readonly string[];
+  readonly #trees: readonly TreeConfig[];
+  readonly #treePaths: ReadonlySet<string>;
 
-  constructor(own: readonly string[]) {
+  constructor({ own, trees }: NotDatabases) {
     this.#own = own.map(realPath);
+    this.#trees = trees;
+    this.#treePaths = new Set(trees.map((tree) => realPath(tree.path)));
   }
 
   /** Path of the database that has this name. */
@@ -77,9 +88,10 @@ export class DatabaseNames {
   admit(found: DatabasePattern, file: string): { database: DatabaseConfig } | { refusal: string } | undefined {
     // Asked of every file at every scan: the set's own ones must cost nothing.
     if (this.#paths.has(file)) return undefined;
-    if (!isFile(file) || this.twinOf(file) !== undefined || this.#isOwn(file)) return undefined;
+    if (!isFile(file) || this.twinOf(file) !== undefined || this.#isNoDatabase(file)) return undefined;
     const name = found.name ?? path.basename(file);
-    const owner = this.ownerOf(name) ?? this.ownerOf(this.nestedUnder(name) ?? "");
+    const tree = this.#trees.find((one) => namesCollide(one.name, name));
+    const owner = tree?.path ?? this.ownerOf(name) ?? this.ownerOf(this.nestedUnder(name) ?? "");
     if (owner !== undefined) {
       return {
         refusal: `${file} is not captured: ${owner} has the name ${JSON.stringify(name)} on the standby already`,
@@ -93,9 +105,9 @@ export class DatabaseNames {
     return { database: { path: file, name, byPattern: true } };
   }
 
-  #isOwn(file: string): boolean {
+  #isNoDatabase(file: string): boolean {
     const real = realPath(file);
-    return this.#own.some((directory) => real.startsWith(directory + path.sep));
+    return this.#treePaths.has(real) || this.#own.some((directory) => real.startsWith(directory + path.sep));
   }
 }
 

@@ -2,7 +2,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig } from "./config.ts";
+import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig } from "./config.ts";
 import { captureConfig, replicaConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
@@ -12,7 +12,7 @@ import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
 import { realPath } from "./real-path.ts";
 import { defaultSetName, requireSetName } from "./set-name.ts";
-import { type GivenTree, listTrees, parseNamedPath } from "./tree-list.ts";
+import { type GivenTree, nameTrees, parseNamedPath, refuseWrongTrees } from "./tree-list.ts";
 
 export const DEFAULT_FILE = "tidemark.yml";
 
@@ -53,19 +53,20 @@ export type Settings = Omit<Config, "set" | "state"> & {
 export function loadSettings(options: LoadOptions): Settings {
   const file = findFile(options);
   const standby = standbyOf(options, file);
-  const list = expandDatabases(givenDatabases(options, file), standby === undefined ? [] : [standby]);
+  const trees = nameTrees(givenTrees(options, file));
+  const list = expandDatabases(givenDatabases(options, file), { own: standby === undefined ? [] : [standby], trees });
   const { databases, patterns } = list;
   const log = logOf(options, { file, standby });
   if (standby !== undefined) refuseStandbyOnSource(standby, databases);
-  const given = givenTrees(options, file);
-  const set = setOf(options, { file, list, log, firstTree: given[0] });
+  const set = setOf(options, { file, list, log, firstTree: trees[0] });
   const state = stateOf(options, { file, standby, set });
   const own = [standby, state, log?.kind === "embedded" ? log.directory : undefined].filter((one) => one !== undefined);
+  refuseWrongTrees(trees, { databases, standby, own });
   return deepFreeze({
     set,
     databases,
     patterns,
-    trees: listTrees(given, { databases, standby, own }),
+    trees,
     log,
     standby,
     state,
@@ -184,7 +185,7 @@ function setOf(
     file: ConfigFile | undefined;
     list: GivenList;
     log: LogConfig | undefined;
-    firstTree: GivenTree | undefined;
+    firstTree: TreeConfig | undefined;
   },
 ): string | undefined {
   const { file, list, log, firstTree } = known;
@@ -195,7 +196,7 @@ function setOf(
   // Not after what it matches just now, which comes and goes.
   const [pattern] = list.patterns;
   if (pattern) return defaultSetName(baseDirectory(pattern));
-  if (firstTree) return defaultSetName(path.resolve(firstTree.directory, firstTree.path));
+  if (firstTree) return defaultSetName(firstTree.path);
   return log?.kind === "embedded" ? setOfLog?.(log) : undefined;
 }
 

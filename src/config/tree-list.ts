@@ -42,17 +42,19 @@ export function parseNamedPath(
   return { path: text.slice(0, at), name: text.slice(at + 1), directory, where };
 }
 
-/** Names given and checked against each other and against the databases. Nothing has to exist yet. @throws CONFIG */
-export function listTrees(given: readonly GivenTree[], neighbours: Neighbours): readonly TreeConfig[] {
-  const trees: TreeConfig[] = [];
-  for (const one of given) {
-    const tree = treeOf(one);
+/** With names, which databases found by patterns leave to them. Nothing has to exist yet. @throws CONFIG */
+export function nameTrees(given: readonly GivenTree[]): readonly TreeConfig[] {
+  return given.map(treeOf);
+}
+
+/** Trees that cannot be captured beside each other, the listed databases and what is Tidemark's. @throws CONFIG */
+export function refuseWrongTrees(trees: readonly TreeConfig[], neighbours: Neighbours): void {
+  trees.forEach((tree, index) => {
+    const before = trees.slice(0, index);
     refuseOwnDirectories(tree, neighbours);
-    refuseSameName(tree, [...neighbours.databases, ...trees]);
-    refuseSamePlace(tree, { trees, databases: neighbours.databases });
-    trees.push(tree);
-  }
-  return trees;
+    refuseSameName(tree, [...neighbours.databases, ...before]);
+    refuseSamePlace(tree, { trees: before, databases: neighbours.databases });
+  });
 }
 
 function treeOf({ path: given, name, exclude, include, maxDelete, directory, where }: GivenTree): TreeConfig {
@@ -83,7 +85,7 @@ function refuseOwnDirectories({ path: root, name }: TreeConfig, { own, standby }
 }
 
 function refuseSameName(tree: TreeConfig, others: readonly { readonly name: string; readonly path: string }[]): void {
-  const twin = others.find(({ name }) => isWithin(tree.name, name) || isWithin(name, tree.name));
+  const twin = others.find(({ name }) => namesCollide(tree.name, name));
   if (!twin) return;
   throw configError(
     `${tree.path} and ${twin.path} would both lie at ${JSON.stringify(twin.name)} on the standby`,
@@ -109,6 +111,11 @@ function refuseSamePlace(
     `${tree.path} is a database of the set`,
     "Databases are captured by commits; leave it out of files.",
   );
+}
+
+/** One would be at, or under, the place of the other. */
+export function namesCollide(one: string, other: string): boolean {
+  return isWithin(one, other) || isWithin(other, one);
 }
 
 /** Of paths and of names. */

@@ -3,7 +3,7 @@ import fs from "node:fs";
 import Database from "better-sqlite3";
 
 import { OLDEST_SAFE_SQLITE, preflight } from "../capture/sqlite/preflight.ts";
-import type { DatabaseConfig, DatabasePattern } from "../config/config.ts";
+import type { Config, DatabaseConfig, DatabasePattern } from "../config/config.ts";
 import { DatabaseNames, matchingFiles } from "../config/database-patterns.ts";
 import { formatSize } from "../config/units.ts";
 import { DATABASE_HEADER_BYTES, decodeDatabaseHeader } from "../format/database-header.ts";
@@ -26,13 +26,16 @@ export function checkDatabase({ path, name }: DatabaseConfig): Finding[] {
 }
 
 /** What a pattern finds and what of it cannot join the set. */
-export function checkPattern(pattern: DatabasePattern, databases: readonly DatabaseConfig[]): Finding[] {
+export function checkPattern(
+  pattern: DatabasePattern,
+  { databases, trees }: Pick<Config, "databases" | "trees">,
+): Finding[] {
   const files = matchingFiles(pattern);
   if (files.length === 0) {
     const message = `${pattern.where}: nothing matches ${pattern.pattern} yet`;
     return [warn("PATTERN", message, "Correct the pattern, unless its databases are still to come.")];
   }
-  const names = new DatabaseNames([]);
+  const names = new DatabaseNames({ own: [], trees });
   for (const database of databases) names.add(database);
   return files.flatMap((file) => {
     const admitted = names.admit(pattern, file);

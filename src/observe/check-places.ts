@@ -1,10 +1,8 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import type { Config } from "../config/config.ts";
 import { formatSize } from "../config/units.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
-import { copyBytes } from "./copy-size.ts";
 import { fail, type Finding, ok, warn } from "./finding.ts";
 
 /** A directory that an agent makes and writes. Nothing is made here. */
@@ -35,18 +33,17 @@ function nearestExisting(directory: string): string {
   }
 }
 
-/** One disk that fails must not take primary and standby together. */
-export function checkStandbyDisk(standby: string, databases: Config["databases"]): Finding[] {
+/** One disk that fails must not take primary and standby together. `needed`: bytes of one copy. */
+export function checkStandbyDisk(standby: string, sources: readonly string[], needed: number): Finding[] {
   const disk = deviceOf(nearestExisting(standby));
-  const together = databases.find(({ path: file }) => deviceOf(file) === disk && disk !== undefined);
-  const needed = copyBytes(databases);
+  const together = sources.find((source) => deviceOf(source) === disk && disk !== undefined);
   const room = freeBytes(nearestExisting(standby));
   const findings: Finding[] = [];
-  if (together) {
+  if (together !== undefined) {
     findings.push(
       warn(
         "STANDBY_SAME_DISK",
-        `the standby ${standby} is in the same file system as ${together.path}: one failing disk takes both`,
+        `the standby ${standby} is in the same file system as ${together}: one failing disk takes both`,
         "Put the standby on another disk, or on another host with `tidemark replica`.",
       ),
     );

@@ -14,13 +14,11 @@ function sizeOf(file: string): number {
 }
 
 /** A log that cannot hold one copy can never restore anything. @throws CONFIG */
-export function requireRoomForCopy({ log, databases }: Pick<Config, "log" | "databases">): void {
-  if (log?.kind !== "nats" || log.maxBytes === undefined) return;
-  const needed = copyBytes(databases);
-  if (needed <= log.maxBytes) return;
+export function requireRoomForCopy(log: Config["log"], needed: number): void {
+  if (log?.kind !== "nats" || log.maxBytes === undefined || needed <= log.maxBytes) return;
   throw new TidemarkError(
     "CONFIG",
     `nats.maxBytes is ${formatSize(log.maxBytes)}, but one copy of the set takes ${formatSize(needed)}`,
-    { hint: "Raise nats.maxBytes to several times the size of the databases, or leave it out." },
+    { hint: "Raise nats.maxBytes to several times the size of the set, or leave it out." },
   );
 }

@@ -1,5 +1,6 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import path from "node:path";
 
 import Database from "better-sqlite3";
 import { expect, test, vi } from "vitest";
@@ -89,13 +90,58 @@ test("file trees are counted; what cannot be captured of them is said, and one t
   expect(sound.exit).toBe(0);
   const told = sound.findings.filter(({ code }) => code.startsWith("TREE"));
   expect(told.map(({ severity, code, message }) => [severity, code, message.replace(scene.path(""), "")])).toEqual([
-    ["ok", "TREE", expect.stringMatching(/uploads has 1 files in 2 directories$/)],
+    ["ok", "TREE", expect.stringMatching(/uploads has 1 files in 2 directories, 1 B$/)],
     ["warn", "TREE_SPECIAL", "uploads holds 1 FIFOs, sockets or devices: they are not captured"],
     ["ok", "TREE", expect.stringMatching(/\.env is a file and can be read$/)],
+    ["ok", "TREE_WATCHES", expect.stringMatching(/^the trees have 2 directories; one user may watch \d+ here$/)],
   ]);
+  expect(codes(sound, "ok")).toContain("STANDBY_OWNERS");
+  expect(codes(sound, "warn")).toEqual(["TREE_SPECIAL", "STANDBY_SAME_DISK"]);
+  const pipe = await check(scene, ["--files", "uploads/pipe", "--standby", "standby"]);
+  expect(pipe.findings.find(({ severity }) => severity === "fail")?.message).toContain(
+    "neither a directory nor a file",
+  );
   const missing = await check(scene, ["--files", "nowhere", "--standby", "standby"]);
   expect(missing.exit).toBe(2);
   expect(missing.findings.find(({ severity }) => severity === "fail")?.code).toBe("TREE_MISSING");
+});
+
+test("trees count for the room of a copy; a root that is a link is named with what it leads to", async () => {
+  await using scene = new CliScene();
+  scene.write("real/large", "x".repeat(5000));
+  fs.symlinkSync("real", scene.path("uploads"));
+  const port = await freePort();
+  scene.write(
+    "tidemark.yml",
+    `files: [uploads]\nlog: nats://127.0.0.1:${port}\nnats: { maxBytes: 4KiB }\nstate: state\n`,
+  );
+  const { findings } = await check(scene, []);
+  expect(findings.find(({ code }) => code === "TREE")?.message).toContain(`uploads (which is ${scene.path("real")})`);
+  expect(findings.find(({ message }) => message.includes("nats.maxBytes is"))?.message).toContain("takes 4.9 KiB");
+  expect(findings.find(({ code }) => code === "STATE")?.severity).toBe("ok");
+});
+
+test("without root: what may not be read of a tree is counted, and owners are said to be lost", async () => {
+  await using scene = new CliScene();
+  scene.write("uploads/mine", "m");
+  scene.write("uploads/closed/theirs", "t");
+  fs.chmodSync(scene.path("uploads/closed"), 0o700);
+  scene.write("uploads/secret", "s");
+  fs.chmodSync(scene.path("uploads/secret"), 0o600);
+  for (const open of ["", "uploads"]) fs.chmodSync(scene.path(open), 0o755);
+  const program = path.resolve(import.meta.dirname, "../support/check-trees.ts");
+  const asNobody = ["--reuid=65534", "--regid=65534", "--clear-groups", process.execPath, program];
+  const said = execFileSync("setpriv", [...asNobody, scene.path("uploads"), scene.path("standby")], {
+    encoding: "utf8",
+  });
+  const findings = JSON.parse(said) as Finding[];
+  expect(findings.map(({ severity, code }) => [severity, code])).toEqual([
+    ["ok", "TREE"],
+    ["warn", "TREE_UNREADABLE"],
+    ["ok", "TREE_WATCHES"],
+    ["warn", "STANDBY_OWNERS"],
+  ]);
+  expect(findings[1]?.message).toContain("uploads holds 2 files or directories that this user may not read");
 });
 
 test("for people: a line a finding", async () => {

@@ -91,6 +91,15 @@ test("without a database and without a tree there is nothing to do", () => {
   expect(refusal({})).toContain("needs a database or a file tree");
 });
 
+test("what a pattern finds leaves the trees their names and paths", () => {
+  fs.mkdirSync(at("db"));
+  for (const name of ["a.db", "up", "config"]) fs.writeFileSync(at("db", name), "x");
+  const flags = { db: ["db/*"], files: ["data/up", "db/config=settings"] };
+  const { databases, trees } = load(flags);
+  expect(databases.map(({ name }) => name)).toEqual(["a.db"]);
+  expect(trees.map(({ name }) => name)).toEqual(["up", "settings"]);
+});
+
 test("links are looked through: the same place under two names is the same", () => {
   fs.mkdirSync(at("real"));
   fs.symlinkSync("real", at("alias"));
