@@ -4,6 +4,7 @@ import { parseArgs } from "node:util";
 import { crashes } from "./crashes.ts";
 import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
+import { order } from "./order.ts";
 import { scrub } from "./scrub.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
@@ -11,6 +12,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   crashes,
   "first-copy": firstCopy,
   many,
+  order,
   scrub,
 };
 

@@ -57,7 +57,7 @@ export class Deployment implements AsyncDisposable {
     this.logDirectory = options.logDirectory ?? path.join(this.directory, "log");
     const lines = [
       `set: ${set}`,
-      "databases:",
+      ...(names.length + patterns.length > 0 ? ["databases:"] : []),
       ...names.map((one) => `  - { path: ${this.pathOf(one)}, name: ${one} }`),
       ...patterns.map((pattern) => `  - ${JSON.stringify(this.pathOf(pattern))}`),
       `log: ${options.nats === undefined ? `embedded:${this.logDirectory}` : `nats://${options.nats}`}`,

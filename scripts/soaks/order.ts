@@ -1,0 +1,60 @@
+/** Files and the commits that name them, from several applications: at any offset every row's file is there. */
+import fs from "node:fs";
+
+import type { TreePath } from "../../src/event/tree-path.ts";
+import { Deployment } from "../../test/support/deployment.ts";
+import { checkOrder, createFilesTable, runFileWriters } from "../../test/support/file-order.ts";
+import { filesBelow, LogFold } from "../../test/support/log-fold.ts";
+import { Random } from "../../test/support/random.ts";
+import { type Outcome, type Scenario, say } from "./scenario.ts";
+
+const TIMEOUT_MS = 3_600_000;
+
+export const order: Scenario = {
+  summary: "applications that write a file and commit its row, delete rows and then files: every offset is in order",
+  options: {
+    writers: { default: "4", help: "applications" },
+    commits: { default: "5000", help: "of each" },
+    delay: { default: "2", help: "ms between a file and its commit; 0: full speed" },
+    age: { default: "50", help: "a row is deleted when so many commits came after its first" },
+    offsets: { default: "300", help: "to look at" },
+  },
+  run: async ({ writers = "", commits = "", delay = "", age = "", offsets = "" }) => {
+    await using deployment = new Deployment({ config: "files: [{ path: app/uploads, maxDelete: 100% }]" });
+    const { database } = deployment;
+    const root = deployment.pathOf("uploads");
+    fs.mkdirSync(root);
+    await createFilesTable(database);
+    await deployment.start("capture");
+    const each = { database, root, commits: Number(commits), delayMs: Number(delay), deleteAge: Number(age) };
+    const began = performance.now();
+    await runFileWriters(
+      Array.from({ length: Number(writers) }, (_, writer) => ({ ...each, writer })),
+      TIMEOUT_MS,
+    );
+    say(`written in ${Math.round(performance.now() - began)} ms`);
+    await deployment.answer("sync");
+    const events = await deployment.events();
+    const last = new LogFold();
+    for (const event of events) last.apply(event);
+    const { wrong, ...figures } = checkOrder(events, new Random("order"), Number(offsets));
+    return outcome({ ...figures, events: events.length }, [...wrong.slice(0, 20), ...missing(last, root)]);
+  },
+};
+
+function missing(fold: LogFold, root: string): string[] {
+  const files = filesBelow(root);
+  const names = new Set([...files.keys(), ...fold.files.keys()]);
+  const isSame = (name: TreePath): boolean =>
+    Buffer.from(files.get(name) ?? "none").equals(fold.files.get(name) ?? Buffer.from("not there"));
+  return [...names].filter((name) => !isSame(name)).map((name) => `${name} is not what the log says`);
+}
+
+function outcome(figures: Readonly<Record<string, number>>, problems: readonly string[]): Outcome {
+  return {
+    ok: problems.length === 0,
+    problems,
+    figures,
+    rows: Object.entries(figures).map(([title, value]) => [title, String(value)] as const),
+  };
+}
