@@ -160,9 +160,9 @@ test("without its index a standby says so", async () => {
   await scene.publish();
   await fixture.ready();
   await fixture.stop();
-  fs.rmSync(fixture.file(".tidemark/files.db"));
+  fs.rmSync(fixture.file(".tidemark/trees.db"));
   const agent = await fixture.start();
-  expect((await failure(agent.done)).message).toContain("files.db");
+  expect((await failure(agent.done)).message).toContain("trees.db");
   await fixture.ready({ reseed: true });
   expect(differences(scene.root, scene.standby)).toBe("");
   expect(query(fixture.file("a.db"), "SELECT count(*) FROM t")).toBe("0");

@@ -11,7 +11,7 @@ import { contentId } from "../../tree/content-id.ts";
 import type { TreeIndex } from "../../tree/tree-index.ts";
 
 /** Contents that came lately are kept up to this many bytes: the records that need them mostly follow at once. */
-const MEMORY_BYTES = 32 * 1024 * 1024;
+const MEMORY_BYTES = 16 * 1024 * 1024;
 
 /** An older version of a file on disk, from which chunks may be taken if they still are what they were. */
 export class OldVersion {

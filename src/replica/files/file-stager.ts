@@ -57,8 +57,7 @@ export class FileStager {
   async prepare(place: Touched, entry: FileEntry, { durable }: { durable: boolean }): Promise<Readiness> {
     if (place.ready) return place.ready;
     const { touched } = this.#options.state;
-    const stale = touched.staleStage(place);
-    if (stale !== undefined) fs.rmSync(this.pathOf(stale), { force: true });
+    if (place.stale !== undefined) fs.rmSync(this.pathOf(place.stale), { force: true });
     const ready = this.#inPlace(place, entry) ?? (await this.#stage(place, entry, durable));
     touched.setReady(place, ready, entry.offset);
     return ready;
@@ -96,7 +95,7 @@ export class FileStager {
   /** Whether nothing needs to be written: the content stands there, or is another name's. */
   #inPlace(place: Touched, entry: FileEntry): Readiness | undefined {
     if (this.twinOf(place, entry, ({ kind }) => kind !== "name") !== undefined) return { kind: "name" };
-    const before = this.#options.state.touched.before(place);
+    const before = place.wasFile ? this.#options.state.touched.before(place) : undefined;
     if (!before || Buffer.compare(before.hash, entry.hash) !== 0) return undefined;
     const stat = this.#standing(place.tree, place.path, before);
     // Of a name that leaves its file the others must not be changed.
@@ -143,10 +142,11 @@ export class FileStager {
         const data = await chunks.get(chunk, old);
         hash?.update(data);
         // A hole reads as zeros and takes no room.
-        if (!isNothing(data)) writeFully(fd, data, position);
+        const hole = isNothing(data);
+        if (!hole) writeFully(fd, data, position);
         position += data.length;
+        if (hole) fs.ftruncateSync(fd, position);
       }
-      fs.ftruncateSync(fd, position);
     } finally {
       old?.close();
     }
@@ -154,7 +154,7 @@ export class FileStager {
   }
 
   #oldVersion(place: Touched): OldVersion | undefined {
-    const before = this.#options.state.touched.before(place);
+    const before = place.wasFile ? this.#options.state.touched.before(place) : undefined;
     if (!before || before.size === 0) return undefined;
     try {
       return new OldVersion(this.#options.reader.openFile(standbyPath(place.tree, place.path)), before.chunkList);

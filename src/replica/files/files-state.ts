@@ -10,7 +10,7 @@ import { TouchedPlaces } from "./touched-places.ts";
 
 const FORMAT_VERSION = "1";
 /** The names of contents are random: with less of them at hand every insert would read the disk. */
-const CACHE_KIB = 64 * 1024;
+const CACHE_KIB = 32 * 1024;
 
 /**
  * `<standby>/.tidemark/trees.db`: what the trees look like as far as they were made durable. What is applied after that

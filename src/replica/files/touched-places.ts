@@ -27,6 +27,10 @@ export type Readiness =
 export interface Touched extends Place {
   /** Undefined when there is nothing yet, or it is for another version than the index's. */
   readonly ready: Readiness | undefined;
+  /** Stage file of an older version. */
+  readonly stale: number | undefined;
+  /** Whether the index knew a file there before: see `before`. */
+  readonly wasFile: boolean;
 }
 
 interface Row {
@@ -34,6 +38,7 @@ interface Row {
   readonly path: Buffer;
   readonly ready: number | null;
   readonly ready_offset: number | null;
+  readonly was_file: number;
   readonly offset: number | null;
 }
 
@@ -89,7 +94,7 @@ export class TouchedPlaces {
     this.#database = database;
     database.exec(SCHEMA);
     const select = (order: string): string =>
-      `SELECT t.tree, t.path, t.ready, t.ready_offset, e.offset FROM touched t
+      `SELECT t.tree, t.path, t.ready, t.ready_offset, t.hash IS NOT NULL AS was_file, e.offset FROM touched t
         LEFT JOIN entry e ON e.tree = t.tree AND e.path = t.path ${order} LIMIT ${FETCH}`;
     this.#forward = database.prepare<[string, Buffer], Row>(
       select("WHERE (t.tree, t.path) > (?, ?) ORDER BY t.tree, t.path"),
@@ -136,12 +141,6 @@ export class TouchedPlaces {
     return { size: Number(row.size), hash: row.hash, chunkList: row.chunks, mtimeNs: row.mtime_ns, group };
   }
 
-  /** Stage file of an older version, if one was made. */
-  staleStage({ tree, path }: Place): number | undefined {
-    const row = this.#one.get(tree, bytesOf(path));
-    return row && row.ready !== null && row.ready > 0 && row.ready_offset !== row.offset ? row.ready : undefined;
-  }
-
   /** `offset` is that of the entry which it is for. */
   setReady({ tree, path }: Place, ready: Readiness, offset: number): void {
     this.#setReady.run(numberOf(ready), offset, tree, bytesOf(path));
@@ -181,9 +180,15 @@ export class TouchedPlaces {
   }
 }
 
-function touchedOf({ tree, path, ready, ready_offset, offset }: Row): Touched {
-  const place = { tree, path: byteString(path) as TreePath };
-  return { ...place, ready: ready === null || ready_offset !== offset ? undefined : readinessOf(ready) };
+function touchedOf({ tree, path, ready, ready_offset, was_file, offset }: Row): Touched {
+  const isCurrent = ready_offset === offset;
+  return {
+    tree,
+    path: byteString(path) as TreePath,
+    ready: ready !== null && isCurrent ? readinessOf(ready) : undefined,
+    stale: ready !== null && ready > 0 && !isCurrent ? ready : undefined,
+    wasFile: was_file === 1,
+  };
 }
 
 function readinessOf(number: number): Readiness {
