@@ -105,6 +105,19 @@ test("what is no file is told, what may not be read too, and what is known of it
   expect(scene.tree.figures().problem).toBeUndefined();
 });
 
+test("attributes that cannot be captured are told, and the file goes without them", async () => {
+  await using scene = await TreeScene.open();
+  sh(scene, "echo 1 > odd; setfattr -n user.a -v 1 odd; echo 2 > plain; setfattr -n user.b -v 2 plain");
+  sh(scene, `python3 -c 'import os; os.setxattr("odd", b"user.\\xff", b"1")'`);
+  await scene.scan();
+  const told = scene.said.map((line) => JSON.parse(line) as { readonly path: string; readonly msg: string });
+  expect(told.map(({ path: at }) => at)).toEqual(["odd"]);
+  expect(told[0]?.msg).toContain("its extended attributes cannot be read, and are not captured");
+  sh(scene, 'setfattr -x user.a odd; python3 -c \'import os; os.removexattr("odd", b"user.\\xff")\'');
+  await scene.scan();
+  await scene.expectSame();
+});
+
 test("patterns leave out, and bring back", async () => {
   const exclude = ["*.part", "/cache/", "node_modules", "!kept.part"];
   await using scene = await TreeScene.open({ exclude, include: ["/cache/important/**", "special.part"] });
