@@ -21,6 +21,8 @@ export interface Queued {
   readonly bytes: number;
   readonly atMs: number;
   readonly turn?: Turn;
+  /** How many were put that this stands for. */
+  readonly puts: number;
 }
 
 /**
@@ -36,6 +38,7 @@ export class ShipQueue {
   #taken: Queued[] = [];
   #bytes = 0;
   #putInAll = 0;
+  #passedInAll = 0;
   /** Why nothing of what waits will be in the log. */
   #refusal: TidemarkError | undefined;
   #moved = Promise.withResolvers<void>();
@@ -82,8 +85,8 @@ export class ShipQueue {
   /** Keeps a copy: the memory of page images serves again. */
   put(body: EventBody, turn?: Turn): void {
     const kept = "pages" in body ? { ...body, pages: copyPages(body.pages) } : body;
-    const bytes = BODY_BYTES + ("pages" in body ? body.pages.length * body.pageSize : 0);
-    this.#queued.push({ body: kept, bytes, atMs: this.#clock.monotonic(), ...(turn && { turn }) });
+    const bytes = bytesOf(body);
+    this.#queued.push({ body: kept, bytes, puts: 1, atMs: this.#clock.monotonic(), ...(turn && { turn }) });
     this.#bytes += bytes;
     this.#putInAll += 1;
     // It stays counted: whoever flushes learns that it is not in the log.
@@ -101,9 +104,31 @@ export class ShipQueue {
     return this.#taken;
   }
 
+  /** What was taken becomes what `change` makes of it: less, so that there is room for more. */
+  changeTaken(change: (bodies: readonly EventBody[]) => readonly EventBody[]): void {
+    const before = new Map(this.#taken.map((one) => [one.body, one]));
+    const atMs = this.#taken[0]?.atMs ?? 0;
+    let puts = 0;
+    for (const one of this.#taken) {
+      this.#bytes -= one.bytes;
+      puts += one.puts;
+    }
+    this.#taken = change([...before.keys()]).map((body) => {
+      const bytes = bytesOf(body);
+      this.#bytes += bytes;
+      return { ...before.get(body), body, bytes, atMs, puts: 0 };
+    });
+    const last = this.#taken.pop();
+    if (last) this.#taken.push({ ...last, puts });
+    this.wakeAll();
+  }
+
   /** What was taken is in the log, or as good as. */
   passed(): void {
-    for (const { bytes } of this.#taken) this.#bytes -= bytes;
+    for (const { bytes, puts } of this.#taken) {
+      this.#bytes -= bytes;
+      this.#passedInAll += puts;
+    }
     this.#taken = [];
     this.wakeAll();
   }
@@ -111,7 +136,7 @@ export class ShipQueue {
   /** Resolves when everything put so far has passed. @throws INTERRUPTED when it will not */
   async drained(): Promise<void> {
     const through = this.#putInAll;
-    while (this.#putInAll - this.count < through) {
+    while (this.#passedInAll < through) {
       if (this.#refusal) throw this.#refusal;
       await this.moved();
     }
@@ -126,6 +151,10 @@ export class ShipQueue {
     this.#moved.resolve();
     this.#moved = Promise.withResolvers();
   }
+}
+
+function bytesOf(body: EventBody): number {
+  return BODY_BYTES + ("pages" in body ? body.pages.length * body.pageSize : 0);
 }
 
 function copyPages(pages: readonly PageImage[]): PageImage[] {

@@ -11,6 +11,8 @@ interface Announced {
   readonly path: TreePath;
   renames: number;
   changes: number;
+  /** Of its last rename. */
+  generation: number;
   /** What the announcement right behind its last one was about, when that was of a name as well. */
   next: Announced | undefined;
 }
@@ -21,6 +23,7 @@ type Names = Map<ByteString, Announced>;
 export class DirtyPaths {
   #directories = new Map<TreePath, Names | "all">();
   #last: Announced | undefined;
+  #generation = 0;
 
   /** Names and whole directories. */
   get count(): number {
@@ -39,9 +42,16 @@ export class DirtyPaths {
   mark(directory: TreePath, name: ByteString, kind: "rename" | "change"): void {
     const names = this.#directories.get(directory) ?? new Map<ByteString, Announced>();
     if (names === "all" || names.size >= MAX_NAMES) return this.markAll(directory);
-    const one = names.get(name) ?? { path: joinPath(directory, name), renames: 0, changes: 0, next: undefined };
+    const one = names.get(name) ?? {
+      path: joinPath(directory, name),
+      renames: 0,
+      changes: 0,
+      generation: 0,
+      next: undefined,
+    };
     if (kind === "rename") {
       one.renames += 1;
+      one.generation = this.#generation;
       if (this.#last) this.#last.next = one;
     } else {
       one.changes += 1;
@@ -49,6 +59,12 @@ export class DirtyPaths {
     one.next = undefined;
     this.#last = kind === "rename" ? one : undefined;
     this.#directories.set(directory, names.set(name, one));
+  }
+
+  /** What is announced from here on is of the next generation, which this returns. */
+  nextGeneration(): number {
+    this.#generation += 1;
+    return this.#generation;
   }
 
   markPath(path: TreePath): void {
@@ -103,7 +119,7 @@ export class TakenPaths {
   }
 }
 
-export type Lost = Pick<Announced, "path">;
+export type Lost = Pick<Announced, "path" | "generation">;
 
 function exists(root: string, { path }: Announced): boolean {
   return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false }) !== undefined;
@@ -120,13 +136,14 @@ export function wasMoved(root: string, { next }: Announced): boolean {
 }
 
 /**
- * Whether the last that happened in this directory was that something went: its time is newer than all that is in it. For
- * one that was just made, in which something may have come and gone before it was watched.
+ * Whether the last that happened in this directory, and not before `sinceNs`, was that something went: its time is newer
+ * than all that is in it. For one that was just made, in which something may have come and gone before it was watched.
  */
-export function hasLost(root: string, directory: TreePath): boolean {
+export function hasLost(root: string, directory: TreePath, sinceNs: bigint): boolean {
   const at = fsPath(root, directory);
   const stat = fs.lstatSync(at, { bigint: true, throwIfNoEntry: false });
   if (!stat) return true;
+  if (stat.mtimeNs < sinceNs) return false;
   let newestNs = stat.birthtimeNs;
   try {
     for (const name of fs.readdirSync(at, { encoding: "latin1" })) {

@@ -27,7 +27,7 @@ const STORE_EVERY_MS = 1000;
 const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
 const LAST_LOOK_MS = 5000;
-const FETCH_PATIENCE_MS = 100;
+const FETCH_PATIENCE_MS = 1000;
 const LONG_MS = 2 ** 31 - 1;
 
 export interface FileSideOptions {
@@ -214,24 +214,39 @@ export class FileSide implements AsyncDisposable {
 
   /**
    * Captures the files that were complete before the commits that are taken. A file that was gone before it could be read
-   * may have had a row: then the commit that deleted the row was made by now. It is fetched, and all pass as one.
+   * may have had a row: then the commit that deleted the row was made before. All commits made by then are fetched, and pass
+   * as one. Only what goes after that moment may still have its row in them: then once more.
    */
   async #capture(): Promise<{ announced: boolean; merge: boolean }> {
     const { queue, clock, orderMaxWaitMs } = this.#options;
     const sinceMs = queue.take()[0]?.atMs ?? clock.monotonic();
     const deadlineMs = sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs);
-    let merge = false;
-    for (;;) {
+    for (const tree of this.#trees) tree.countAllLosses();
+    for (let merge = false; ; merge = true) {
       const announced = await this.#announced();
       await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs)));
       merge ||= this.#trees.some((tree) => tree.entered);
       if (queue.count === 0 || !(await this.#haveLost())) return { announced, merge };
-      merge = true;
-      if (clock.monotonic() >= deadlineMs) return { announced: false, merge };
-      // Databases that wait for room wait for us.
-      await Promise.race([this.#options.syncDatabases().catch(() => undefined), sleep(FETCH_PATIENCE_MS)]);
-      queue.take();
+      if (clock.monotonic() >= deadlineMs) return { announced: false, merge: true };
+      queue.changeTaken(mergeCommits);
+      await this.#fetchCommits();
     }
+  }
+
+  async #fetchCommits(): Promise<void> {
+    const { queue, syncDatabases } = this.#options;
+    const sentinel = this.#sentinel;
+    await sentinel.pass(() => {
+      for (const tree of this.#trees) tree.countLossesFromNow(sentinel.sentNs);
+    });
+    const fetched = syncDatabases().then(
+      () => true,
+      () => false,
+    );
+    // Databases that wait for room wait for us.
+    const late = sleep(FETCH_PATIENCE_MS).then(() => false);
+    if (!(await Promise.race([fetched, late]))) for (const tree of this.#trees) tree.countAllLosses();
+    queue.take();
   }
 
   /** Whether a file was gone before the last look could read it. Of one that is just being moved the half is announced. */

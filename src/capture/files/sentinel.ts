@@ -47,13 +47,13 @@ export class Sentinel implements Disposable {
     });
   }
 
-  /** False: announcements do not come, or not for a long time. */
-  async pass(): Promise<boolean> {
+  /** `onSeen` is called between what happened before and what happened after. False: it is not announced, or not for long. */
+  async pass(onSeen?: () => void): Promise<boolean> {
     if (!this.#watch) return false;
     const before = this.#file();
     this.#number += 1;
     const seen = Promise.withResolvers<boolean>();
-    this.#waiting = { name: String(this.#number), seen: () => seen.resolve(true) };
+    this.#waiting = { name: String(this.#number), seen: () => (onSeen?.(), seen.resolve(true)) };
     const late = new AbortController();
     const patienceMs = this.#works ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;
     try {
@@ -66,6 +66,11 @@ export class Sentinel implements Disposable {
       late.abort();
       this.#waiting = undefined;
     }
+  }
+
+  /** When the last one was sent, by the clock that files get their times from. */
+  get sentNs(): bigint {
+    return fs.statSync(this.#options.directory, { bigint: true }).mtimeNs;
   }
 
   [Symbol.dispose](): void {

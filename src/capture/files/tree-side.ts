@@ -69,6 +69,7 @@ export class TreeSide implements Disposable {
   #halted: TidemarkError | undefined;
   #problem: string | undefined;
   #lost: readonly Lost[] = [];
+  #lossesCount = { generation: 0, sinceNs: 0n };
   #entered: TreePath[] = [];
   #pollDueMs = 0;
   #saidLimit = 0;
@@ -148,14 +149,25 @@ export class TreeSide implements Disposable {
     }
   }
 
+  /** A moment, between what was announced before and after. Of losses only those count that come later. */
+  countLossesFromNow(sentNs: bigint | undefined): void {
+    this.#lossesCount = { generation: this.#dirty.nextGeneration(), sinceNs: sentNs ?? 0n };
+  }
+
+  countAllLosses(): void {
+    this.#lossesCount = { generation: 0, sinceNs: 0n };
+  }
+
   /** In the last look: something was gone before it could be read, as far as has been announced. */
   get lostFiles(): boolean {
     const { root } = this.capture;
-    this.#lost = this.#lost.filter(({ path }) => {
-      const since = this.#dirty.find(path);
-      return !since || !wasMoved(root, since);
+    const { generation, sinceNs } = this.#lossesCount;
+    this.#lost = this.#lost.filter((lost) => {
+      const since = this.#dirty.find(lost.path);
+      if (!since || since.renames === 0) return lost.generation >= generation;
+      return !wasMoved(root, since);
     });
-    return this.#lost.length > 0 || this.#entered.some((directory) => hasLost(root, directory));
+    return this.#lost.length > 0 || this.#entered.some((directory) => hasLost(root, directory, sinceNs));
   }
 
   /** In the last look: there were new directories, in which something may have come and gone before they were watched. */
