@@ -114,7 +114,6 @@ export class TreeScrub {
 
   async #heal(files: StandbyFiles, wrong: readonly NonNullable<CheckStep["wrong"]>[]): Promise<void> {
     const { logger, progress, signal } = this.#options;
-    const before = progress.diverged;
     progress.diverged = true;
     try {
       await files.repair(wrong);
@@ -131,7 +130,7 @@ export class TreeScrub {
       progress.repaired(tree);
       if (this.#pass) this.#pass.differing += 1;
     }
-    progress.diverged = before;
+    progress.diverged = false;
   }
 }
 
