@@ -173,7 +173,9 @@ function compress(raw: Uint8Array): Uint8Array | undefined {
     chunkSize: Math.min(raw.length, MAX_CHUNK_BYTES),
     params: { [constants.ZSTD_c_compressionLevel]: 1 },
   });
-  return packed.length < raw.length ? packed : undefined;
+  if (packed.length < raw.length) return packed;
+  giveBack(packed.buffer);
+  return undefined;
 }
 
 function decompress(stored: Uint8Array, rawBytes: number): Uint8Array {

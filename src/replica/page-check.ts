@@ -1,3 +1,4 @@
+import { giveBack } from "../runtime/give-back.ts";
 import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { differingPages } from "../sqlite/page-comparison.ts";
 import type { PageIndex } from "../sqlite/page-index.ts";
@@ -50,9 +51,9 @@ export class PageCheck {
     const range = { firstPage, count: Math.max(0, Math.min(perSlice, index.sizePages - firstPage + 1)), pageSize };
     this.writer.look(({ frames, sizePages }) => {
       if (sizePages !== index.sizePages) this.wrongSizePages = sizePages;
-      for (const page of differingPages(index, readCommittedPages(this.writer.files, frames, range), range)) {
-        this.wrong.push(page);
-      }
+      const bytes = readCommittedPages(this.writer.files, frames, range);
+      for (const page of differingPages(index, bytes, range)) this.wrong.push(page);
+      giveBack(bytes.buffer);
     });
     this.#nextPage += range.count;
     this.pages += range.count;

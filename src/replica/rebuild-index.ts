@@ -5,6 +5,7 @@ import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { readEvents } from "../log/log-reader.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import { CHECK_SLICE_BYTES } from "./page-check.ts";
@@ -68,6 +69,7 @@ async function indexOfFile(path: string, index: PageIndex, clock: Clock): Promis
         for (let i = 0; i < count; i += 1) {
           index.set(firstPage + i, bytes.subarray(i * pageSize, (i + 1) * pageSize));
         }
+        giveBack(bytes.buffer);
         return firstPage + count <= sizePages;
       });
       if (!more) return index;

@@ -217,14 +217,17 @@ export class StandbyDatabase {
   }
 
   #gather(body: SqliteCommit, wanted: (pageNumber: number) => boolean): void {
-    this.#pending ??= new PageSpool(body.pageSize, this.#options.paths.spool);
-    this.#pending.dropBeyond(body.sizePages);
-    this.#pendingSizePages = body.sizePages;
-    const lockPage = lockBytePage(body.pageSize);
-    for (const { pageNumber, data } of this.#images(body)) {
-      if (pageNumber <= body.sizePages && pageNumber !== lockPage && wanted(pageNumber))
-        this.#pending.put(pageNumber, data);
+    const { pageSize, sizePages } = body;
+    const lockPage = lockBytePage(pageSize);
+    const belongs = (page: number): boolean => page <= sizePages && page !== lockPage && wanted(page);
+    this.#pending ??= new PageSpool(pageSize, this.#options.paths.spool);
+    if (sizePages < this.#pendingSizePages) this.#pending.filter((page) => page <= sizePages);
+    this.#pendingSizePages = sizePages;
+    if (this.#open) {
+      this.#open.pages.filter(belongs);
+      this.#pending.absorb(this.#open.pages);
     }
+    for (const { pageNumber, data } of body.pages) if (belongs(pageNumber)) this.#pending.put(pageNumber, data);
   }
 
   /** The last image of each page: those of the commit record supersede the parts'. */

@@ -1,4 +1,5 @@
 import { crashPoint } from "../../runtime/crash-point.ts";
+import { giveBack } from "../../runtime/give-back.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { lockBytePage } from "../../format/database-header.ts";
 import { readFilePages } from "../../sqlite/committed-pages.ts";
@@ -56,11 +57,13 @@ class DatabaseCopy {
   readonly #options: CopyOptions;
   readonly #batch: TransactionBatch;
   readonly #fromFrames = new PageSet();
+  readonly #images: ImageRing;
   #changeCounter: number | undefined;
 
   constructor(options: CopyOptions, batch: TransactionBatch) {
     this.#options = options;
     this.#batch = batch;
+    this.#images = new ImageRing(batch.pagesPerRecord + 1, options.shipper.index.pageSize);
   }
 
   async run(): Promise<number> {
@@ -122,9 +125,33 @@ class DatabaseCopy {
       const pageNumber = firstPage + i;
       if (pageNumber === skip || this.#fromFrames.has(pageNumber)) continue;
       const image = bytes.subarray(i * pageSize, (i + 1) * pageSize);
-      if (index.set(pageNumber, image)) this.#batch.add(pageNumber, image);
+      if (index.set(pageNumber, image)) this.#batch.add(pageNumber, this.#images.keep(image));
     }
     progress(firstPage + count - 1, sizePages);
-    return bytes.length;
+    const { length } = bytes;
+    giveBack(bytes.buffer);
+    return length;
+  }
+}
+
+/**
+ * The images that wait in a batch, so that the slices they were read in can be given back: one more than may wait,
+ * because the newest is kept before the batch that is full is sent.
+ */
+class ImageRing {
+  readonly #images: Uint8Array;
+  readonly #pageSize: number;
+  #at = 0;
+
+  constructor(count: number, pageSize: number) {
+    this.#images = new Uint8Array(count * pageSize);
+    this.#pageSize = pageSize;
+  }
+
+  keep(image: Uint8Array): Uint8Array {
+    if (this.#at === this.#images.length) this.#at = 0;
+    const kept = this.#images.subarray(this.#at, (this.#at += this.#pageSize));
+    kept.set(image);
+    return kept;
   }
 }

@@ -1,5 +1,6 @@
 import { sleep } from "../../runtime/clock.ts";
 import { hasCode } from "../../runtime/errors.ts";
+import { giveBack } from "../../runtime/give-back.ts";
 import { readCommittedPages, type FrameRange, type PageRange } from "../../sqlite/committed-pages.ts";
 import { differingPages, pageList, type ScrubStatus } from "../../sqlite/page-comparison.ts";
 import type { DatabaseParts } from "./database-parts.ts";
@@ -129,7 +130,9 @@ export class Scrub {
     const range = { firstPage, count, pageSize };
     const frames = this.#framesUpToPosition(session.source);
     if (!frames) return;
-    const suspects = differingPages(index, readCommittedPages(session.source.files, frames, range), range);
+    const bytes = readCommittedPages(session.source.files, frames, range);
+    const suspects = differingPages(index, bytes, range);
+    giveBack(bytes.buffer);
     const differing = suspects.length > 0 ? await this.#prove(suspects, session) : [];
     run.nextPage = firstPage + count;
     if (differing.length === 0) return;

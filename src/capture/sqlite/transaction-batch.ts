@@ -24,6 +24,11 @@ export class TransactionBatch {
     this.#parts = parts;
   }
 
+  /** At most so many images wait here to be sent. */
+  get pagesPerRecord(): number {
+    return this.#options.pagesPerRecord;
+  }
+
   get transaction(): number {
     return this.#options.transaction;
   }

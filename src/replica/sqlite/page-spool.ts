@@ -3,6 +3,8 @@ import path from "node:path";
 
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
+import { giveBack } from "../../runtime/give-back.ts";
+import { PageSlots } from "./page-slots.ts";
 
 /** Images are kept in memory up to this many bytes, then in a file. */
 export const SPOOL_MEMORY_BYTES = 4 * 1024 * 1024;
@@ -42,7 +44,7 @@ export class PageSpool {
     if (this.#recordBytes > SPOOL_MEMORY_BYTES) this.#spill();
   }
 
-  /** The image of a page that is in the spool. Valid as long as nothing is put. */
+  /** The image of a page that is in the spool. Valid until the next call. */
   get(pageNumber: number): Uint8Array {
     const data = this.#file ? this.#file.get(pageNumber) : this.#memory.get(pageNumber);
     if (!data) throw new RangeError(`page ${pageNumber} is not in the spool`);
@@ -51,13 +53,28 @@ export class PageSpool {
 
   /** In the order of the database, so that a checkpoint reads and writes forwards. */
   pageNumbers(): Uint32Array {
-    return Uint32Array.from((this.#file?.slots ?? this.#memory).keys()).sort();
+    return this.#file ? this.#file.slots.pageNumbers() : Uint32Array.from(this.#memory.keys()).sort();
   }
 
-  /** Forgets pages beyond a size: a commit that shrinks the database drops them. */
-  dropBeyond(sizePages: number): void {
-    const pages = this.#file?.slots ?? this.#memory;
-    for (const pageNumber of pages.keys()) if (pageNumber > sizePages) pages.delete(pageNumber);
+  /** Forgets the pages for which `wanted` is false. */
+  filter(wanted: (pageNumber: number) => boolean): void {
+    this.#file?.slots.filter(wanted);
+    for (const pageNumber of this.#memory.keys()) if (!wanted(pageNumber)) this.#memory.delete(pageNumber);
+  }
+
+  /** Takes over the images of `later`, which is empty then; they supersede those here. */
+  absorb(later: PageSpool): void {
+    if (this.size === 0) this.#takePlaceOf(later);
+    else if (!later.#file) for (const [pageNumber, data] of later.#memory) this.put(pageNumber, data);
+    else for (const pageNumber of later.pageNumbers()) this.put(pageNumber, Uint8Array.from(later.get(pageNumber)));
+    later.close();
+  }
+
+  #takePlaceOf(other: PageSpool): void {
+    this.close();
+    this.#file = other.#file;
+    other.#file = undefined;
+    for (const [pageNumber, data] of other.#memory) this.put(pageNumber, data);
   }
 
   close(): void {
@@ -89,7 +106,7 @@ export class PageSpool {
 /** Images in a file without a name, in slots of one page size, in the order in which they came. */
 class SpoolFile {
   /** Page number -> slot. */
-  readonly slots = new Map<number, number>();
+  readonly slots = new PageSlots();
   readonly #pageSize: number;
   readonly #fd: number;
   readonly #perPiece: number;
@@ -97,8 +114,10 @@ class SpoolFile {
   /** The slots from `#writtenSlots` on are not in the file yet but here. */
   readonly #piece: Uint8Array;
   #writtenSlots = 0;
-  /** Slots read ahead. */
-  #ahead: { readonly first: number; readonly bytes: Uint8Array } | undefined;
+  /** Slots read ahead, `#aheadCount` of them from `#aheadFirst` on. */
+  readonly #ahead: Uint8Array;
+  #aheadFirst = 0;
+  #aheadCount = 0;
   #lastRead = -1;
 
   constructor(pageSize: number, directory: string) {
@@ -107,6 +126,7 @@ class SpoolFile {
     this.#pageSize = pageSize;
     this.#perPiece = Math.floor(PIECE_BYTES / pageSize);
     this.#piece = new Uint8Array(this.#perPiece * pageSize);
+    this.#ahead = new Uint8Array(this.#perPiece * pageSize);
     this.#fd = fs.openSync(file, "wx+", 0o600);
     // Without a name it vanishes with the process, however that ends.
     crashPoint("standby: spilled");
@@ -114,7 +134,7 @@ class SpoolFile {
   }
 
   put(pageNumber: number, data: Uint8Array): void {
-    this.#ahead = undefined;
+    this.#aheadCount = 0;
     const known = this.slots.get(pageNumber);
     if (known !== undefined && known < this.#writtenSlots) {
       return writeFully(this.#fd, data, known * this.#pageSize);
@@ -131,20 +151,24 @@ class SpoolFile {
     const inOrder = slot === this.#lastRead + 1;
     this.#lastRead = slot;
     if (slot >= this.#writtenSlots) return this.#slotOf(this.#piece, slot - this.#writtenSlots);
-    const ahead = this.#ahead;
-    if (ahead && slot >= ahead.first && (slot - ahead.first) * this.#pageSize < ahead.bytes.length) {
-      return this.#slotOf(ahead.bytes, slot - ahead.first);
-    }
-    const count = inOrder ? Math.min(this.#perPiece, this.#writtenSlots - slot) : 1;
-    const bytes = new Uint8Array(count * this.#pageSize);
-    const length = readUpTo(this.#fd, bytes, slot * this.#pageSize);
-    if (length !== bytes.length) throw new RangeError(`the spool file ends within page ${pageNumber}`);
-    this.#ahead = { first: slot, bytes };
-    return this.#slotOf(bytes, 0);
+    const isAhead = slot >= this.#aheadFirst && slot < this.#aheadFirst + this.#aheadCount;
+    if (!isAhead) this.#readAhead(slot, inOrder ? Math.min(this.#perPiece, this.#writtenSlots - slot) : 1);
+    return this.#slotOf(this.#ahead, slot - this.#aheadFirst);
   }
 
   close(): void {
     fs.closeSync(this.#fd);
+    giveBack(this.#piece.buffer);
+    giveBack(this.#ahead.buffer);
+  }
+
+  #readAhead(first: number, count: number): void {
+    this.#aheadCount = 0;
+    const bytes = this.#ahead.subarray(0, count * this.#pageSize);
+    const length = readUpTo(this.#fd, bytes, first * this.#pageSize);
+    if (length !== bytes.length) throw new RangeError(`the spool file ends within slot ${first}`);
+    this.#aheadFirst = first;
+    this.#aheadCount = count;
   }
 
   #slotOf(bytes: Uint8Array, index: number): Uint8Array {
