@@ -296,6 +296,7 @@ function openExclusively(file: string): Database.Database {
     db.pragma("locking_mode=EXCLUSIVE");
     db.pragma("journal_mode=WAL");
     db.pragma("synchronous=NORMAL");
+    db.pragma("cache_size=-2048");
     db.exec("BEGIN EXCLUSIVE; COMMIT");
     return db;
   } catch (error) {

@@ -10,6 +10,10 @@ const APPLICATION_ID = 0x544d4c47;
 const FORMAT = "1";
 /** Rows removed in one transaction by trim, so that an append never waits long behind it. */
 const TRIM_SLICE = 500;
+/** Records are written once and read in order: of better-sqlite3's 16 MB for each connection nothing would be read twice. */
+const READ_CACHE_KIB = 1024;
+/** Holds what is committed together. */
+const WRITE_CACHE_KIB = 4096;
 
 const SCHEMA = `
   CREATE TABLE record (offset INTEGER PRIMARY KEY, time INTEGER NOT NULL, epoch INTEGER NOT NULL, data BLOB NOT NULL);
@@ -37,6 +41,7 @@ export function openStoreForWrite(directory: string, set: string): Database.Data
     else assertOurs(database, { directory, set });
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
+    database.pragma(`cache_size = -${WRITE_CACHE_KIB}`);
     database.pragma("journal_size_limit = 67108864");
     return database;
   } catch (error) {
@@ -60,6 +65,7 @@ export function openStoreForRead(directory: string, set: string): Database.Datab
       fileMustExist: true,
       timeout: 10_000,
     });
+    database.pragma(`cache_size = -${READ_CACHE_KIB}`);
     if (isBlank(database, directory)) throw unreachableError(location, "the log is just being created");
     assertOurs(database, { directory, set });
     return database;

@@ -2,6 +2,7 @@ import { decodeRecord, decodeRecordHeader, NO_PREVIOUS_HASH, recordHash } from "
 import type { EpochStart, EventBody, LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, type Offset, offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-log.ts";
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
@@ -15,6 +16,8 @@ export interface ReadEventsOptions extends ReadOptions {
   readonly previousHash?: Uint8Array;
   /** Ends after this offset. */
   readonly through?: Offset;
+  /** The caller has done with a batch when it asks for the next one: the memory of its page images is freed then. */
+  readonly freed?: boolean;
 }
 
 /**
@@ -30,18 +33,34 @@ export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): A
   for await (const stored of log.read(options.after, options)) {
     let events: LogEvent[] = [];
     let dataBytes = 0;
-    for (const record of stored) {
+    let first = 0;
+    for (const [index, record] of stored.entries()) {
       if (record.offset > through) break;
       const event = await chain.next(record);
       events.push(event);
       dataBytes += dataBytesOf(event.body);
       if (dataBytes < DECODED_BYTES) continue;
       yield events;
+      if (options.freed) free(events, stored.slice(first, index + 1));
+      first = index + 1;
       events = [];
       dataBytes = 0;
     }
     if (events.length > 0) yield events;
+    if (options.freed) free(events, stored.slice(first));
     if (chain.position >= through) return;
+  }
+}
+
+/** Not what a log's client library cut out of a larger buffer: others may be in it. */
+function free(events: readonly LogEvent[], records: readonly StoredRecord[]): void {
+  for (const [index, { body }] of events.entries()) {
+    const data = records[index]?.data;
+    if (!data || !("pages" in body)) continue;
+    const whole = data.byteLength === data.buffer.byteLength;
+    const pages = body.pages[0]?.data.buffer;
+    if (pages && (whole || pages !== data.buffer)) giveBack(pages);
+    if (whole) giveBack(data.buffer);
   }
 }
 

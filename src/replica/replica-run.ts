@@ -92,7 +92,7 @@ export class ReplicaRun {
     if (!stored) this.set.beginAfter(toOffset(bounds.first - 1));
     const hash = stored?.hash ? { previousHash: stored.hash } : {};
     if (this.set.taken >= bounds.last) await this.#show([]);
-    const events = readEvents(log, { after: this.set.taken, follow: true, signal: this.#signal, ...hash });
+    const events = readEvents(log, { after: this.set.taken, follow: true, freed: true, signal: this.#signal, ...hash });
     const read = (): Reading<Awaited<ReturnType<typeof events.next>>> => {
       const settled = new AbortController();
       const batch = events.next().finally(() => settled.abort());

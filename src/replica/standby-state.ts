@@ -192,6 +192,7 @@ function openExclusively(file: string, root: string): Database.Database {
     database.pragma("locking_mode=EXCLUSIVE");
     database.pragma("journal_mode=WAL");
     database.pragma("synchronous=NORMAL");
+    database.pragma("cache_size=-2048");
     // In exclusive mode the lock that this takes stays.
     database.exec("BEGIN IMMEDIATE; COMMIT");
     return database;

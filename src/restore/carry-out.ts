@@ -102,7 +102,7 @@ async function applyEvents(
   const through = planned.point.offset;
   const total = through - after;
   let position = after;
-  for await (const events of readEvents(log, { after, through, follow: false, signal })) {
+  for await (const events of readEvents(log, { after, through, follow: false, freed: true, signal })) {
     requireGoingOn(signal);
     for (const event of events) {
       const { body } = event;

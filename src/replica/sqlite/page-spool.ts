@@ -17,10 +17,7 @@ let spoolCounter = 0;
 export class PageSpool {
   readonly pageSize: number;
   readonly #directory: string;
-  readonly #memory = new Map<number, Uint8Array>();
-  /** What the images in memory are views of: a page keeps the whole record alive that it came in. */
-  readonly #records = new Set<ArrayBufferLike>();
-  #recordBytes = 0;
+  #memory = new Map<number, Uint8Array>();
   #file: SpoolFile | undefined;
 
   /** @param directory where a file goes if one is needed; it must exist */
@@ -34,14 +31,12 @@ export class PageSpool {
     return this.#file?.slots.size ?? this.#memory.size;
   }
 
-  /** A later image of a page supersedes an earlier one. `data` must stay as it is until the spool is closed. */
+  /** A later image of a page supersedes an earlier one. */
   put(pageNumber: number, data: Uint8Array): void {
     if (this.#file) return this.#file.put(pageNumber, data);
-    this.#memory.set(pageNumber, data);
-    if (this.#records.has(data.buffer)) return;
-    this.#records.add(data.buffer);
-    this.#recordBytes += data.buffer.byteLength;
-    if (this.#recordBytes > SPOOL_MEMORY_BYTES) this.#spill();
+    // A view of it would keep the whole record alive that it came in.
+    this.#memory.set(pageNumber, new Uint8Array(data));
+    if (this.#memory.size * this.pageSize > SPOOL_MEMORY_BYTES) this.#spill();
   }
 
   /** The image of a page that is in the spool. Valid until the next call. */
@@ -64,23 +59,21 @@ export class PageSpool {
 
   /** Takes over the images of `later`, which is empty then; they supersede those here. */
   absorb(later: PageSpool): void {
-    if (this.size === 0) this.#takePlaceOf(later);
-    else if (!later.#file) for (const [pageNumber, data] of later.#memory) this.put(pageNumber, data);
-    else for (const pageNumber of later.pageNumbers()) this.put(pageNumber, Uint8Array.from(later.get(pageNumber)));
-    later.close();
-  }
-
-  #takePlaceOf(other: PageSpool): void {
+    if (this.size > 0) {
+      for (const pageNumber of later.pageNumbers()) this.put(pageNumber, later.get(pageNumber));
+      return later.close();
+    }
     this.close();
-    this.#file = other.#file;
-    other.#file = undefined;
-    for (const [pageNumber, data] of other.#memory) this.put(pageNumber, data);
+    this.#file = later.#file;
+    later.#file = undefined;
+    this.#memory = later.#memory;
+    later.#memory = new Map();
   }
 
   close(): void {
     this.#file?.close();
     this.#file = undefined;
-    this.#forget();
+    this.#memory.clear();
   }
 
   /** When there is no room on the disk everything stays in memory, and the page that was put stays put. */
@@ -93,13 +86,7 @@ export class PageSpool {
       throw error;
     }
     this.#file = file;
-    this.#forget();
-  }
-
-  #forget(): void {
     this.#memory.clear();
-    this.#records.clear();
-    this.#recordBytes = 0;
   }
 }
 
