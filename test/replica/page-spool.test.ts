@@ -48,6 +48,7 @@ test.each([
   ["many", "few"],
   ["few", "many"],
   ["many", "many"],
+  ["none", "few"],
   ["none", "many"],
 ])("a spool with %s pages takes over one with %s: later images win, and nothing is left of it", (here, there) => {
   const count = { none: 0, few: 10, many: MANY };
