@@ -83,7 +83,7 @@ export function program(name: string, args: readonly string[]): Child {
 /** As it is installed from the package, with what the first line of the program says: compiled. From the sources Node strips the types, which takes memory. */
 export function tidemark(args: readonly string[]): Child {
   const main = path.join(root, "dist", "cli", "main.js");
-  return new Child(process.execPath, ["--max-semi-space-size=2", main, ...args], { MALLOC_MMAP_THRESHOLD_: "65536" });
+  return new Child(process.execPath, ["--max-semi-space-size=2", main, ...args], { MALLOC_ARENA_MAX: "2" });
 }
 
 /** What a command of it printed. */

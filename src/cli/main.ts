@@ -1,4 +1,4 @@
-#!/usr/bin/env -S MALLOC_MMAP_THRESHOLD_=65536 node --max-semi-space-size=2
+#!/usr/bin/env -S MALLOC_ARENA_MAX=2 node --max-semi-space-size=2
 // That option: short-lived objects get little room, which saves some 50 MB and costs no time that could be measured.
 // Nothing is imported before this check: an older Node would stumble over the first file that uses what it lacks.
 const oldest = 24;
