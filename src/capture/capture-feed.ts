@@ -1,5 +1,6 @@
 import os from "node:os";
 
+import type { PackedBody } from "../event/codec.ts";
 import type { EventBody } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 import type { LogWriter } from "../log/log-writer.ts";
@@ -114,7 +115,10 @@ export class CaptureFeed {
   }
 
   /** Appends without waiting. @throws what the log refused an earlier append with */
-  send(bodies: readonly EventBody[], options?: { readonly consistent: boolean }): ReturnType<LogWriter["append"]> {
+  send(
+    bodies: readonly (EventBody | PackedBody)[],
+    options?: { readonly consistent: boolean },
+  ): ReturnType<LogWriter["append"]> {
     if (this.#failure) throw this.#failure;
     const sent = this.writer.append(bodies, options);
     this.#sentAtMs = this.#options.clock.monotonic();

@@ -43,8 +43,17 @@ export interface RecordFields {
   readonly timeMs: number;
   /** SHA-256 of the previous encoded record; NO_PREVIOUS_HASH for offset 1. */
   readonly previousHash: Uint8Array;
-  readonly body: EventBody;
+  readonly body: EventBody | PackedBody;
   readonly consistent?: boolean | undefined;
+}
+
+/** A body that is checked and laid out, and compressed if that makes it smaller: it can be made in another thread. */
+export interface PackedBody {
+  readonly packed: true;
+  readonly kind: EventBody["kind"];
+  readonly mapBytes: number;
+  readonly rawBytes: number;
+  readonly stored: Uint8Array;
 }
 
 export type DecodedRecord = LogEvent & {
@@ -66,35 +75,82 @@ export function pagesPerRecord(pageSize: number): number {
 export function encodeRecord(fields: RecordFields): Uint8Array {
   const { body } = fields;
   const where = `record at offset ${fields.offset} (${body.kind})`;
-  const parts = locating(
+  locating(
     () => where,
-    () => {
-      checkPosition(fields);
-      return encodeBody(body);
-    },
+    () => checkPosition(fields),
   );
-  if (parts.rawBytes > MAX_RAW_BYTES)
-    throw tooLargeRecord(where, `${parts.rawBytes} bytes before compression`, MAX_RAW_BYTES);
+  const { record, mapBytes, rawBytes } = "packed" in body ? fromPacked(body) : pack(body, where);
+  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
+  const storedBytes = record.length - RECORD_HEADER_BYTES;
+  encodeRecordHeader(record, {
+    kind: KIND_FORMATS[body.kind].code,
+    flags: (storedBytes < rawBytes ? FLAG.zstd : 0) | (fields.consistent ? FLAG.consistent : 0),
+    epoch: fields.epoch,
+    offset: fields.offset,
+    timeMs: fields.timeMs,
+    previousHash: fields.previousHash,
+    mapBytes,
+    rawBytes,
+    storedBytes,
+  });
+  return record;
+}
+
+/** A record without its header. */
+interface Headless {
+  readonly record: Uint8Array;
+  readonly mapBytes: number;
+  readonly rawBytes: number;
+}
+
+function pack(body: EventBody, where: string): Headless {
+  const parts = checkedParts(body, where);
   const plain = layOut(parts);
-  const packed = compress(plain.subarray(RECORD_HEADER_BYTES));
+  const packed = compressBody(plain.subarray(RECORD_HEADER_BYTES));
   const record = packed ? withRoomForHeader(packed) : plain;
   if (packed) {
     giveBack(plain.buffer);
     giveBack(packed.buffer);
   }
-  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
-  encodeRecordHeader(record, {
-    kind: KIND_FORMATS[body.kind].code,
-    flags: (packed ? FLAG.zstd : 0) | (fields.consistent ? FLAG.consistent : 0),
-    epoch: fields.epoch,
-    offset: fields.offset,
-    timeMs: fields.timeMs,
-    previousHash: fields.previousHash,
-    mapBytes: parts.map.length,
-    rawBytes: parts.rawBytes,
-    storedBytes: record.length - RECORD_HEADER_BYTES,
+  return { record, mapBytes: parts.map.length, rawBytes: parts.rawBytes };
+}
+
+function fromPacked({ mapBytes, rawBytes, stored }: PackedBody): Headless {
+  return { record: withRoomForHeader(stored), mapBytes, rawBytes };
+}
+
+/** Bodies one behind the other as they are before compression: what a thread needs to pack them. */
+export interface PlainBodies {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly bodies: readonly Omit<PackedBody, "packed" | "stored">[];
+}
+
+/** @throws RECORD_TOO_LARGE, RECORD_INVALID */
+export function layOutBodies(bodies: readonly EventBody[]): PlainBodies {
+  const parts = bodies.map((body) => {
+    const { map, pieces, rawBytes } = checkedParts(body, `record (${body.kind})`);
+    // The map is valid until the next one is made.
+    return { kind: body.kind, map: Uint8Array.from(map), pieces, rawBytes };
   });
-  return record;
+  const bytes = new Uint8Array(parts.reduce((sum, { rawBytes }) => sum + rawBytes, 0));
+  let at = 0;
+  for (const { map, pieces } of parts) {
+    for (const piece of [map, ...pieces]) {
+      bytes.set(piece, at);
+      at += piece.length;
+    }
+  }
+  return { bytes, bodies: parts.map(({ kind, map, rawBytes }) => ({ kind, mapBytes: map.length, rawBytes })) };
+}
+
+function checkedParts(body: EventBody, where: string): BodyParts {
+  const parts = locating(
+    () => where,
+    () => encodeBody(body),
+  );
+  if (parts.rawBytes > MAX_RAW_BYTES)
+    throw tooLargeRecord(where, `${parts.rawBytes} bytes before compression`, MAX_RAW_BYTES);
+  return parts;
 }
 
 /**
@@ -146,28 +202,30 @@ function checkPosition(fields: RecordFields): void {
   if (!Number.isInteger(epoch) || epoch < 1 || epoch > 0xffffffff) throw new RecordProblem("the epoch is out of range");
   if (!Number.isInteger(timeMs) || timeMs < 0 || timeMs > MAX_TIME_MS) throw new RecordProblem("the time is no date");
   if (previousHash.length !== 32) throw new RecordProblem("the hash of the previous record is not 32 bytes long");
-  if (body.kind === "epoch" && body.epoch !== epoch) throw new RecordProblem(`field epoch is not ${epoch}`);
+  if (body.kind === "epoch" && (!("epoch" in body) || body.epoch !== epoch))
+    throw new RecordProblem(`field epoch is not ${epoch}`);
 }
 
 /** Room for the header, then the raw body. Not from Node's shared pool: records are handed to worker threads. */
-function layOut(parts: BodyParts): Uint8Array {
-  const record = withRoomForHeader(parts.map, parts.rawBytes);
-  let at = RECORD_HEADER_BYTES + parts.map.length;
-  for (const piece of parts.pieces) {
+function layOut({ map, pieces, rawBytes }: BodyParts): Uint8Array {
+  const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + rawBytes);
+  record.set(map, RECORD_HEADER_BYTES);
+  let at = RECORD_HEADER_BYTES + map.length;
+  for (const piece of pieces) {
     record.set(piece, at);
     at += piece.length;
   }
   return record;
 }
 
-function withRoomForHeader(start: Uint8Array, bodyBytes: number = start.length): Uint8Array {
-  const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + bodyBytes);
-  record.set(start, RECORD_HEADER_BYTES);
+function withRoomForHeader(stored: Uint8Array): Uint8Array {
+  const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + stored.length);
+  record.set(stored, RECORD_HEADER_BYTES);
   return record;
 }
 
 /** Undefined when it does not become smaller. */
-function compress(raw: Uint8Array): Uint8Array | undefined {
+export function compressBody(raw: Uint8Array): Uint8Array | undefined {
   if (raw.length <= MIN_COMPRESS_BYTES) return undefined;
   const packed = zstdCompressSync(raw, {
     chunkSize: Math.min(raw.length, MAX_CHUNK_BYTES),

@@ -1,5 +1,5 @@
 import { randomBytes, randomUUID } from "node:crypto";
-import { encodeRecord, NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
+import { encodeRecord, NO_PREVIOUS_HASH, type PackedBody, recordHash } from "../event/codec.ts";
 import type { EventBody } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, epoch, type Offset, offset } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -150,7 +150,7 @@ export class LogWriter {
    * (RECORD_TOO_LARGE) and nothing happened. `consistent`: the last of them is marked as a consistent point.
    */
   append(
-    bodies: readonly EventBody[],
+    bodies: readonly (EventBody | PackedBody)[],
     { consistent = false }: { readonly consistent?: boolean } = {},
   ): {
     readonly offsets: readonly Offset[];
@@ -189,7 +189,7 @@ export class LogWriter {
   }
 
   #encode(
-    bodies: readonly EventBody[],
+    bodies: readonly (EventBody | PackedBody)[],
     consistent: boolean,
   ): {
     records: Uint8Array[];

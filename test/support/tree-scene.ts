@@ -6,18 +6,23 @@ import path from "node:path";
 import { pino } from "pino";
 import { expect } from "vitest";
 
+import { CaptureFeed } from "../../src/capture/capture-feed.ts";
 import { FileIndex } from "../../src/capture/files/file-index.ts";
+import { FilesFeed } from "../../src/capture/files/files-feed.ts";
 import { LargeFiles } from "../../src/capture/files/large-files.ts";
 import { OwnFiles } from "../../src/capture/files/own-files.ts";
 import { FileTree, type TreeOptions } from "../../src/capture/files/tree-capture.ts";
 import type { Dirty, FileFeed, Findings, LookOptions } from "../../src/capture/files/tree-seam.ts";
+import { ShipQueue } from "../../src/capture/ship-queue.ts";
 import { chunksOf } from "../../src/event/chunk-list.ts";
 import type { LogEvent, PathMetadata } from "../../src/event/kinds.ts";
 import { byteString, fsPath, joinPath, nameOf, parentPath, type TreePath } from "../../src/event/tree-path.ts";
+import { BodyPacker } from "../../src/log/body-packer.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import type { KnownHead, LogWriter } from "../../src/log/log-writer.ts";
 import { type Clock, systemClock } from "../../src/runtime/clock.ts";
+import type { TidemarkError } from "../../src/runtime/errors.ts";
 import { metadataOf } from "../../src/tree/metadata.ts";
 import { readXattrs } from "../../src/tree/xattrs.ts";
 import { allEvents, openWriter } from "./log-scene.ts";
@@ -50,6 +55,7 @@ export class TreeScene implements AsyncDisposable {
   /** Whether what the log has is stored at once. */
   storing = true;
   #large = new LargeFiles();
+  #packer = new BodyPacker();
   #clock: Clock = systemClock;
   #known: KnownHead | undefined;
 
@@ -66,7 +72,11 @@ export class TreeScene implements AsyncDisposable {
     this.#clock = clock;
     this.log = await openEmbeddedLog({ directory: path.join(this.directory, "log"), set: "app", mode: "write" });
     this.writer = await openWriter(this.log, { known: this.#known });
-    this.feed = feedOf(this.writer);
+    const queue = new ShipQueue(clock);
+    const onFailure = (error: TidemarkError): void => void this.said.push(error.message);
+    const feed = new CaptureFeed({ writer: this.writer, writerId: "w", clock, heartbeatMs: 60_000, queue, onFailure });
+    this.#packer = new BodyPacker();
+    this.feed = new FilesFeed(feed, this.#packer);
     this.index = new FileIndex(path.join(this.directory, "state"));
     const { signal } = new AbortController();
     const head = this.writer.acknowledged.offset;
@@ -99,6 +109,7 @@ export class TreeScene implements AsyncDisposable {
     if (store) this.tree.store(offset);
     this.tree.close();
     await this.#large[Symbol.asyncDispose]();
+    await this.#packer[Symbol.asyncDispose]();
     this.index[Symbol.dispose]();
     await this.log[Symbol.asyncDispose]();
   }
@@ -160,17 +171,6 @@ export class TreeScene implements AsyncDisposable {
     await this.writer.flush();
     if (this.storing) this.tree.store(this.writer.acknowledged.offset);
   }
-}
-
-function feedOf(writer: LogWriter): FileFeed {
-  let last = 0;
-  return {
-    send: async (bodies) => {
-      await writer.room();
-      return writer.append(bodies).offsets;
-    },
-    nextPut: () => (last = Math.max(last, writer.head) + 1),
-  };
 }
 
 /** What a reader makes of the events who knows nothing but the order. */

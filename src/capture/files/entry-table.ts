@@ -114,6 +114,12 @@ export class EntryTable {
     return { files, bytes: bytes ?? 0 };
   }
 
+  /** The highest number that names of a file share. */
+  lastGroup(tree: number): number {
+    const last = this.#db.prepare<[number], number | null>("SELECT max(file_group) FROM entry WHERE tree = ?").pluck();
+    return last.get(tree) ?? 0;
+  }
+
   /** Of files below a directory that have several names. */
   stampsOfGrouped(tree: number, directory: TreePath): readonly string[] {
     return this.#grouped.all(tree, directory, ...rangeBelow(directory));

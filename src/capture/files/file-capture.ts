@@ -165,9 +165,9 @@ export class FileCapture {
       const stat = fs.fstatSync(fd, { bigint: true });
       const xattrs = readPathXattrs(root, path, problems);
       if (!stat.isFile() || xattrs === "changed") return undefined;
-      const onChunk = (id: ByteString, data: Uint8Array): Promise<void> | undefined => {
+      const onChunk = async (id: ByteString, data: Uint8Array): Promise<void> => {
         publisher.chunk(id, data);
-        return publisher.isFull ? publisher.flush() : undefined;
+        await publisher.room();
       };
       const read = await large.read(fd, { size: Number(stat.size), prefix, onChunk, signal: closed });
       return read && { stat, read, xattrs };
@@ -220,7 +220,7 @@ export class FileCapture {
   /** Names of one file share a number. Other names that were looked at before it had this one are looked at again. */
   #groupOf(root: string, path: TreePath, { stat, atMs, again }: Seen): { readonly group?: number } {
     if (stat.nlink <= 1n) return {};
-    const { entries, publisher } = this.#parts;
+    const { entries } = this.#parts;
     const stamp = stampOf(stat, atMs).replace("?", "");
     const before = entries.get(path);
     let group = before && inodeOf(before) === stat.ino ? before.group : 0;
@@ -232,7 +232,7 @@ export class FileCapture {
       const standing = lstat(fsPath(root, other));
       if (standing?.ino === stat.ino && standing.dev === stat.dev) group = entry.group;
     }
-    return { group: group > 0 ? group : publisher.nextPut() };
+    return { group: group > 0 ? group : entries.newGroup() };
   }
 
   /** Due for a version of what was the same in two reads. */

@@ -11,7 +11,7 @@ export interface LargeReadOptions {
   /** Also the hash of so many first bytes; 0: none. */
   readonly prefix: number;
   /** Called for each chunk, in order; the next ones are fetched when it has resolved. */
-  readonly onChunk: (id: ByteString, data: Uint8Array) => Promise<void> | undefined;
+  readonly onChunk: (id: ByteString, data: Uint8Array) => Promise<void>;
   readonly signal: AbortSignal;
 }
 

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import type { Config } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
+import { BodyPacker } from "../../log/body-packer.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { ShipQueue } from "../ship-queue.ts";
@@ -43,7 +44,8 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
     throw error;
   }
   crashPoint("tree: index recovered");
-  const files = new FilesFeed(feed);
+  const packer = new BodyPacker();
+  const files = new FilesFeed(feed, packer);
   const large = new LargeFiles();
   return new FileSide({
     ...options,
@@ -54,6 +56,7 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
     close: async () => {
       index[Symbol.dispose]();
       await large[Symbol.asyncDispose]();
+      await packer[Symbol.asyncDispose]();
     },
     backend,
     state: config.state,

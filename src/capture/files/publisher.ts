@@ -11,6 +11,8 @@ import type { FileFeed, Removal } from "./tree-seam.ts";
 /** Records are sent together, so many or so many bytes. */
 const BATCH_RECORDS = 256;
 const BATCH_BYTES = 512 * 1024;
+/** Beyond so many that are on their way whoever says more waits. */
+const MOST_BATCHES = 2;
 /** A record has room for this many chunks beside the longest path and attributes. */
 const CHUNKS_PER_RECORD = 6000;
 
@@ -34,17 +36,13 @@ export class Publisher {
   readonly #entries: TreeEntries;
   #queue: Queued[] = [];
   #queuedBytes = 0;
-  #sending: Promise<void> = Promise.resolve();
+  /** In the order in which they began. */
+  readonly #sending = new Set<Promise<void>>();
 
   constructor(feed: FileFeed, index: FileIndex, entries: TreeEntries) {
     this.#feed = feed;
     this.#index = index;
     this.#entries = entries;
-  }
-
-  /** Whether a flush is due before more is said. */
-  get isFull(): boolean {
-    return this.#queue.length >= BATCH_RECORDS || this.#queuedBytes >= BATCH_BYTES;
   }
 
   knows(id: ByteString): boolean {
@@ -87,17 +85,31 @@ export class Publisher {
     this.#add({ body: removal, staged: [this.#entries.remove(removal.path)] }, 0);
   }
 
+  /** Between two files: resolves when more may be said. A few batches are on their way meanwhile. @throws as `flush` */
+  async room(): Promise<void> {
+    if (this.#queue.length < BATCH_RECORDS && this.#queuedBytes < BATCH_BYTES) return;
+    this.#begin();
+    if (this.#sending.size > MOST_BATCHES) await this.#sending.values().next().value;
+  }
+
   /** Resolves when everything said so far is in the order of the log. @throws what the log refused it with */
   async flush(): Promise<void> {
+    this.#begin();
+    await Promise.all(this.#sending);
+  }
+
+  #begin(): void {
     const queue = this.#queue;
+    if (queue.length === 0) return;
     this.#queue = [];
     this.#queuedBytes = 0;
-    if (queue.length > 0) {
-      const before = this.#sending;
-      this.#sending = before.then(async () => this.#send(queue));
-      this.#sending.catch(() => undefined);
-    }
-    await this.#sending;
+    const sending = this.#send(queue);
+    this.#sending.add(sending);
+    // One that failed stays: whoever waits next learns of it.
+    sending.then(
+      () => this.#sending.delete(sending),
+      () => undefined,
+    );
   }
 
   /** Of a place of which nothing new is said: stored with what was said last. */

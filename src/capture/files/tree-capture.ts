@@ -125,7 +125,7 @@ export class FileTree implements TreeCapture {
       pass.lookAgain(entries.otherNames(path));
       publisher.remove({ kind, tree: this.name, path });
       pass.touch(parentPath(path));
-      if (publisher.isFull) await publisher.flush();
+      await publisher.room();
     }
     await pass.finish();
   }

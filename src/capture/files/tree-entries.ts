@@ -10,6 +10,7 @@ export class TreeEntries {
   readonly #tree: number;
   #files = 0;
   #bytes = 0;
+  #lastGroup = 0;
 
   constructor(table: EntryTable, staging: Staging, name: string) {
     this.#table = table;
@@ -31,6 +32,12 @@ export class TreeEntries {
     const { files, bytes } = this.#figuresAt("" as TreePath);
     this.#files = files;
     this.#bytes = bytes;
+    this.#lastGroup = this.#table.lastGroup(this.#tree);
+  }
+
+  /** A number that no names of a file share. */
+  newGroup(): number {
+    return (this.#lastGroup += 1);
   }
 
   get(path: TreePath): Entry | undefined {

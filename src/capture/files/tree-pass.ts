@@ -255,7 +255,7 @@ export class TreePass {
 
   async #turn(): Promise<void> {
     const { clock, publisher } = this.#parts;
-    if (publisher.isFull) await publisher.flush();
+    await publisher.room();
     if (clock.monotonic() - this.#turnMs < TURN_MS) return;
     await nextTurn();
     this.#turnMs = clock.monotonic();

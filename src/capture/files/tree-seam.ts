@@ -32,7 +32,10 @@ export interface LookOptions {
 
 /** What TreeCapture sends through. Chunks and puts may come at any time: a file that is early disturbs nobody. */
 export interface FileFeed {
-  /** Waits for room in the log. Resolves with the offsets of the records; they are not acknowledged yet. */
+  /**
+   * Waits for room in the log. Resolves with the offsets of the records; they are not acknowledged yet. Calls need not wait
+   * for one another: their records come in the order of the calls.
+   */
   send(bodies: readonly EventBody[]): Promise<readonly Offset[]>;
   /** A number that no put before had, nor one of an earlier agent. */
   nextPut(): number;

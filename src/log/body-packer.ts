@@ -1,0 +1,66 @@
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+
+import { layOutBodies, type PackedBody } from "../event/codec.ts";
+import type { EventBody } from "../event/kinds.ts";
+
+/** Bodies one behind the other, and where each one ends; to the thread as they are, back as they are stored. */
+export interface RawBodies {
+  readonly id: number;
+  readonly bytes: ArrayBuffer;
+  readonly ends: readonly number[];
+}
+
+/** Packs bodies in a thread, which starts with the first ones. */
+export class BodyPacker implements AsyncDisposable {
+  #worker: Worker | undefined;
+  readonly #waiting = new Map<number, PromiseWithResolvers<RawBodies>>();
+  #lastId = 0;
+  #failure: Error | undefined;
+
+  /** @throws RECORD_TOO_LARGE, RECORD_INVALID */
+  async pack(events: readonly EventBody[]): Promise<readonly PackedBody[]> {
+    const { bytes, bodies } = layOutBodies(events);
+    let end = 0;
+    const ends = bodies.map(({ rawBytes }) => (end += rawBytes));
+    const packed = await this.#ask({ id: (this.#lastId += 1), bytes: bytes.buffer, ends });
+    return bodies.map((body, index) => {
+      const from = packed.ends[index - 1] ?? 0;
+      const stored = new Uint8Array(packed.bytes, from, (packed.ends[index] ?? 0) - from);
+      return { packed: true, ...body, stored };
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#worker?.terminate();
+  }
+
+  async #ask(bodies: RawBodies): Promise<RawBodies> {
+    if (this.#failure) throw this.#failure;
+    const waiting = Promise.withResolvers<RawBodies>();
+    this.#waiting.set(bodies.id, waiting);
+    this.#worker ??= this.#start();
+    this.#worker.postMessage(bodies, [bodies.bytes]);
+    return waiting.promise;
+  }
+
+  #start(): Worker {
+    const file = import.meta.url.endsWith(".ts") ? "./body-packer-worker.ts" : "./body-packer-worker.js";
+    const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
+    // An agent that has nothing else to do may end.
+    worker.unref();
+    worker.on("message", (bodies: RawBodies) => {
+      this.#waiting.get(bodies.id)?.resolve(bodies);
+      this.#waiting.delete(bodies.id);
+    });
+    worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
+    void once(worker, "exit").then(() => this.#fail(new Error("the thread that packs records ended")));
+    return worker;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+  }
+}
