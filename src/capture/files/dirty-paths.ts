@@ -107,19 +107,25 @@ export class TakenPaths {
    * What came, or changed, and was gone before it could be looked at. Not where only the going was announced: what was there
    * is in the log. Nor where it got another name, as files do that are written beside their place.
    */
-  lost(root: string): Lost[] {
+  lost(root: string, inLog: ReadonlySet<TreePath>): Lost[] {
     const lost: Lost[] = [];
     for (const names of this.#directories.values()) {
       if (names === "all") continue;
       for (const one of names.values()) {
-        if (one.renames + one.changes > 1 && !exists(root, one) && !wasMoved(root, one)) lost.push(one);
+        if (one.renames + one.changes <= 1 || exists(root, one)) continue;
+        const { path, generation } = one;
+        const mayBeMoved = !inLog.has(path);
+        if (!mayBeMoved || !wasMoved(root, one)) lost.push({ path, generation, mayBeMoved });
       }
     }
     return lost;
   }
 }
 
-export type Lost = Pick<Announced, "path" | "generation">;
+export interface Lost extends Pick<Announced, "path" | "generation"> {
+  /** The log has no version of it: files that are written beside their place are moved there before it has. */
+  readonly mayBeMoved: boolean;
+}
 
 function exists(root: string, { path }: Announced): boolean {
   return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false }) !== undefined;

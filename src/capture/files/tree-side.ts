@@ -165,7 +165,7 @@ export class TreeSide implements Disposable {
     this.#lost = this.#lost.filter((lost) => {
       const since = this.#dirty.find(lost.path);
       if (!since || since.renames === 0) return lost.generation >= generation;
-      return !wasMoved(root, since);
+      return !lost.mayBeMoved || !wasMoved(root, since);
     });
     return this.#lost.length > 0 || this.#entered.some((directory) => hasLost(root, directory, sinceNs));
   }
@@ -234,8 +234,10 @@ export class TreeSide implements Disposable {
     this.#unsettled = new Map(unsettled.filter(([path]) => overdue.has(path) && !again.has(path)));
     const since = new Map(unsettled);
     const fresh = dirty.without(overdue);
+    const gone = new Set<TreePath>();
     if (fresh.size > 0) {
       const findings = await this.#lookAt(fresh, deadlineMs);
+      for (const { path } of findings.removals) gone.add(path);
       // Whoever waited for so long does not wait for these again.
       this.#take(
         findings,
@@ -247,7 +249,7 @@ export class TreeSide implements Disposable {
       for (const path of again) paths.markPath(path);
       this.#take(await this.#lookAt(paths.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS), since);
     }
-    this.#lost = dirty.lost(this.capture.root);
+    this.#lost = dirty.lost(this.capture.root, gone);
   }
 
   async #lookAt(dirty: Dirty, deadlineMs: number): Promise<Findings> {
