@@ -35,7 +35,12 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
   truncating: () => truncating({ seconds: quick ? 1 : 4 }),
   repair: () => repair({ mebibytes: quick ? 64 : 1024 }),
   memory: () => memory(quick ? { mebibytes: 64, seconds: 3 } : { mebibytes: 1024, seconds: 5 }),
-  idle: () => idle(quick ? { seconds: 5, counts: [1] } : { seconds: 10, counts: [1, 100, 1000] }),
+  idle: () =>
+    idle(
+      quick
+        ? { seconds: 5, counts: [1], settleSeconds: 15 }
+        : { seconds: 20, counts: [1, 100, 1000], settleSeconds: 20 },
+    ),
   "first-capture": () =>
     firstCapture(quick ? { small: 2000, largeMebibytes: 64 } : { small: 50_000, largeMebibytes: 2048 }),
   "file-latency": () => fileLatency(quick ? { changes: 20, slowChanges: 1 } : { changes: 100, slowChanges: 3 }),
