@@ -12,10 +12,10 @@ import { REPLICA_CONFIG } from "../support/replica-config.ts";
 import { BankDatabase } from "../support/bank-database.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
 import { Process } from "../support/processes.ts";
+import { replicaProcess } from "../support/replica-process.ts";
 import { waitFor } from "../support/wait.ts";
 
 const READER = path.join(import.meta.dirname, "../support/standby-reader.py");
-const PROGRAM = path.join(import.meta.dirname, "../support/replica-program.ts");
 let directory: string;
 let log: PageDiffLog;
 let bank: BankDatabase;
@@ -105,10 +105,11 @@ const POINTS: readonly CrashPoint[] = [
   "standby: recorded",
 ];
 
-/** A replica in a process of its own, which dies when it passes `point` for the `count`th time. */
-function replica(point?: CrashPoint, count = 1): Process {
-  const dies = point === undefined ? [] : [point, String(count)];
-  return run(process.execPath, PROGRAM, path.join(directory, "log"), path.dirname(standbyFile), ...dies);
+function replica(point?: CrashPoint, count?: number): Process {
+  const places = { log: path.join(directory, "log"), standby: path.dirname(standbyFile) };
+  const started = replicaProcess(places, point, count);
+  processes.push(started);
+  return started;
 }
 
 async function readyReplica(): Promise<Process> {

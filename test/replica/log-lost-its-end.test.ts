@@ -9,11 +9,10 @@ import type { CrashPoint } from "../../src/runtime/crash-point.ts";
 import { LogWriter } from "../../src/log/log-writer.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
-import { Process } from "../support/processes.ts";
 import { failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
+import { replicaProcess } from "../support/replica-process.ts";
 import { waitFor, within } from "../support/wait.ts";
 
-const PROGRAM = path.join(import.meta.dirname, "../support/replica-program.ts");
 let fixture: ReplicaFixture;
 beforeEach(async () => {
   fixture = await ReplicaFixture.open();
@@ -38,7 +37,7 @@ test("what a standby showed and did not record, and the log lost, is not taken f
   const bodies = fixture.log.commitBodies("a.db", { pages: primary.allPages(), cause: "copy", database: primary });
   await fixture.log.append(bodies);
   const point: CrashPoint = "append: unlocked";
-  const victim = new Process(process.execPath, [PROGRAM, logDirectory, fixture.standby, point, "1"]);
+  const victim = replicaProcess({ log: logDirectory, standby: fixture.standby }, point);
   expect((await victim.exited).signal).toBe("SIGKILL");
   expect(query(fixture.file("a.db"), "SELECT body FROM t WHERE id = 1")).toBe("lost");
 

@@ -6,11 +6,11 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import type { SqliteCommit } from "../../src/event/kinds.ts";
 import { offset } from "../../src/event/positions.ts";
 import { Process } from "../support/processes.ts";
+import { replicaProcess } from "../support/replica-process.ts";
 import { PageDiffLog } from "../support/page-diff-log.ts";
 import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
 import { waitFor, within } from "../support/wait.ts";
 
-const PROGRAM = path.join(import.meta.dirname, "../support/replica-program.ts");
 let fixture: ReplicaFixture;
 beforeEach(async () => {
   fixture = await ReplicaFixture.open();
@@ -104,7 +104,7 @@ test("a second replica on the same standby is refused", async () => {
   await fixture.ready();
   const error = await failure(fixture.start());
   expect(error.code).toBe("AGENT_RUNNING");
-  const elsewhere = new Process(process.execPath, [PROGRAM, path.join(fixture.directory, "log"), fixture.standby]);
+  const elsewhere = replicaProcess({ log: path.join(fixture.directory, "log"), standby: fixture.standby });
   expect((await elsewhere.exited).code).not.toBe(0);
   expect(elsewhere.errors).toContain("AGENT_RUNNING");
   expect(error.message).toContain(fixture.standby);

@@ -1,50 +1,22 @@
 import fs from "node:fs";
 
 import Database from "better-sqlite3";
-import { type Logger, pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
 import { flipBits } from "../support/bit-rot.ts";
-import type { ImagedDatabase } from "../support/database-images.ts";
-import { REPLICA_CONFIG } from "../support/replica-config.ts";
 import { applied, failure, query, ReplicaFixture } from "../support/replica-fixture.ts";
+import { checked, PAGE, requireEqual, Said, SCRUBBING, standbyOf, status } from "../support/standby-scene.ts";
 import { waitFor } from "../support/wait.ts";
 
-const PAGE = 4096;
-const SCRUBBING = { ...REPLICA_CONFIG, scrub: { everyMs: 100, bytesPerSecond: 1024 ** 3 } };
 let fixture: ReplicaFixture;
-let said: string[];
+let said: Said;
 beforeEach(async () => {
   fixture = await ReplicaFixture.open();
-  said = [];
+  said = new Said();
 });
 afterEach(async () => {
   await fixture[Symbol.asyncDispose]();
 });
-
-const logger = (): Logger => pino({ level: "info" }, { write: (line) => void said.push(line) });
-
-/** A standby with one database of 50 pages and more, all of it in its file. */
-async function standby(): Promise<ImagedDatabase> {
-  const primary = fixture.source("a.db");
-  primary.connection.exec("INSERT INTO t (body) VALUES (randomblob(200000))");
-  await fixture.log.ship("a.db", primary);
-  await checked(await fixture.ready());
-  await fixture.stop();
-  return primary;
-}
-
-async function checked(agent: ReplicaAgent): Promise<void> {
-  await waitFor("the comparison of all pages", () => agent.status().databases[0]?.checked, { timeoutMs: 10_000 });
-}
-
-const status = (agent: ReplicaAgent) => agent.status().databases[0];
-
-async function isEqual(primary: ImagedDatabase): Promise<void> {
-  await fixture.stop();
-  expect(Buffer.compare(fs.readFileSync(fixture.file("a.db")), primary.image)).toBe(0);
-}
 
 for (const [what, bytes] of Object.entries({
   "the magic that makes it SQLite's": [0, 7],
@@ -54,29 +26,29 @@ for (const [what, bytes] of Object.entries({
   "everything within reach": Array.from({ length: 1000 }, (_, i) => i),
 })) {
   test(`page 1, ${what}: SQLite may refuse the file, and it is repaired all the same`, async () => {
-    const primary = await standby();
+    const primary = await standbyOf(fixture);
     flipBits(fixture.file("a.db"), bytes);
     primary.connection.exec("INSERT INTO t (body) VALUES (1)");
     const at = await fixture.log.ship("a.db", primary);
-    const agent = await fixture.ready({ logger: logger() });
+    const agent = await fixture.ready({ logger: said.logger });
     await checked(agent);
     await applied(agent, at);
     expect(agent.status().verified).toBe(true);
     expect(query(fixture.file("a.db"), "PRAGMA integrity_check; SELECT count(*) FROM t")).toBe("ok\n2");
-    await isEqual(primary);
+    await requireEqual(fixture, primary);
   });
 }
 
 test("the magic is flipped while it runs", async () => {
-  const primary = await standby();
-  const agent = await fixture.ready({ logger: logger(), config: SCRUBBING });
+  const primary = await standbyOf(fixture);
+  const agent = await fixture.ready({ logger: said.logger, config: SCRUBBING });
   await checked(agent);
   flipBits(fixture.file("a.db"), [3]);
   await waitFor("the repair", () => status(agent)?.repairs === 1);
   primary.connection.exec("INSERT INTO t (body) VALUES (1)");
   await applied(agent, await fixture.log.ship("a.db", primary));
   expect(query(fixture.file("a.db"), "SELECT count(*) FROM t")).toBe("2");
-  await isEqual(primary);
+  await requireEqual(fixture, primary);
 });
 
 for (const [what, damage] of Object.entries({
@@ -89,12 +61,12 @@ for (const [what, damage] of Object.entries({
   },
 })) {
   test(`${what}: it is built anew from what is right in it and from the log`, async () => {
-    const primary = await standby();
+    const primary = await standbyOf(fixture);
     damage(fixture.file("a.db"));
-    const agent = await fixture.ready({ logger: logger() });
+    const agent = await fixture.ready({ logger: said.logger });
     await checked(agent);
-    expect(said.join("")).toContain(what);
-    await isEqual(primary);
+    expect(said.text).toContain(what);
+    await requireEqual(fixture, primary);
   });
 }
 
@@ -112,35 +84,35 @@ for (const [what, sql] of Object.entries({
   "a block": "DELETE FROM page_index_block",
 })) {
   test(`a damaged page index (${what}) is made anew from the file, proved by the log`, async () => {
-    const primary = await standby();
+    const primary = await standbyOf(fixture);
     inState(sql);
     primary.connection.exec("INSERT INTO t (body) VALUES (1)");
     const at = await fixture.log.ship("a.db", primary);
-    const agent = await fixture.ready({ logger: logger() });
+    const agent = await fixture.ready({ logger: said.logger });
     await checked(agent);
     await applied(agent, at);
-    expect(said.join("")).toContain("the page index is damaged; it is made anew");
+    expect(said.text).toContain("the page index is damaged; it is made anew");
     expect(status(agent)).toMatchObject({ repairs: 1, scrub: { differing: 0 } });
-    await isEqual(primary);
+    await requireEqual(fixture, primary);
   });
 }
 
 test("an index that claims to be newer than it is: the next event does not lead on from it, and it is made anew", async () => {
-  const primary = await standby();
+  const primary = await standbyOf(fixture);
   for (const body of [1, 2]) {
     primary.connection.exec(`INSERT INTO t (body) VALUES (${body})`);
     await fixture.log.ship("a.db", primary);
   }
   inState("UPDATE page_index SET offset = offset + 1");
-  const agent = await fixture.ready({ logger: logger() });
+  const agent = await fixture.ready({ logger: said.logger });
   await checked(agent);
-  expect(said.join("")).toContain("CHECKSUM_MISMATCH");
+  expect(said.text).toContain("CHECKSUM_MISMATCH");
   expect(query(fixture.file("a.db"), "SELECT count(*) FROM t")).toBe("3");
-  await isEqual(primary);
+  await requireEqual(fixture, primary);
 });
 
 test("page index and file both damaged: halts with the hint, and a reseed brings it back", async () => {
-  const primary = await standby();
+  const primary = await standbyOf(fixture);
   inState("UPDATE page_index SET checksum = '00000000deadbeef'");
   flipBits(fixture.file("a.db"), [20 * PAGE]);
   const error = await failure((await fixture.start()).done);
@@ -148,7 +120,7 @@ test("page index and file both damaged: halts with the hint, and a reseed brings
   expect(error.message).toContain("is at no commit that the log holds");
   expect(error.hint).toContain("--reseed");
   await checked(await fixture.ready({ reseed: true }));
-  await isEqual(primary);
+  await requireEqual(fixture, primary);
 });
 
 for (const [what, position] of [
@@ -156,12 +128,12 @@ for (const [what, position] of [
   ["a page within", 5 * PAGE + 1],
 ] as const) {
   test(`the state of the standby is damaged, ${what}: said, and a reseed brings it back`, async () => {
-    const primary = await standby();
+    const primary = await standbyOf(fixture);
     flipBits(fixture.file(".tidemark/state.db"), [position, position + 4, position + 8]);
     const error = await failure(fixture.start().then(async (agent) => agent.done));
     expect(error.code).toMatch(/INTEGRITY|STANDBY_DIVERGED/);
     expect(error.hint).toContain("--reseed");
     await checked(await fixture.ready({ reseed: true }));
-    await isEqual(primary);
+    await requireEqual(fixture, primary);
   });
 }
