@@ -104,27 +104,44 @@ export class TakenPaths {
   }
 
   /**
-   * What came, or changed, and was gone before it could be looked at. Not where only the going was announced: what was there
-   * is in the log. Nor where it got another name, as files do that are written beside their place.
+   * What is gone, and may have been more before than the log knows. Which of it was lost can be told when all is announced
+   * that has happened until now: see `isLost`.
    */
-  lost(root: string, inLog: ReadonlySet<TreePath>): Lost[] {
-    const lost: Lost[] = [];
+  gone(root: string, inLog: ReadonlySet<TreePath>): Gone[] {
+    const gone: Gone[] = [];
     for (const names of this.#directories.values()) {
       if (names === "all") continue;
       for (const one of names.values()) {
-        if (one.renames + one.changes <= 1 || exists(root, one)) continue;
-        const { path, generation } = one;
-        const mayBeMoved = !inLog.has(path);
-        if (!mayBeMoved || !wasMoved(root, one)) lost.push({ path, generation, mayBeMoved });
+        if (exists(root, one)) continue;
+        gone.push({ path: one.path, announced: one, mayBeMoved: !inLog.has(one.path) });
       }
     }
-    return lost;
+    return gone;
   }
 }
 
-export interface Lost extends Pick<Announced, "path" | "generation"> {
+export interface Gone {
+  readonly path: TreePath;
+  /** What was announced of it before it was looked at. */
+  readonly announced: Announced;
   /** The log has no version of it: files that are written beside their place are moved there before it has. */
   readonly mayBeMoved: boolean;
+}
+
+/**
+ * Whether it was there, or was changed, and went before it could be read. `since`: what was announced of it after it was looked
+ * at, everything that happened before the look included. `generation`: losses that were announced before are made good.
+ */
+export function isLost(
+  root: string,
+  { announced, mayBeMoved }: Gone,
+  { since, generation }: { readonly since: Announced | undefined; readonly generation: number },
+): boolean {
+  const goes = since && since.renames > 0 ? since : announced;
+  // Only its going: what it was before was looked at before, and judged then.
+  if (goes === announced && announced.renames + announced.changes <= 1) return false;
+  if (goes.generation < generation) return false;
+  return !mayBeMoved || !wasMoved(root, goes);
 }
 
 function exists(root: string, { path }: Announced): boolean {
@@ -132,13 +149,13 @@ function exists(root: string, { path }: Announced): boolean {
 }
 
 /**
- * Whether it got the next name. A file that was made there, not moved, is written to right after; and where nothing is by
- * now, more than its end was announced: whether that is a loss is its own affair.
+ * Whether it got the next name. A file that was made there, not moved, is empty until it is written to; and where nothing is
+ * by now, more than its end was announced: whether that is a loss is its own affair.
  */
-export function wasMoved(root: string, { next }: Announced): boolean {
+function wasMoved(root: string, { next }: Announced): boolean {
   if (!next || next.changes > 0) return false;
   const stat = fs.lstatSync(fsPath(root, next.path), { throwIfNoEntry: false });
-  return stat ? stat.isFile() : next.renames > 1;
+  return stat ? stat.isFile() && stat.size > 0 : next.renames > 1;
 }
 
 /**

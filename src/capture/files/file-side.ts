@@ -249,10 +249,13 @@ export class FileSide implements AsyncDisposable {
     queue.take();
   }
 
-  /** Whether a file was gone before the last look could read it. Of one that is just being moved the half is announced. */
+  /**
+   * Whether a file was gone before the last look could read it. A look takes its time, in which nothing is announced: what is
+   * gone may have come, been moved or been deleted a moment ago.
+   */
   async #haveLost(): Promise<boolean> {
-    const haveLost = (): boolean => this.#trees.some((tree) => tree.lostFiles);
-    return haveLost() && (await this.#announced()) && haveLost();
+    if (!this.#trees.some((tree) => tree.hasGone)) return false;
+    return (await this.#announced()) && this.#trees.some((tree) => tree.lostFiles);
   }
 
   /** Whether everything that happened before now was announced; if not, all is scanned. */

@@ -5,7 +5,7 @@ import { type Clock, sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode, type TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
-import { DirtyPaths, hasLost, type Lost, wasMoved } from "./dirty-paths.ts";
+import { DirtyPaths, type Gone, hasLost, isLost } from "./dirty-paths.ts";
 import type { Dirty, Findings, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
 import { TreeWatch } from "./tree-watch.ts";
 import type { WatchBackend } from "./watch-backend.ts";
@@ -68,7 +68,7 @@ export class TreeSide implements Disposable {
   #scans = 0;
   #halted: TidemarkError | undefined;
   #problem: string | undefined;
-  #lost: readonly Lost[] = [];
+  #gone: readonly Gone[] = [];
   #lossesCount = { generation: 0, sinceNs: 0n };
   #entered: TreePath[] = [];
   #pollDueMs = 0;
@@ -137,7 +137,7 @@ export class TreeSide implements Disposable {
 
   /** Looks at everything that may have changed before now, and waits for it until `deadlineMs`. */
   async look(deadlineMs: number): Promise<void> {
-    this.#lost = [];
+    this.#gone = [];
     this.#entered = [];
     this.#scanIfDue();
     if (this.#isLost) await this.#awaitScan(deadlineMs);
@@ -158,16 +158,17 @@ export class TreeSide implements Disposable {
     this.#lossesCount = { generation: 0, sinceNs: 0n };
   }
 
-  /** In the last look: something was gone before it could be read, as far as has been announced. */
+  /** In the last look: something was gone. Whether it was lost can be told when all is announced that happened before. */
+  get hasGone(): boolean {
+    return this.#gone.length > 0 || this.#entered.length > 0;
+  }
+
+  /** In the last look: something was gone before it could be read. */
   get lostFiles(): boolean {
     const { root } = this.capture;
     const { generation, sinceNs } = this.#lossesCount;
-    this.#lost = this.#lost.filter((lost) => {
-      const since = this.#dirty.find(lost.path);
-      if (!since || since.renames === 0) return lost.generation >= generation;
-      return !lost.mayBeMoved || !wasMoved(root, since);
-    });
-    return this.#lost.length > 0 || this.#entered.some((directory) => hasLost(root, directory, sinceNs));
+    const lost = this.#gone.some((gone) => isLost(root, gone, { since: this.#dirty.find(gone.path), generation }));
+    return lost || this.#entered.some((directory) => hasLost(root, directory, sinceNs));
   }
 
   /** In the last look: there were new directories, in which something may have come and gone before they were watched. */
@@ -249,7 +250,7 @@ export class TreeSide implements Disposable {
       for (const path of again) paths.markPath(path);
       this.#take(await this.#lookAt(paths.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS), since);
     }
-    this.#lost = dirty.lost(this.capture.root, gone);
+    this.#gone = dirty.gone(this.capture.root, gone);
   }
 
   async #lookAt(dirty: Dirty, deadlineMs: number): Promise<Findings> {
