@@ -65,9 +65,10 @@ export function openStoreForRead(directory: string, set: string): Database.Datab
       fileMustExist: true,
       timeout: 10_000,
     });
-    database.pragma(`cache_size = -${READ_CACHE_KIB}`);
+    // First of all: what is no database is told from what is a damaged one.
     if (isBlank(database, directory)) throw unreachableError(location, "the log is just being created");
     assertOurs(database, { directory, set });
+    database.pragma(`cache_size = -${READ_CACHE_KIB}`);
     return database;
   } catch (error) {
     database?.close();

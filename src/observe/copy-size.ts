@@ -9,8 +9,13 @@ export function copyBytes(databases: Config["databases"]): number {
   return databases.reduce((sum, { path }) => sum + sizeOf(path) + sizeOf(`${path}-wal`), 0);
 }
 
+/** What cannot be looked at is refused elsewhere, with the reason. */
 function sizeOf(file: string): number {
-  return fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  try {
+    return fs.statSync(file).size;
+  } catch {
+    return 0;
+  }
 }
 
 /** A log that cannot hold one copy can never restore anything. @throws CONFIG */
