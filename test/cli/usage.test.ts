@@ -23,7 +23,7 @@ test.each(COMMANDS)("%s --help tells its flags, with examples", async (command) 
   for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--json"])
     expect(stdout).toContain(flag);
   expect(stdout).toMatch(new RegExp(`Examples:\n  tidemark ${command}`));
-  expect(stdout).not.toMatch(/--repository|--table|--path\b/);
+  expect(stdout).not.toMatch(/--repository|--table/);
 });
 
 test("--version is the package's", async () => {
@@ -65,7 +65,6 @@ test.each([
 test.each([
   [["run", "--repository", "s3://x/y"], "--repository"],
   [["restore", "--target", "x", "--table", "t"], "--table"],
-  [["restore", "--target", "x", "--path", "*.jpg"], "--path"],
 ])("%j is for a later version, and refused by name", async (args, flag) => {
   await using scene = new CliScene();
   const { exit, code, message } = await scene.refused(args);
