@@ -345,12 +345,19 @@ export class TreeSide implements Disposable {
     this.ready.resolve();
   }
 
+  /** Until a scan that began after the last loss is over. One that is not due yet is waited for as well. */
   async #awaitScan(deadlineMs: number): Promise<void> {
     const { clock, orderMaxWaitMs, stop } = this.#options;
-    const untilMs = Math.min(deadlineMs, this.#lostSinceMs + orderMaxWaitMs) - clock.monotonic();
-    if (untilMs <= 0 || !this.#scan) return;
-    const enough = new AbortController();
-    await Promise.race([this.#scan, sleep(untilMs, AbortSignal.any([enough.signal, stop]))]);
-    enough.abort();
+    const limitMs = Math.min(deadlineMs, this.#lostSinceMs + orderMaxWaitMs);
+    while (this.#isLost && !this.#halted && !stop.aborted) {
+      const nowMs = clock.monotonic();
+      if (nowMs >= limitMs) return;
+      this.#scanIfDue();
+      const enough = new AbortController();
+      const untilMs = this.#scan ? limitMs : Math.min(limitMs, this.#scanDueMs);
+      const late = sleep(Math.max(1, untilMs - nowMs), AbortSignal.any([enough.signal, stop]));
+      await (this.#scan ? Promise.race([this.#scan, late]) : late);
+      enough.abort();
+    }
   }
 }
