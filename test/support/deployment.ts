@@ -2,6 +2,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
+import type { TreeCaptureStatus } from "../../src/capture/capture-agent.ts";
 import type { LogEvent, SqliteCommit } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
@@ -10,7 +11,15 @@ import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { natsConfig } from "./nats-server.ts";
 import { comparePages, type PageDifference } from "./compare.ts";
-import { lastJson, runTidemark, startTidemark, type CliResult, type RunningTidemark } from "./tidemark-cli.ts";
+import { differences } from "./random-tree.ts";
+import {
+  lastJson,
+  runTidemark,
+  startTidemark,
+  type CliOptions,
+  type CliResult,
+  type RunningTidemark,
+} from "./tidemark-cli.ts";
 
 const MAIN = path.resolve(import.meta.dirname, "../../src/cli/main.ts");
 
@@ -22,6 +31,8 @@ export interface DeploymentOptions {
   /** host:port of a NATS server; the embedded log when left out. */
   readonly nats?: string;
   readonly set?: string;
+  /** Entries of `files` in the configuration file, paths relative to the deployment's directory. */
+  readonly trees?: readonly string[];
   /** Further lines of the configuration file. */
   readonly config?: string;
   /** Somewhere else than under the temporary directory. */
@@ -46,7 +57,13 @@ export class Deployment implements AsyncDisposable {
   #restores = 0;
 
   constructor(options: DeploymentOptions = {}) {
-    const { patterns = [], names = patterns.length > 0 ? [] : ["app.db"], set = "e2e", config = "" } = options;
+    const {
+      patterns = [],
+      names = patterns.length > 0 ? [] : ["app.db"],
+      set = "e2e",
+      trees = [],
+      config = "",
+    } = options;
     this.set = set;
     this.#nats = options.nats;
     fs.mkdirSync(this.databaseDirectory);
@@ -60,6 +77,7 @@ export class Deployment implements AsyncDisposable {
       ...(names.length + patterns.length > 0 ? ["databases:"] : []),
       ...names.map((one) => `  - { path: ${this.pathOf(one)}, name: ${one} }`),
       ...patterns.map((pattern) => `  - ${JSON.stringify(this.pathOf(pattern))}`),
+      ...(trees.length > 0 ? ["files:", ...trees.map((tree) => `  - ${tree}`)] : []),
       `log: ${options.nats === undefined ? `embedded:${this.logDirectory}` : `nats://${options.nats}`}`,
       `standby: ${this.standby}`,
       `state: ${this.state}`,
@@ -85,7 +103,12 @@ export class Deployment implements AsyncDisposable {
 
   /** Starts an agent that need not become ready. */
   launch(command: "run" | "capture" | "replica", ...args: string[]): RunningTidemark {
-    const agent = startTidemark([command, "-c", this.configFile, "--json", ...args]);
+    return this.launchWith({}, command, ...args);
+  }
+
+  /** The same, under other conditions than this process's. */
+  launchWith(options: CliOptions, command: "run" | "capture" | "replica", ...args: string[]): RunningTidemark {
+    const agent = startTidemark([command, "-c", this.configFile, "--json", ...args], options);
     this.#agents.push(agent);
     return agent;
   }
@@ -117,6 +140,20 @@ export class Deployment implements AsyncDisposable {
   async differing(names: readonly string[]): Promise<string[]> {
     await this.answer("sync", "--applied");
     return names.filter((name) => comparePages(this.pathOf(name), this.standbyOf(name)) !== undefined);
+  }
+
+  /** `sync --applied`, then what rsync would do to make a tree on the standby like the primary's: "" when it is. */
+  async treeDifference(name: string, leaveOut: readonly string[] = []): Promise<string> {
+    await this.answer("sync", "--applied");
+    return differences(this.pathOf(name), this.standbyOf(name), leaveOut);
+  }
+
+  /** What `status` says of the capture of one tree. */
+  async treeState(name: string): Promise<TreeCaptureStatus> {
+    const { capture } = (await this.answer("status")) as { capture?: { files: TreeCaptureStatus[] } };
+    const found = capture?.files.find((tree) => tree.name === name);
+    if (!found) throw new Error(`status knows no tree ${name}`);
+    return found;
   }
 
   /** What `status` says of the capture of each database. */

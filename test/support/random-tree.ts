@@ -120,9 +120,10 @@ function patch(place: string, data: Uint8Array, at: number): void {
   fs.closeSync(fd);
 }
 
-/** What rsync would do to make `copy` like `original`: nothing when they are the same. */
-export function differences(original: string, copy: string): string {
+/** What rsync would do to make `copy` like `original`, but for what matches a pattern of `leaveOut`: nothing when they are the same. */
+export function differences(original: string, copy: string, leaveOut: readonly string[] = []): string {
   const of = (place: string): string => (isDirectory(place) ? `${place}/` : place);
-  const args = ["-n", "-aHX", "--checksum", "--delete", "--itemize-changes", of(original), of(copy)];
+  const but = leaveOut.map((pattern) => `--exclude=${pattern}`);
+  const args = ["-n", "-aHX", "--checksum", "--delete", "--itemize-changes", ...but, of(original), of(copy)];
   return execFileSync("rsync", args, { encoding: "utf8" });
 }

@@ -1,5 +1,6 @@
 // An application that writes a file and then commits a row that names it; later it deletes rows, and then their files.
 // Usage: node file-writer.ts OPTIONS (JSON, see FileWriterOptions). Prints one line of JSON at the end.
+import { createHash } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
@@ -25,18 +26,23 @@ export interface FileWriterReport {
   readonly deleted: number;
 }
 
-/** What a file holds: one line that says of which row it is the content, then bytes. */
+/** What a file holds: one line that says of which row it is the content, and the hash of the bytes that follow. */
 export function fileContent(name: string, version: number, random: Random): Buffer {
-  return Buffer.concat([Buffer.from(`${name} ${version}\n`), random.bytes(random.integer(1, 3000))]);
+  const bytes = random.bytes(random.integer(1, 3000));
+  return Buffer.concat([Buffer.from(`${name} ${version} ${hashOf(bytes)}\n`), bytes]);
 }
 
-/** Version of the row that a file's content belongs to; undefined when it is none that `name` ever had. */
+/** Version of the row that a file's content belongs to; undefined when it is none, or not the whole one, that `name` ever had. */
 export function versionOf(content: Uint8Array, name: string): number | undefined {
   const end = content.indexOf(10);
-  const [of, version] = Buffer.from(content.subarray(0, Math.max(0, end)))
+  const [of, version, hash] = Buffer.from(content.subarray(0, Math.max(0, end)))
     .toString()
     .split(" ");
-  return of === name ? Number(version) : undefined;
+  return of === name && hash === hashOf(content.subarray(end + 1)) ? Number(version) : undefined;
+}
+
+function hashOf(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
 }
 
 const OLD_DIRECTORIES = 8;
