@@ -1,6 +1,7 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -178,6 +179,7 @@ test("a single file as a tree", async () => {
 
 test(`${CREATES} files are made while the agent stands still`, async () => {
   const before = (await deployment.treeState("uploads")).rescans;
+  const stoppedMs = performance.now();
   agent.child.kill("SIGSTOP");
   const make = `
 import os
@@ -186,6 +188,8 @@ for d in range(30):
 for i in range(${CREATES}):
     with open("many/%d/%d" % (i % 30, i), "w") as f: f.write("file %d" % i)`;
   shell(`python3 -c '${make}'`, uploads);
+  // An agent that stood still for longer than a second scans, whatever was announced.
+  await sleep(Math.max(0, 1500 - (performance.now() - stoppedMs)));
   agent.child.kill("SIGCONT");
   expect(await deployment.treeDifference("uploads")).toBe("");
   expect((await deployment.treeState("uploads")).rescans).toBeGreaterThan(before);
