@@ -96,11 +96,33 @@ export function compareReceipts(database: string, directory: string): ComparedFi
 
 const sha256Of = (file: string): string => createHash("sha256").update(readFileSync(file)).digest("hex");
 
-/** Path below the directory to SHA-256, of every file. */
+/** Path below the directory to SHA-256, of every file. One that is removed while they are read is left out. */
 export function digestFiles(directory: string): Map<string, string> {
-  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
-  return new Map(files.toSorted().map((file) => [file.slice(directory.length + 1), sha256Of(file)]));
+  const digests = new Map<string, string>();
+  for (const file of filesBelow(directory).toSorted()) {
+    const sha256 = unlessRemoved(() => sha256Of(file));
+    if (sha256 !== undefined) digests.set(file.slice(directory.length + 1), sha256);
+  }
+  return digests;
+}
+
+/** Regular files; what is removed meanwhile is left out. */
+export function filesBelow(directory: string): string[] {
+  const entries = unlessRemoved(() => readdirSync(directory, { withFileTypes: true })) ?? [];
+  return entries.flatMap((entry) => {
+    const path = join(directory, entry.name);
+    if (entry.isDirectory()) return filesBelow(path);
+    return entry.isFile() ? [path] : [];
+  });
+}
+
+function unlessRemoved<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+    throw error;
+  }
 }
 
 export interface Digest {

@@ -1,9 +1,8 @@
 /** The quickstart with a database, and files, of the user's own: followed, restored and compared, never written to. */
-import { readdirSync, statSync } from "node:fs";
+import { statSync } from "node:fs";
 import { statfs } from "node:fs/promises";
-import { join } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
-import { type Digest, digestFiles, digestOf } from "./quickstart-compare.ts";
+import { type Digest, digestFiles, digestOf, filesBelow } from "./quickstart-compare.ts";
 import { follow } from "./quickstart-follow.ts";
 import {
   count,
@@ -71,8 +70,7 @@ async function requireRoom({ database, files, directory }: Session): Promise<voi
 }
 
 function bytesBelow(directory: string): number {
-  const entries = readdirSync(directory, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
-  return entries.reduce((sum, { parentPath, name }) => sum + sizeOf(join(parentPath, name)), 0);
+  return filesBelow(directory).reduce((sum, file) => sum + sizeOf(file), 0);
 }
 
 async function proveRestore(session: Session): Promise<void> {
