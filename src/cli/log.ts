@@ -4,7 +4,7 @@ import { formatSize } from "../config/units.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, offset, type Offset } from "../event/positions.ts";
 import { shownPlace } from "../event/tree-path.ts";
-import type { ChangeLog } from "../log/change-log.ts";
+import type { History } from "../restore/history.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
@@ -38,11 +38,12 @@ export function logCommand(cli: Cli): Command {
 async function list(cli: Cli, options: LogOptions): Promise<void> {
   const settings = await settingsFor(cli, "client", options);
   await using log = await openLogToRead("log", settings);
-  const { readEvents } = await import("../log/log-reader.ts");
-  const range = await rangeOf(cli, log, options);
+  const { LogHistory } = await import("../restore/log-history.ts");
+  const history = new LogHistory(log);
+  const range = await rangeOf(cli, history, options);
   if (range === undefined) return;
   const follow = options.follow ?? false;
-  for await (const events of readEvents(log, { ...range, follow, signal: cli.signal })) {
+  for await (const events of history.events({ ...range, follow, signal: cli.signal })) {
     for (const event of events) await cli.print(options.json ? eventJson(event) : eventText(event));
   }
 }
@@ -50,27 +51,30 @@ async function list(cli: Cli, options: LogOptions): Promise<void> {
 /** Undefined when the log holds nothing in the range. */
 async function rangeOf(
   cli: Cli,
-  log: ChangeLog,
+  history: History,
   options: LogOptions,
-): Promise<{ after: Offset; through?: Offset } | undefined> {
-  const { first, last } = await log.bounds();
+): Promise<{ after: Offset; through: Offset } | undefined> {
+  const { first, last } = await history.bounds();
   const at = async (text: string, edge: "from" | "to"): Promise<Offset> =>
-    positionOf(log, { text, edge, clock: cli.clock, signal: cli.signal });
+    positionOf(history, { text, edge, clock: cli.clock, signal: cli.signal });
   const from = options.from === undefined ? first : await at(options.from, "from");
-  const through = options.to === undefined ? undefined : await at(options.to, "to");
-  if (!options.follow && /^\d+$/.test(options.from ?? "") && from > last) throw beyondHead(log, from, last);
+  const end = options.follow ? offset(Number.MAX_SAFE_INTEGER) : last;
+  const to = options.to === undefined ? end : await at(options.to, "to");
+  const through = to < end ? to : end;
+  if (!options.follow && /^\d+$/.test(options.from ?? "") && from > last) throw beyondHead(history, from, last);
   const after = Math.max(from, first) - 1;
-  if (!options.follow && (after >= last || (through !== undefined && through <= after))) return undefined;
-  return {
-    after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)),
-    ...(through === undefined ? {} : { through }),
-  };
+  if (!options.follow && (after >= last || through <= after)) return undefined;
+  return { after: after < 1 ? BEFORE_FIRST : offset(Math.min(after, last)), through };
 }
 
-function beyondHead(log: ChangeLog, from: Offset, last: Offset): TidemarkError {
-  return new TidemarkError("OFFSET_NOT_FOUND", `${log.location}: offset ${from} is not there; the newest is ${last}`, {
-    hint: "Name an earlier one, or wait for it with --follow.",
-  });
+function beyondHead(history: History, from: Offset, last: Offset): TidemarkError {
+  return new TidemarkError(
+    "OFFSET_NOT_FOUND",
+    `${history.location}: offset ${from} is not there; the newest is ${last}`,
+    {
+      hint: "Name an earlier one, or wait for it with --follow.",
+    },
+  );
 }
 
 function nameOf({ body }: LogEvent): string {

@@ -16,8 +16,8 @@ export function marksCommand(cli: Cli): Command {
 async function marks(cli: Cli, options: SetOptions): Promise<void> {
   const settings = await settingsFor(cli, "client", options);
   await using log = await openLogToRead("marks", settings);
-  const { listMarks } = await import("../restore/marks.ts");
-  const found = await listMarks(log, cli.signal);
+  const { LogHistory } = await import("../restore/log-history.ts");
+  const found = await new LogHistory(log).marks(cli.signal);
   const told = found.map(({ name, offset, timeMs }) => ({ name, offset, at: new Date(timeMs).toISOString() }));
   if (options.json) return cli.print(JSON.stringify({ marks: told }));
   if (told.length === 0) return cli.note("no marks yet; `tidemark mark NAME` makes one");

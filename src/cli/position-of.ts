@@ -1,5 +1,5 @@
 import { offset, type Offset } from "../event/positions.ts";
-import type { ChangeLog } from "../log/change-log.ts";
+import type { History } from "../restore/history.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 export interface PositionOptions {
@@ -11,7 +11,7 @@ export interface PositionOptions {
 }
 
 /** Offset of an end of a range that somebody gave as an offset, a time, `latest` or mark:NAME. @throws TIME_INVALID, MARK_NOT_FOUND */
-export async function positionOf(log: ChangeLog, { text, edge, clock, signal }: PositionOptions): Promise<Offset> {
+export async function positionOf(history: History, { text, edge, clock, signal }: PositionOptions): Promise<Offset> {
   const [{ parseRestoreTarget }, { resolveTarget }] = await Promise.all([
     import("../restore/restore-target.ts"),
     import("../restore/resolve-target.ts"),
@@ -19,13 +19,13 @@ export async function positionOf(log: ChangeLog, { text, edge, clock, signal }: 
   const target = parseRestoreTarget(text);
   switch (target.kind) {
     case "latest":
-      return (await log.bounds()).last;
+      return (await history.bounds()).last;
     case "offset":
       return target.offset;
     case "time":
-      return edge === "to" ? log.locate(target.timeMs) : offset((await log.locate(target.timeMs - 1)) + 1);
+      return edge === "to" ? history.locate(target.timeMs) : offset((await history.locate(target.timeMs - 1)) + 1);
     case "mark":
-      return (await resolveTarget(log, target, { clock, signal })).offset;
+      return (await resolveTarget(history, target, { clock, signal })).offset;
     default:
       return target satisfies never;
   }

@@ -47,8 +47,9 @@ export function restoreCommand(cli: Cli): Command {
 }
 
 async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
-  const [{ restore }, { parseRestoreTarget }] = await Promise.all([
+  const [{ restore }, { LogHistory }, { parseRestoreTarget }] = await Promise.all([
     import("../restore/restore.ts"),
+    import("../restore/log-history.ts"),
     import("../restore/restore-target.ts"),
   ]);
   const target = parseRestoreTarget(options.to);
@@ -56,7 +57,7 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
   await using log = await openLogToRead("restore", settings);
   using progress = progressLine(cli.clock.monotonic);
   const report = await restore({
-    log,
+    history: new LogHistory(log),
     target,
     directory: targetDirectory(cli, options.target),
     databases: options.database,

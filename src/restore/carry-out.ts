@@ -1,6 +1,4 @@
 import type { Offset } from "../event/positions.ts";
-import type { ChangeLog } from "../log/change-log.ts";
-import { readEvents } from "../log/log-reader.ts";
 import { databasePath } from "../replica/standby-paths.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
@@ -9,7 +7,7 @@ import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { readBack } from "./read-back.ts";
 import type { Finished } from "./report.ts";
-import { endedEarly, requireGoingOn } from "./scan-log.ts";
+import { type History, requireGoingOn } from "./history.ts";
 import { TreeBuilder } from "./tree-builder.ts";
 
 /** done and total: events in `plan` and `write`, databases in `check`, bytes in `verify`. */
@@ -38,14 +36,14 @@ export interface CarriedOut {
 }
 
 /**
- * Builds the databases and trees of a plan from the log, every event proved as it goes by, then has SQLite check each
+ * Builds the databases and trees of a plan from the events, every event proved as it goes by, then has SQLite check each
  * database, then reads everything back.
  *
- * @throws what readEvents throws, CHECKSUM_MISMATCH, RECORD_INVALID, INTERRUPTED
+ * @throws what History.events throws, CHECKSUM_MISMATCH, RECORD_INVALID, INTERRUPTED
  */
-export async function carryOut(log: ChangeLog, options: CarryOutOptions): Promise<CarriedOut> {
+export async function carryOut(history: History, options: CarryOutOptions): Promise<CarriedOut> {
   const { plan, trees } = options.planned;
-  const files = await build(log, options);
+  const files = await build(history, options);
   const checks = await checkAll(files, options);
   const finished = new Map<PlannedDatabase, Finished>();
   const databaseBytes = plan.databases.reduce((sum, { sizePages, pageSize }) => sum + sizePages * pageSize, 0);
@@ -67,7 +65,7 @@ export async function carryOut(log: ChangeLog, options: CarryOutOptions): Promis
   return { databases: finished, refusals: undefined };
 }
 
-async function build(log: ChangeLog, options: CarryOutOptions): Promise<Map<PlannedDatabase, string>> {
+async function build(history: History, options: CarryOutOptions): Promise<Map<PlannedDatabase, string>> {
   using stack = new DisposableStack();
   const builders = new Map<string, DatabaseBuilder>();
   const { plan, trees } = options.planned;
@@ -77,7 +75,7 @@ async function build(log: ChangeLog, options: CarryOutOptions): Promise<Map<Plan
     const builder = stack.adopt(new DatabaseBuilder(database, file, options.seed), (open) => open.close());
     builders.set(database.name, builder);
   }
-  await applyEvents(log, { builders, contents }, options);
+  await applyEvents(history, { builders, contents }, options);
   for (const builder of builders.values()) await builder.finish();
   return new Map([...builders.values()].map((builder) => [builder.plan, builder.file]));
 }
@@ -94,26 +92,22 @@ export function firstNeeded({ plan, trees }: PlannedRestore): Offset {
 }
 
 async function applyEvents(
-  log: ChangeLog,
+  history: History,
   { builders, contents }: Builders,
   { planned, signal, onProgress }: CarryOutOptions,
 ): Promise<void> {
   const after = firstNeeded(planned);
   const through = planned.point.offset;
   const total = through - after;
-  let position = after;
-  for await (const events of readEvents(log, { after, through, follow: false, freed: true, signal })) {
+  for await (const events of history.events({ after, through, signal })) {
     requireGoingOn(signal);
     for (const event of events) {
       const { body } = event;
       if (body.kind === "sqlite.part" || body.kind === "sqlite.commit") builders.get(body.database)?.take(event, body);
       else contents?.take(event);
-      position = event.offset;
     }
-    onProgress({ phase: "write", done: position - after, total });
+    onProgress({ phase: "write", done: (events.at(-1)?.offset ?? after) - after, total });
   }
-  requireGoingOn(signal);
-  if (position < through) throw endedEarly(log, position, through);
 }
 
 async function checkAll(

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { fileURLToPath } from "node:url";
 
 import { TidemarkError } from "../runtime/errors.ts";
-import { requireGoingOn } from "./scan-log.ts";
+import { requireGoingOn } from "./history.ts";
 
 export type CheckMode = "full" | "quick";
 

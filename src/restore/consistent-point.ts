@@ -1,12 +1,10 @@
 import { kindOfCode } from "../event/body-fields.ts";
-import type { RecordHeader } from "../event/codec.ts";
 import type { EventKind } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { FLAG } from "../event/record-header.ts";
-import type { ChangeLog } from "../log/change-log.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { beforeFirst, type RestorePoint } from "./resolve-target.ts";
-import { scanRecords } from "./scan-log.ts";
+import { beforeFirst, type EventHead, type History } from "./history.ts";
+import type { RestorePoint } from "./resolve-target.ts";
 
 /** A point at which every path that was dirty had been captured: databases and files go together. */
 export interface ConsistentPoint {
@@ -42,7 +40,7 @@ export class ConsistentPoints {
   #hasTrees = false;
 
   /** Every record up to the point, in order. */
-  take({ kind: code, flags, offset, timeMs }: RecordHeader): void {
+  take({ kind: code, flags, offset, timeMs }: EventHead): void {
     const kind = kindOfCode(code);
     this.#last = { offset, timeMs };
     this.#hasTrees ||= OF_TREES.has(kind);
@@ -53,7 +51,7 @@ export class ConsistentPoints {
   }
 
   /** Some records after the point: whether the set has trees that are not in the log yet then. */
-  takeAhead({ kind }: RecordHeader): void {
+  takeAhead({ kind }: EventHead): void {
     this.#hasTrees ||= OF_TREES.has(kindOfCode(kind));
   }
 
@@ -68,17 +66,21 @@ export class ConsistentPoints {
   }
 }
 
-/** The point itself when it is consistent, otherwise the nearest one before it. Reads the log's headers up to it. @throws OFFSET_NOT_FOUND */
-export async function consistentPoint(log: ChangeLog, point: RestorePoint, signal: AbortSignal): Promise<RestorePoint> {
+/** The point itself when it is consistent, otherwise the nearest one before it. Reads the heads of all events up to it. @throws OFFSET_NOT_FOUND */
+export async function consistentPoint(
+  history: History,
+  point: RestorePoint,
+  signal: AbortSignal,
+): Promise<RestorePoint> {
   const points = new ConsistentPoints();
   const after = beforeFirst(point.bounds);
-  for await (const { header } of scanRecords(log, { after, through: point.offset, signal })) points.take(header);
+  for await (const { head } of history.scan({ after, through: point.offset, signal })) points.take(head);
   if (points.isConsistent) return point;
   const { nearest } = points;
   if (nearest) return { ...point, ...nearest, momentMs: nearest.timeMs };
   throw new TidemarkError(
     "OFFSET_NOT_FOUND",
-    `${log.location}: no consistent point is known up to offset ${point.offset}`,
+    `${history.location}: no consistent point is known up to offset ${point.offset}`,
     {
       hint: "The first one comes when the first scan of the trees is done. Name a later point, or leave `--consistent` out.",
     },

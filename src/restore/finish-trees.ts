@@ -10,7 +10,7 @@ import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { applyMetadata, fileTime, mayChangeOwners } from "../tree/metadata.ts";
 import type { FileEntry, TreeEntry } from "../tree/tree-index.ts";
-import { requireGoingOn } from "./scan-log.ts";
+import { requireGoingOn } from "./history.ts";
 import { stagedFile } from "./tree-builder.ts";
 import type { TreeItem } from "./tree-plan.ts";
 import type { PlannedTrees } from "./tree-planner.ts";

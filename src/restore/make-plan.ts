@@ -1,14 +1,13 @@
 import { kindOfCode } from "../event/body-fields.ts";
-import { decodeRecord } from "../event/codec.ts";
+import type { LogEvent } from "../event/kinds.ts";
 import { nearestName } from "../config/nearest-name.ts";
-import type { ChangeLog } from "../log/change-log.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { ConsistentPoints } from "./consistent-point.ts";
 import { type RestorePlan, RestorePlanner } from "./plan.ts";
-import { beforeFirst, type RestorePoint } from "./resolve-target.ts";
+import { beforeFirst, type History } from "./history.ts";
+import type { RestorePoint } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
-import { decodeUnlessPart, placed, scanRecords } from "./scan-log.ts";
 import { type PlannedTrees, TreePlanner, type TreePlannerOptions } from "./tree-planner.ts";
 
 /**
@@ -44,7 +43,7 @@ export interface MakePlanOptions {
 }
 
 /** Reads the log once, without page images of unfinished transactions. @throws as the functions below, INTERRUPTED */
-export async function makePlan(log: ChangeLog, options: MakePlanOptions): Promise<PlannedRestore> {
+export async function makePlan(history: History, options: MakePlanOptions): Promise<PlannedRestore> {
   using stack = new DisposableStack();
   const { point, target, wanted } = options;
   const { first: firstOffset } = point.bounds;
@@ -53,8 +52,8 @@ export async function makePlan(log: ChangeLog, options: MakePlanOptions): Promis
     trees: wantsTrees(wanted) ? stack.use(new TreePlanner(treeOptions(options))) : undefined,
     points: new ConsistentPoints(),
   };
-  await readToTarget(log, reading, options);
-  await readAhead(log, reading, options);
+  await readToTarget(history, reading, options);
+  await readAhead(history, reading, options);
   const { databases, points } = reading;
   if (databases.names.length === 0 && reading.trees?.isEmpty !== false) throw nothingYet(databases, target, point);
   const plan = databases.plan(wantsDatabases(wanted) ? wantedNames(databases.names, options) : []);
@@ -82,32 +81,35 @@ interface Reading {
   readonly points: ConsistentPoints;
 }
 
-async function readToTarget(log: ChangeLog, reading: Reading, options: MakePlanOptions): Promise<void> {
+async function readToTarget(history: History, reading: Reading, options: MakePlanOptions): Promise<void> {
   const { point, signal, onProgress } = options;
   const after = beforeFirst(point.bounds);
-  for await (const record of scanRecords(log, { after, through: point.offset, signal })) {
-    reading.points.take(record.header);
-    const event = decodeUnlessPart(log, record);
-    if (event) reading.databases.take(event);
-    if (event) reading.trees?.take(event);
-    const done = record.header.offset - after;
+  for await (const { head, event } of history.scan({ after, through: point.offset, signal })) {
+    reading.points.take(head);
+    if (kindOfCode(head.kind) !== "sqlite.part") takeEvent(reading, event());
+    const done = head.offset - after;
     if (done % 1024 === 0) onProgress(done, point.offset - after);
   }
 }
 
+function takeEvent({ databases, trees }: Reading, event: LogEvent): void {
+  databases.take(event);
+  trees?.take(event);
+}
+
 /** Only for knowing about gaps: damage behind the target is no reason not to restore what is before it. */
-async function readAhead(log: ChangeLog, reading: Reading, { point, signal }: MakePlanOptions): Promise<void> {
+async function readAhead(history: History, reading: Reading, { point, signal }: MakePlanOptions): Promise<void> {
   const { databases, trees, points } = reading;
   let bytes = 0;
   if (databases.names.length === 0 && trees?.isEmpty === false) return;
   try {
-    for await (const record of scanRecords(log, { after: point.offset, through: point.bounds.last, signal })) {
+    for await (const { head, event } of history.scan({ after: point.offset, through: point.bounds.last, signal })) {
       if (databases.decided || bytes > LOOK_AHEAD_BYTES) return;
-      points.takeAhead(record.header);
-      if (kindOfCode(record.header.kind) === "sqlite.part") continue;
-      bytes += record.data.length;
-      if (kindOfCode(record.header.kind) === "sqlite.commit")
-        databases.take(placed(log, record.header.offset, () => decodeRecord(record.data)));
+      points.takeAhead(head);
+      const kind = kindOfCode(head.kind);
+      if (kind === "sqlite.part") continue;
+      bytes += head.storedBytes;
+      if (kind === "sqlite.commit") databases.take(event());
     }
   } catch (error) {
     if (!hasCode(error, "RECORD_INVALID", "RECORD_VERSION", "LOG_GAP", "LOG_REGRESSED")) throw error;

@@ -5,7 +5,7 @@ import { lockBytePage } from "../format/database-header.ts";
 import { pageHash } from "../sqlite/page-index.ts";
 import { checksumMismatch } from "./database-builder.ts";
 import type { PlannedDatabase } from "./plan.ts";
-import { requireGoingOn } from "./scan-log.ts";
+import { requireGoingOn } from "./history.ts";
 
 /** A multiple of every page size. */
 const SLICE_BYTES = 4 * 1024 * 1024;

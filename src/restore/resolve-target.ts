@@ -1,14 +1,10 @@
 import { nearestName } from "../config/nearest-name.ts";
-import { type Offset, offset } from "../event/positions.ts";
-import type { ChangeLog, LogBounds } from "../log/change-log.ts";
-import { decodeRecordHeader } from "../event/codec.ts";
-import { recordAt } from "../log/log-reader.ts";
+import type { Offset } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { listMarks } from "./marks.ts";
+import type { History, HistoryBounds } from "./history.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
-import { placed } from "./scan-log.ts";
 
 /** A target found in the log: everything up to and including `offset`. */
 export interface RestorePoint {
@@ -17,7 +13,7 @@ export interface RestorePoint {
   readonly timeMs: number;
   /** The moment that was asked for; that of the event when an offset was. */
   readonly momentMs: number;
-  readonly bounds: LogBounds;
+  readonly bounds: HistoryBounds;
 }
 
 export interface ResolveOptions {
@@ -27,32 +23,33 @@ export interface ResolveOptions {
 
 /** @throws OFFSET_NOT_FOUND, TIME_OUT_OF_RANGE, MARK_NOT_FOUND; the log must hold something */
 export async function resolveTarget(
-  log: ChangeLog,
+  history: History,
   target: RestoreTarget,
   options: ResolveOptions,
 ): Promise<RestorePoint> {
-  const bounds = await log.bounds();
-  const at = await locate(log, target, { ...options, bounds });
-  const timeMs = await timeAt(log, at);
+  const bounds = await history.bounds();
+  const at = await locate(history, target, { ...options, bounds });
+  const timeMs = await history.timeAt(at);
   return { offset: at, timeMs, momentMs: target.kind === "time" ? target.timeMs : timeMs, bounds };
 }
 
 async function locate(
-  log: ChangeLog,
+  history: History,
   target: RestoreTarget,
-  context: ResolveOptions & { bounds: LogBounds },
+  context: ResolveOptions & { bounds: HistoryBounds },
 ): Promise<Offset> {
   const { bounds } = context;
   switch (target.kind) {
     case "latest":
       return bounds.last;
     case "offset":
-      if (target.offset < bounds.first || target.offset > bounds.last) throw offsetNotFound(log, target.offset, bounds);
+      if (target.offset < bounds.first || target.offset > bounds.last)
+        throw offsetNotFound(history, target.offset, bounds);
       return target.offset;
     case "time":
-      return locateTime(log, target, context);
+      return locateTime(history, target, context);
     case "mark":
-      return locateMark(log, target.name, context.signal);
+      return locateMark(history, target.name, context.signal);
     default:
       return target satisfies never;
   }
@@ -60,11 +57,11 @@ async function locate(
 
 /** The last event at or before the time; the head for a time between it and now. */
 async function locateTime(
-  log: ChangeLog,
+  history: History,
   target: { timeMs: number; text: string },
-  { bounds, clock }: { bounds: LogBounds; clock: Clock },
+  { bounds, clock }: { bounds: HistoryBounds; clock: Clock },
 ): Promise<Offset> {
-  const newestMs = await timeAt(log, bounds.last);
+  const newestMs = await history.timeAt(bounds.last);
   if (target.timeMs > newestMs && target.timeMs > clock.now()) {
     throw new TidemarkError(
       "TIME_OUT_OF_RANGE",
@@ -74,9 +71,9 @@ async function locateTime(
       },
     );
   }
-  const at = await log.locate(target.timeMs);
+  const at = await history.locate(target.timeMs);
   if (at >= bounds.first) return at > bounds.last ? bounds.last : at;
-  const oldestMs = await timeAt(log, bounds.first);
+  const oldestMs = await history.timeAt(bounds.first);
   throw new TidemarkError(
     "TIME_OUT_OF_RANGE",
     `${target.text} is before the log begins: its first event, offset ${bounds.first}, is of ${rfc3339(oldestMs)}`,
@@ -86,13 +83,8 @@ async function locateTime(
   );
 }
 
-async function timeAt(log: ChangeLog, at: Offset): Promise<number> {
-  const record = await recordAt(log, at);
-  return placed(log, at, () => decodeRecordHeader(record).timeMs);
-}
-
-async function locateMark(log: ChangeLog, name: string, signal: AbortSignal): Promise<Offset> {
-  const marks = await listMarks(log, signal);
+async function locateMark(history: History, name: string, signal: AbortSignal): Promise<Offset> {
+  const marks = await history.marks(signal);
   const found = marks.findLast((mark) => mark.name === name);
   if (found) return found.offset;
   const near = nearestName(
@@ -105,7 +97,7 @@ async function locateMark(log: ChangeLog, name: string, signal: AbortSignal): Pr
     .join(", ");
   throw new TidemarkError(
     "MARK_NOT_FOUND",
-    `${log.location}: there is no mark ${JSON.stringify(name)}${near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`}`,
+    `${history.location}: there is no mark ${JSON.stringify(name)}${near === undefined ? "" : `; did you mean ${JSON.stringify(near)}?`}`,
     {
       hint:
         marks.length === 0
@@ -115,15 +107,12 @@ async function locateMark(log: ChangeLog, name: string, signal: AbortSignal): Pr
   );
 }
 
-function offsetNotFound(log: ChangeLog, wanted: Offset, { first, last }: LogBounds): TidemarkError {
+function offsetNotFound(history: History, wanted: Offset, { first, last }: HistoryBounds): TidemarkError {
   return new TidemarkError(
     "OFFSET_NOT_FOUND",
-    `${log.location}: offset ${wanted} is not there; it holds ${first} to ${last}`,
+    `${history.location}: offset ${wanted} is not there; it holds ${first} to ${last}`,
     {
       hint: `Name an offset from ${first} to ${last}; \`tidemark log\` lists them with their times.`,
     },
   );
 }
-
-/** Before the first event of a log that was never trimmed there is nothing at all. */
-export const beforeFirst = (bounds: LogBounds): Offset => offset(bounds.first - 1);

@@ -1,5 +1,3 @@
-import type { ChangeLog } from "../log/change-log.ts";
-import { readGenesis } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { type CarriedOut, carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
@@ -19,7 +17,7 @@ import {
 } from "./report.ts";
 import { resolveTarget } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
-import { requireGoingOn } from "./scan-log.ts";
+import { type History, requireGoingOn } from "./history.ts";
 import { inspectTarget, requireFree } from "./target-directory.ts";
 import { RestoreWorkspace } from "./workspace.ts";
 
@@ -27,7 +25,7 @@ export type { RestoreProgress } from "./carry-out.ts";
 export type { RestorePreview, RestoreReport } from "./report.ts";
 
 export interface RestoreOptions {
-  readonly log: ChangeLog;
+  readonly history: History;
   readonly target: RestoreTarget;
   /** Becomes the result: made when missing, empty, or replaced with `force`. */
   readonly directory: string;
@@ -68,7 +66,7 @@ export async function restore(options: RestoreOptions): Promise<RestoreReport | 
 async function preview(options: RestoreOptions): Promise<RestorePreview> {
   const target = inspectTarget(options.directory);
   requireFree(target, options.force);
-  await readSeed(options.log);
+  await options.history.seed();
   using planned = await planRestore(options, undefined);
   return {
     ...reportBase(planned, target),
@@ -82,7 +80,7 @@ async function preview(options: RestoreOptions): Promise<RestorePreview> {
 
 async function perform(options: RestoreOptions): Promise<RestoreReport> {
   const startMs = options.clock.monotonic();
-  const seed = await readSeed(options.log);
+  const seed = await options.history.seed();
   using workspace = RestoreWorkspace.open(options);
   using planned = await planRestore(options, workspace.directory);
   const { databases: finished, refusals } = await build(workspace, planned, { ...options, seed });
@@ -101,20 +99,12 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
 
 /** `directory`: where the plan may be kept meanwhile. */
 async function planRestore(options: RestoreOptions, directory: string | undefined): Promise<PlannedRestore> {
-  const { log, signal, onProgress, target, databases, paths } = options;
+  const { history, signal, onProgress, target, databases, paths } = options;
   requireGoingOn(signal);
-  const asked = await resolveTarget(log, target, options);
-  const point = options.consistent ? await consistentPoint(log, asked, signal) : asked;
+  const asked = await resolveTarget(history, target, options);
+  const point = options.consistent ? await consistentPoint(history, asked, signal) : asked;
   const onPlanned = (done: number, total: number): void => onProgress?.({ phase: "plan", done, total });
-  return makePlan(log, { target, point, wanted: { databases, paths }, directory, signal, onProgress: onPlanned });
-}
-
-/** @throws LOG_EMPTY */
-async function readSeed(log: ChangeLog): Promise<bigint> {
-  if ((await log.bounds()).last > 0) return (await readGenesis(log)).checksumSeed;
-  throw new TidemarkError("LOG_EMPTY", `${log.location}: nothing was captured yet, so there is nothing to restore`, {
-    hint: "Start `tidemark capture` (or `run`) for this set first.",
-  });
+  return makePlan(history, { target, point, wanted: { databases, paths }, directory, signal, onProgress: onPlanned });
 }
 
 async function build(
@@ -127,7 +117,7 @@ async function build(
   requireRoom(planned, workspace);
   try {
     const { content: directory, staging } = workspace;
-    return await carryOut(options.log, { planned, seed, directory, staging, check, signal, onProgress });
+    return await carryOut(options.history, { planned, seed, directory, staging, check, signal, onProgress });
   } catch (error) {
     if (!isNoRoom(error)) throw error;
     const { path } = workspace.target;

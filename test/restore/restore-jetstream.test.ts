@@ -5,6 +5,7 @@ import { expect, test } from "vitest";
 
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
+import { LogHistory } from "../../src/restore/log-history.ts";
 import { parseRestoreTarget } from "../../src/restore/restore-target.ts";
 import { restore } from "../../src/restore/restore.ts";
 import { readAll } from "../support/log-records.ts";
@@ -35,11 +36,20 @@ test("the same restores from JetStream", { timeout: 60_000 }, async () => {
     const directory = bench.newTarget();
     const target = parseRestoreTarget(String(offset));
     const { clock } = bench;
-    const report = await restore({ log, target, directory, check: "full", force: false, dryRun: false, clock, signal });
+    const report = await restore({
+      history: new LogHistory(log),
+      target,
+      directory,
+      check: "full",
+      force: false,
+      dryRun: false,
+      clock,
+      signal,
+    });
     expect(report).toMatchObject({ ok: true, offset });
     expect(Buffer.compare(fs.readFileSync(path.join(directory, "app.db")), image)).toBe(0);
     const byTime = {
-      log,
+      history: new LogHistory(log),
       directory: bench.newTarget(),
       check: "quick",
       force: false,

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import type { EventBody, SqliteCommit } from "../../src/event/kinds.ts";
 import type { Offset } from "../../src/event/positions.ts";
-import { listMarks } from "../../src/restore/marks.ts";
+import { LogHistory } from "../../src/restore/log-history.ts";
 import type { ImagedDatabase } from "../support/database-images.ts";
 import { RestoreBench } from "./support/restore-bench.ts";
 
@@ -138,7 +138,7 @@ test("marks are listed and restored to; an unknown one names the nearest", async
   const mark = await bench.log.append([{ kind: "mark", name: "before-migration" }]);
   await commitAt(20);
   expect(await secondsAt("mark:before-migration")).toEqual([10]);
-  expect(await listMarks(bench.log.log, new AbortController().signal)).toEqual([
+  expect(await new LogHistory(bench.log.log).marks(new AbortController().signal)).toEqual([
     { name: "before-migration", offset: mark, timeMs: Date.parse(bench.at(10)) },
   ]);
   await expect(bench.restore({ to: "mark:before-migratoin" })).rejects.toMatchObject({

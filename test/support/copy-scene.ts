@@ -10,6 +10,7 @@ import { loadConfig } from "../../src/config/load-config.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
+import { LogHistory } from "../../src/restore/log-history.ts";
 import type { RestoreTarget } from "../../src/restore/restore-target.ts";
 import { restore } from "../../src/restore/restore.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -134,7 +135,7 @@ export async function restoreHere(deployment: Deployment, target: RestoreTarget)
   await using log = await deployment.openLog();
   const { signal } = new AbortController();
   const how = { check: "full", force: false, dryRun: false, clock: systemClock, signal } as const;
-  const report = await restore({ log, target, directory, ...how });
+  const report = await restore({ history: new LogHistory(log), target, directory, ...how });
   assert.equal(report.ok, true);
   return directory;
 }

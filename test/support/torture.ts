@@ -4,6 +4,7 @@ import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { LogEvent } from "../../src/event/kinds.ts";
+import { LogHistory } from "../../src/restore/log-history.ts";
 import { restore } from "../../src/restore/restore.ts";
 import type { RestoreTarget } from "../../src/restore/restore-target.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -154,7 +155,7 @@ export class Torture {
     await using log = await this.#deployment.openLog();
     const { signal } = new AbortController();
     const options = {
-      log,
+      history: new LogHistory(log),
       target,
       directory,
       check: "full",

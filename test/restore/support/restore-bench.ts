@@ -3,6 +3,7 @@ import os from "node:os";
 import path from "node:path";
 
 import type { Offset } from "../../../src/event/positions.ts";
+import { LogHistory } from "../../../src/restore/log-history.ts";
 import type { RestoreProgress } from "../../../src/restore/carry-out.ts";
 import { parseRestoreTarget } from "../../../src/restore/restore-target.ts";
 import { restore, type RestorePreview, type RestoreReport } from "../../../src/restore/restore.ts";
@@ -108,7 +109,7 @@ export class RestoreBench implements AsyncDisposable {
 
   #options(call: RestoreCall): Omit<Parameters<typeof restore>[0], "dryRun"> {
     return {
-      log: this.log.log,
+      history: new LogHistory(this.log.log),
       target: parseRestoreTarget(call.to ?? "latest"),
       directory: call.target ?? this.newTarget(),
       databases: call.databases,

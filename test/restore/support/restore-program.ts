@@ -1,4 +1,5 @@
 import { openEmbeddedLog } from "../../../src/log/embedded-log.ts";
+import { LogHistory } from "../../../src/restore/log-history.ts";
 import { parseRestoreTarget } from "../../../src/restore/restore-target.ts";
 import { restore } from "../../../src/restore/restore.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
@@ -11,7 +12,7 @@ const [logDirectory = "", directory = "", to = "latest", force] = process.argv.s
 await using log = await openEmbeddedLog({ directory: logDirectory, set: "app", mode: "read" });
 let phase = "";
 const report = await restore({
-  log,
+  history: new LogHistory(log),
   target: parseRestoreTarget(to),
   directory,
   check: "quick",

@@ -6,6 +6,7 @@ import { expect } from "vitest";
 
 import type { EventBody } from "../../../src/event/kinds.ts";
 import type { Offset } from "../../../src/event/positions.ts";
+import { LogHistory } from "../../../src/restore/log-history.ts";
 import { parseRestoreTarget } from "../../../src/restore/restore-target.ts";
 import { restore, type RestoreOptions, type RestorePreview, type RestoreReport } from "../../../src/restore/restore.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
@@ -85,7 +86,7 @@ export class TreeBench implements AsyncDisposable {
 
   #options({ to = "latest", ...call }: Call): Omit<RestoreOptions, "dryRun"> {
     return {
-      log: this.scene.log,
+      history: new LogHistory(this.scene.log),
       target: parseRestoreTarget(String(to)),
       directory: this.newTarget(),
       check: "quick",

@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
 
 import { offset as toOffset } from "../../../src/event/positions.ts";
+import { LogHistory } from "../../../src/restore/log-history.ts";
 import { restore } from "../../../src/restore/restore.ts";
 import { hasCode } from "../../../src/runtime/errors.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
@@ -157,7 +158,7 @@ export class CutScene implements AsyncDisposable {
     try {
       const { signal } = new AbortController();
       const how = { check: "full", force: false, dryRun: false, clock: systemClock, signal } as const;
-      await restore({ log, target, directory, ...how });
+      await restore({ history: new LogHistory(log), target, directory, ...how });
       return this.#proved(path.join(directory, path.basename(deployment.database)));
     } catch (error) {
       if (hasCode(error, "OFFSET_NOT_FOUND")) return undefined;

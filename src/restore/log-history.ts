@@ -1,0 +1,103 @@
+import { kindOfCode } from "../event/body-fields.ts";
+import { decodeRecord, decodeRecordHeader } from "../event/codec.ts";
+import type { LogEvent } from "../event/kinds.ts";
+import { type Offset, offset } from "../event/positions.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import { readEvents, readGenesis, recordAt } from "../log/log-reader.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import {
+  beforeFirst,
+  endedEarly,
+  type EventRange,
+  type History,
+  type HistoryBounds,
+  type ListedMark,
+  requireGoingOn,
+  type ScannedEvent,
+} from "./history.ts";
+
+/** What a log still holds. */
+export class LogHistory implements History {
+  readonly #log: ChangeLog;
+
+  constructor(log: ChangeLog) {
+    this.#log = log;
+  }
+
+  get location(): string {
+    return this.#log.location;
+  }
+
+  bounds(): Promise<HistoryBounds> {
+    return this.#log.bounds();
+  }
+
+  async seed(): Promise<bigint> {
+    if ((await this.bounds()).last > 0) return (await readGenesis(this.#log)).checksumSeed;
+    throw new TidemarkError("LOG_EMPTY", `${this.location}: nothing was captured yet, so there is nothing to restore`, {
+      hint: "Start `tidemark capture` (or `run`) for this set first.",
+    });
+  }
+
+  async timeAt(at: Offset): Promise<number> {
+    const record = await recordAt(this.#log, at);
+    return this.#placed(at, () => decodeRecordHeader(record).timeMs);
+  }
+
+  locate(timeMs: number): Promise<Offset> {
+    return this.#log.locate(timeMs);
+  }
+
+  /** Reads the whole log, its headers only. */
+  async marks(signal: AbortSignal): Promise<readonly ListedMark[]> {
+    const bounds = await this.bounds();
+    const marks: ListedMark[] = [];
+    for await (const { head, event } of this.scan({ after: beforeFirst(bounds), through: bounds.last, signal })) {
+      if (kindOfCode(head.kind) !== "mark") continue;
+      const { body, offset: at, timeMs } = event();
+      if (body.kind === "mark") marks.push({ name: body.name, offset: at, timeMs });
+    }
+    return marks;
+  }
+
+  async *scan({ after, through, signal }: EventRange): AsyncGenerator<ScannedEvent> {
+    if (through <= after) return;
+    let position = after;
+    for await (const batch of this.#log.read(after, { signal, follow: false })) {
+      for (const { data } of batch) {
+        const at = offset(position + 1);
+        position = at;
+        const head = this.#placed(at, () => decodeRecordHeader(data));
+        yield { head, event: () => this.#placed(at, () => decodeRecord(data)) };
+        if (position >= through) return;
+      }
+    }
+    requireGoingOn(signal);
+    if (position < through) throw endedEarly(this.location, position, through);
+  }
+
+  async *events(range: EventRange & { readonly follow?: boolean }): AsyncGenerator<readonly LogEvent[]> {
+    const { after, through, follow = false, signal } = range;
+    let position = after;
+    for await (const events of readEvents(this.#log, { after, through, follow, freed: true, signal })) {
+      position = events.at(-1)?.offset ?? position;
+      yield events;
+    }
+    if (follow) return;
+    requireGoingOn(signal);
+    if (position < through) throw endedEarly(this.location, position, through);
+  }
+
+  /** A decoder does not always know where it is. */
+  #placed<T>(at: Offset, decode: () => T): T {
+    try {
+      return decode();
+    } catch (error) {
+      if (!(error instanceof TidemarkError)) throw error;
+      throw new TidemarkError(error.code, `${this.location}: offset ${at}: ${error.message}`, {
+        hint: error.hint,
+        cause: error,
+      });
+    }
+  }
+}
