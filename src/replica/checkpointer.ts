@@ -45,6 +45,8 @@ export class Checkpointer {
       while ((database.writer?.walBytes ?? 0) > this.#config.walMaxBytes) {
         if (database.writer?.checkpoint() === true) return true;
         if (signal.aborted) return false;
+        // A base can be made again: nothing waits for it.
+        database.writer?.letGo();
         this.#waitingFor = database;
         await sleep(WAITING_RETRY_MS, signal);
       }

@@ -1,5 +1,6 @@
 import type { Offset } from "../event/positions.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
+import type { StandbyImage } from "./archive/standby-image.ts";
 
 export interface DatabaseReplicaStatus {
   readonly name: string;
@@ -74,4 +75,9 @@ export interface ReplicaAgent {
   status(): ReplicaStatus;
   /** Resolves when `offset` is applied; with the signal's abort it rejects INTERRUPTED. */
   waitApplied(offset: Offset, signal: AbortSignal): Promise<void>;
+  /**
+   * The standby at its next quiet point; pages of databases that are at the offset `known` says are not held. Whoever gets
+   * it disposes of it. @throws INTERRUPTED with the signal's abort, and when the agent ends
+   */
+  image(known: ReadonlyMap<string, Offset>, signal: AbortSignal): Promise<StandbyImage>;
 }

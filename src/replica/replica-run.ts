@@ -1,10 +1,12 @@
 import type { LogEvent } from "../event/kinds.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
-import { sleep } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
+import { Waker } from "../runtime/waker.ts";
+import type { ImageRequests } from "./archive/image-requests.ts";
+import { StandbyImage } from "./archive/standby-image.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { TreeScrub } from "./files/tree-scrub.ts";
 import { damageOf } from "./repair-standby.ts";
@@ -19,19 +21,22 @@ import type { StartReplicaOptions } from "./start-replica.ts";
 const RECORD_MS = 1000;
 const RECORD_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 250;
+/** What a timer can wait at most. */
+const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 export interface RunContext extends StartReplicaOptions {
   readonly paths: StandbyPaths;
   readonly state: StandbyState;
   readonly identity: LogIdentity;
   readonly progress: ReplicaProgress;
+  readonly images: ImageRequests;
   readonly onCaughtUp: () => void;
 }
 
-/** A batch that is under way; `settled` aborts when it is there, or will not come. */
+/** A batch that is under way, and whether it is there, or will not come. */
 interface Reading<T> {
   readonly batch: Promise<T>;
-  readonly settled: AbortSignal;
+  readonly settled: () => boolean;
 }
 
 /**
@@ -49,6 +54,8 @@ export class ReplicaRun {
   /** Aborts with the caller's signal, and at the end of the run. */
   readonly #signal: AbortSignal;
   readonly #halt = new AbortController();
+  /** Of the loop: a batch is there, or somebody wants an image. */
+  readonly #waker = new Waker();
   #following = false;
   #failure: unknown;
   #recordedAtMs: number;
@@ -63,6 +70,7 @@ export class ReplicaRun {
     this.scrub = new StandbyScrub({ ...context, config: context.config.scrub, signal: this.#signal });
     this.treeScrub = new TreeScrub({ ...context, config: context.config.scrub, signal: this.#signal });
     this.set = new StandbySet(context);
+    context.images.onRequest = () => this.#waker.wake();
   }
 
   /** Resolves after a stop, with everything shown recorded. */
@@ -94,11 +102,14 @@ export class ReplicaRun {
     if (this.set.taken >= bounds.last) await this.#show([]);
     const events = readEvents(log, { after: this.set.taken, follow: true, freed: true, signal: this.#signal, ...hash });
     const read = (): Reading<Awaited<ReturnType<typeof events.next>>> => {
-      const settled = new AbortController();
-      const batch = events.next().finally(() => settled.abort());
+      let settled = false;
+      const batch = events.next().finally(() => {
+        settled = true;
+        this.#waker.wake();
+      });
       // Looked at only after the house is in order, which may take a while.
       batch.catch(() => undefined);
-      return { batch, settled: settled.signal };
+      return { batch, settled: () => settled };
     };
     let next = read();
     while (!this.#signal.aborted) {
@@ -121,8 +132,9 @@ export class ReplicaRun {
     const { databases } = this.set;
     if (!this.#following) return batch;
     const idle = !this.set.dirty && !this.checkpointer.due(databases);
-    await sleep(Math.min(this.scrub.waitMs, this.treeScrub.waitMs, idle ? Infinity : TICK_MS), settled);
-    return settled.aborted ? batch : undefined;
+    const tickMs = idle ? LONGEST_WAIT_MS : TICK_MS;
+    await this.#waker.wait(Math.min(this.scrub.waitMs, this.treeScrub.waitMs, tickMs));
+    return settled() ? batch : undefined;
   }
 
   async #apply(events: readonly LogEvent[], catchUpTo: Offset): Promise<void> {
@@ -199,10 +211,21 @@ export class ReplicaRun {
     if (this.#unsettled) return;
     const dueMs = this.#recordedAtMs + RECORD_MS;
     const due = this.#context.clock.monotonic() >= dueMs || this.#unrecordedBytes >= RECORD_BYTES;
-    if (this.set.dirty && due) await this.#record();
+    const { images } = this.#context;
+    const wanted = images.any && !this.set.unfinished;
+    if (this.set.dirty && (due || wanted)) await this.#record();
+    if (wanted) this.#serveImages();
     this.checkpointer.run(this.set.databases);
     await this.scrub.step(this.set.databases);
     await this.treeScrub.step(this.set.files);
+  }
+
+  #serveImages(): void {
+    const { images, state } = this.#context;
+    const { position } = state;
+    if (position && position.offset === this.set.taken) {
+      images.serve((known) => new StandbyImage(this.set, position, known));
+    }
   }
 
   async #record(): Promise<void> {

@@ -3,6 +3,8 @@ import { readLogIdentity, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
+import { ImageRequests } from "./archive/image-requests.ts";
+import type { StandbyImage } from "./archive/standby-image.ts";
 import { NO_TREE_SCRUB } from "./files/tree-scrub.ts";
 import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus, TreeReplicaStatus } from "./replica-agent.ts";
 import { ReplicaProgress } from "./replica-progress.ts";
@@ -30,6 +32,8 @@ export class Replica implements ReplicaAgent {
   readonly #options: ReplicaOptions;
   readonly #progress: ReplicaProgress;
   readonly #ready = Promise.withResolvers<void>();
+  readonly #images = new ImageRequests();
+  readonly #ended = new AbortController();
   #run: ReplicaRun | undefined;
   #databases: readonly DatabaseReplicaStatus[] = [];
   #trees: readonly TreeReplicaStatus[] = [];
@@ -67,6 +71,10 @@ export class Replica implements ReplicaAgent {
     return offset <= this.#progress.applied ? Promise.resolve() : this.#progress.waiters.wait(offset, signal);
   }
 
+  image(known: ReadonlyMap<string, Offset>, signal: AbortSignal): Promise<StandbyImage> {
+    return this.#images.request(known, AbortSignal.any([signal, this.#ended.signal]));
+  }
+
   async #live(): Promise<void> {
     const { signal, logger, set } = this.#options;
     try {
@@ -90,6 +98,7 @@ export class Replica implements ReplicaAgent {
 
   #end(state: "stopped" | "halted", reason: TidemarkError): void {
     this.#progress.state = state;
+    this.#ended.abort();
     this.#progress.waiters.end(reason);
     this.#ready.reject(reason);
   }
@@ -132,7 +141,13 @@ export class Replica implements ReplicaAgent {
         this.#progress.problem = undefined;
         this.#ready.resolve();
       };
-      this.#run = new ReplicaRun({ ...this.#options, identity, progress: this.#progress, onCaughtUp });
+      this.#run = new ReplicaRun({
+        ...this.#options,
+        identity,
+        progress: this.#progress,
+        images: this.#images,
+        onCaughtUp,
+      });
       await this.#run.run();
     } catch (error) {
       throw this.#explained(error);

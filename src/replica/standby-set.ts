@@ -59,6 +59,16 @@ export class StandbySet {
     }
   }
 
+  /** Seed of the page hashes. */
+  get seed(): bigint {
+    return this.#options.identity.checksumSeed;
+  }
+
+  /** Whether events to come belong to some that were taken: a transaction, or a list of chunks, is not whole. */
+  get unfinished(): boolean {
+    return this.files.unfinished || this.databases.some(({ openSince }) => openSince !== undefined);
+  }
+
   get databases(): readonly StandbyDatabase[] {
     return [...this.#databases.values()];
   }

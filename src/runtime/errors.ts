@@ -62,6 +62,8 @@ const CODES = {
   /** On the way to a place of a tree is something that might lead elsewhere. */
   PATH_UNSAFE: { exit: EXIT.refused, retryable: false },
   INTEGRITY: { exit: EXIT.verification, retryable: false },
+  /** A base that was under way; the next try goes on with what it stored. */
+  BASE_ABANDONED: { exit: EXIT.failed, retryable: true },
   TARGET_NOT_EMPTY: { exit: EXIT.refused, retryable: false },
   // Agents and their host.
   AGENT_NOT_RUNNING: { exit: EXIT.unreachable, retryable: true },

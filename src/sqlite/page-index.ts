@@ -52,6 +52,11 @@ export class PageIndex {
     return pageNumber <= this.#sizePages ? (this.#hashes[pageNumber - 1] ?? 0n) : 0n;
   }
 
+  /** Of every page, in order, as they are now. */
+  hashes(): BigUint64Array {
+    return this.#hashes.slice(0, this.#sizePages);
+  }
+
   /** Records a page image; grows the size when the page is beyond it. Returns whether the content changed. */
   set(pageNumber: number, data: Uint8Array): boolean {
     return this.setHash(pageNumber, pageHash(this.seed, pageNumber, data));

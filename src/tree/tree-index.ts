@@ -183,6 +183,11 @@ export class TreeIndex {
     return at === undefined ? undefined : toOffset(at);
   }
 
+  /** Whether the beginning of a list of chunks is there whose file has not come yet. */
+  get unfinished(): boolean {
+    return this.#database.prepare("SELECT 1 FROM part LIMIT 1").get() !== undefined;
+  }
+
   /** Files and their bytes, every name of one counted. */
   totals(tree: string): { files: number; bytes: number } {
     const row = this.#database

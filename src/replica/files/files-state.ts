@@ -7,6 +7,7 @@ import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { TreeIndex } from "../../tree/tree-index.ts";
 import { TouchedPlaces } from "./touched-places.ts";
+import { TreeSnapshot } from "./tree-snapshot.ts";
 
 const FORMAT_VERSION = "1";
 /** The names of contents are random: with less of them at hand every insert would read the disk. */
@@ -42,7 +43,6 @@ export class FilesState {
   private constructor(file: string) {
     this.#database = new Database(file, { timeout: 0 });
     try {
-      this.#database.pragma("locking_mode=EXCLUSIVE");
       this.#database.pragma("journal_mode=WAL");
       // The position that is recorded next relies on what was committed here.
       this.#database.pragma("synchronous=FULL");
@@ -83,6 +83,12 @@ export class FilesState {
     this.#database.exec("COMMIT");
     this.#begun = false;
     this.#offset = offset;
+  }
+
+  /** The trees as they are now, while more is applied: only what is committed is in it. */
+  snapshot(): TreeSnapshot {
+    invariant(!this.#begun, "what is not committed is in no snapshot");
+    return new TreeSnapshot(this.#database.name);
   }
 
   close(): void {

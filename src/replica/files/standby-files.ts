@@ -17,6 +17,7 @@ import { requireTreeName, standbyPath } from "./standby-path.ts";
 import { removeStrays } from "./stray-files.ts";
 import type { Place } from "./touched-places.ts";
 import { type StandbyTree, TreeFigures } from "./tree-figures.ts";
+import type { TreeSnapshot } from "./tree-snapshot.ts";
 
 /** Files that are made ready at the same time: while one waits for the disk another is written. */
 const AT_ONCE = 8;
@@ -141,6 +142,16 @@ export class StandbyFiles {
     }
     this.#figures.shown(growth);
     this.#pending = false;
+  }
+
+  /** Whether the next event may need one that came before, other than what the index tells. */
+  get unfinished(): boolean {
+    return this.#parts?.state.index.unfinished === true;
+  }
+
+  /** The trees as they are now, with nothing to commit; undefined when there is none. */
+  snapshot(): TreeSnapshot | undefined {
+    return this.#parts?.state.snapshot();
   }
 
   /** For the scrub; undefined when there is no tree. */

@@ -18,6 +18,7 @@ import type { FrameRange } from "../../sqlite/committed-pages.ts";
 import { LiveFiles } from "../../sqlite/live-files.ts";
 import { diverged, locked, written } from "../standby-errors.ts";
 import { writeFrames, type PageSource, type WalEnd } from "./frame-writer.ts";
+import { StandingPages } from "./standing-pages.ts";
 import { appendEntries, publishHeader } from "./wal-index-writer.ts";
 import { readUpTo, writeFully } from "../../sqlite/write-fully.ts";
 
@@ -59,6 +60,7 @@ export class WalWriter {
   /** What the wal-index said after our last append (or as our check of the pages began): anything else was a stranger. */
   #expected: WalIndexHeader | undefined;
   #checkpointSequence = 0;
+  readonly #standing = new Set<StandingPages>();
 
   constructor(options: WalWriterOptions) {
     this.path = options.path;
@@ -174,7 +176,34 @@ export class WalWriter {
     }
   }
 
+  /**
+   * What readers see now, to be read while more is appended. It ends with the writer at the latest.
+   * @throws STANDBY_WRITTEN
+   */
+  stand(): StandingPages {
+    const connection = openStandby(this.path);
+    try {
+      connection.exec("BEGIN");
+      connection.pragma("schema_version");
+      // Nobody but us appends, and we do not in between: what is looked at is what the connection holds.
+      const { files, pageSize } = this;
+      const onEnd = (ended: StandingPages): unknown => this.#standing.delete(ended);
+      const standing = this.look((seen) => new StandingPages({ connection, files, pageSize, seen, onEnd }));
+      this.#standing.add(standing);
+      return standing;
+    } catch (error) {
+      connection.close();
+      throw error;
+    }
+  }
+
+  /** Ends what `stand` began: the WAL must be emptied, which it prevents. */
+  letGo(): void {
+    for (const standing of this.#standing) standing[Symbol.dispose]();
+  }
+
   close(): void {
+    this.letGo();
     this.#connection.close();
     this.files.close();
   }
