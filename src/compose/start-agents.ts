@@ -211,8 +211,8 @@ class Agents implements RunningAgents {
     } catch (error) {
       const failure = toTidemarkError(error);
       if (!this.#capture) throw failure;
-      // A mistake in the set-up ends `run` at once. A standby that has gone bad must not end the capture: it is what is left.
-      const mistake = failure.exitCode === EXIT.usage || failure.exitCode === EXIT.refused;
+      // A mistake in the set-up ends `run` as it starts. A standby that has gone bad must not end the capture: it is what is left.
+      const mistake = this.#waitsFor > 0 && (failure.exitCode === EXIT.usage || failure.exitCode === EXIT.refused);
       if (mistake || !this.#replica.agent) {
         this.#stopCapture.abort();
         throw failure;

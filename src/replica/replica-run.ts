@@ -183,6 +183,7 @@ export class ReplicaRun {
     await this.#insist("the standby's trees", () => files.showRemovals({ complete: true }));
     const newestCommit = events.findLast((event) => event.body.kind === "sqlite.commit");
     if (files.trees.length > 0) this.treeScrub.wake();
+    if (files.takeMissed()) this.treeScrub.doubt();
     this.#progress.shown(this.set.taken, this.set.takenTimeMs, newestCommit);
     if (this.#following) return;
     this.#following = true;

@@ -60,7 +60,7 @@ const CODES = {
   STANDBY_FOREIGN: { exit: EXIT.usage, retryable: false },
   CHECKSUM_MISMATCH: { exit: EXIT.verification, retryable: false },
   /** On the way to a place of a tree is something that might lead elsewhere. */
-  PATH_UNSAFE: { exit: EXIT.refused, retryable: false },
+  PATH_UNSAFE: { exit: EXIT.verification, retryable: false },
   INTEGRITY: { exit: EXIT.verification, retryable: false },
   /** A base that was under way; the next try goes on with what it stored. */
   BASE_ABANDONED: { exit: EXIT.failed, retryable: true },

@@ -52,30 +52,49 @@ test.each(["..", ".tidemark/up", "a/../../b"])("a tree named %j is refused, and 
   expect(fs.readdirSync(fixture.standby)).toEqual([".tidemark"]);
 });
 
-test("a symbolic link that somebody put in a directory's place is not followed, and named", async () => {
+test.each(["file", "directory"])(
+  "a symbolic link that somebody put in the place of a directory is not followed, and named: a %s changed",
+  async (changed) => {
+    await using scene = await StandbyTreeScene.open();
+    const { fixture } = scene;
+    const outside = path.join(fixture.directory, "outside");
+    fs.mkdirSync(outside);
+    fs.writeFileSync(path.join(outside, "old"), "theirs");
+    scene.write("sub/deep/old", "1");
+    scene.write("sub/deep/new", "1");
+    await scene.publish();
+    const agent = await fixture.ready();
+    fs.rmSync(path.join(scene.standby, "sub/deep"), { recursive: true });
+    fs.symlinkSync(outside, path.join(scene.standby, "sub/deep"));
+    scene.write("sub/deep/new", "2");
+    if (changed === "directory") fs.rmSync(path.join(scene.root, "sub/deep/old"));
+    await scene.publish();
+    const error = await within("a halt", 10_000, failure(agent.done));
+    expect(error.code).toBe("PATH_UNSAFE");
+    expect(error.message).toContain("uploads/sub/deep is a symbolic link");
+    expect(fs.readdirSync(outside)).toEqual(["old"]);
+    expect(fs.readFileSync(path.join(outside, "old"), "utf8")).toBe("theirs");
+    // As the hint says.
+    fs.unlinkSync(path.join(scene.standby, "sub/deep"));
+    await fixture.ready();
+    await expect.poll(() => differences(scene.root, scene.standby), { timeout: 10_000 }).toBe("");
+  },
+);
+
+test.each([
+  ["in which something is new", "sub/deep/new"],
+  ["of which only a file changed", "sub/deep/a"],
+])("a directory that somebody removed, %s, comes back with all that was in it", async (_what, changed) => {
   await using scene = await StandbyTreeScene.open();
-  const { fixture } = scene;
-  const outside = path.join(fixture.directory, "outside");
-  fs.mkdirSync(outside);
-  fs.writeFileSync(path.join(outside, "old"), "theirs");
-  scene.write("sub/deep/old", "1");
-  scene.write("sub/deep/new", "1");
+  for (const name of ["a", "b", "deeper/c"]) scene.write(`sub/deep/${name}`, name);
   await scene.publish();
-  const agent = await fixture.ready();
+  const agent = await scene.fixture.ready();
+  await expect.poll(() => agent.status().treeScrub.at, { timeout: 10_000 }).toBeDefined();
   fs.rmSync(path.join(scene.standby, "sub/deep"), { recursive: true });
-  fs.symlinkSync(outside, path.join(scene.standby, "sub/deep"));
-  fs.rmSync(path.join(scene.root, "sub/deep/old"));
-  scene.write("sub/deep/new", "2");
+  scene.write(changed, "now");
   await scene.publish();
-  const error = await within("a halt", 10_000, failure(agent.done));
-  expect(error.code).toBe("PATH_UNSAFE");
-  expect(error.message).toContain("uploads/sub/deep is a symbolic link");
-  expect(fs.readdirSync(outside)).toEqual(["old"]);
-  expect(fs.readFileSync(path.join(outside, "old"), "utf8")).toBe("theirs");
-  // As the hint says.
-  fs.unlinkSync(path.join(scene.standby, "sub/deep"));
-  await fixture.ready();
   await expect.poll(() => differences(scene.root, scene.standby), { timeout: 10_000 }).toBe("");
+  expect(agent.status().treeScrub.differing).toBeGreaterThanOrEqual(3);
 });
 
 test("a symbolic link of the log's own leads nowhere either", async () => {

@@ -34,8 +34,10 @@ export class DirectoryTimes {
     if (path !== "") this.#add({ tree, path: parentPath(path) });
   }
 
-  async set(): Promise<void> {
-    for (const at of [...this.#writer.takeMade(), ...this.#walk.takeLoosened()]) this.#addByStandbyPath(at);
+  /** Returns whether directories were missing on the way to others. */
+  async set(): Promise<boolean> {
+    const made = this.#writer.takeMade();
+    for (const at of [...made, ...this.#walk.takeLoosened()]) this.#addByStandbyPath(at);
     // Innermost first: a directory may not be entered any more once it has its rights.
     const inOrder = [...this.#directories].sort(([one], [other]) => (one < other ? 1 : -1));
     let places = 0;
@@ -51,6 +53,7 @@ export class DirectoryTimes {
       const entry = place && this.#state.index.entry(place.tree, place.path);
       if (entry?.kind === "dir") this.#writer.setDirectoryMetadata(at, entry.metadata);
     }
+    return made.length > 0;
   }
 
   #add(place: Place): void {

@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { invariant } from "../../runtime/invariant.ts";
+import type { TreePath } from "../../event/tree-path.ts";
 import type { FileEntry, TreeEntry } from "../../tree/tree-index.ts";
 import { DirectoryTimes } from "./directory-times.ts";
 import type { FileStager } from "./file-stager.ts";
@@ -30,6 +31,7 @@ export class FileShower {
   readonly #writer: TreeWriter;
   readonly #walk: SafeWalk;
   #places = 0;
+  #missed = false;
 
   constructor({ state, stager, writer, walk }: FileShowerOptions) {
     this.#state = state;
@@ -55,7 +57,7 @@ export class FileShower {
     }
     if (names) await this.#names();
     crashPoint("files: placed");
-    await directories.set();
+    if (await directories.set()) this.#missed = true;
     this.#walk.rest();
   }
 
@@ -82,14 +84,27 @@ export class FileShower {
     this.#walk.rest();
   }
 
+  /** Whether something was not there that should have been and was not put back, since the last call. */
+  takeMissed(): boolean {
+    const missed = this.#missed;
+    this.#missed = false;
+    return missed;
+  }
+
   /** False when it is to become another name of a file that may not be there yet. */
   async #put(place: Touched, entry: TreeEntry): Promise<boolean> {
     const at = standbyPath(place.tree, place.path);
-    if (entry.kind === "dir") this.#writer.makeDirectory(at);
+    if (entry.kind === "dir") this.#makeDirectory(place, at);
     else if (entry.kind === "link") this.#writer.placeLink(at, entry);
     else return this.#putFile(place, entry);
     this.#placed(place, entry);
     return true;
+  }
+
+  /** One that the index knew and that is not there took more with it than is put there now. */
+  #makeDirectory(place: Touched, at: TreePath): void {
+    const holds = (): boolean => place.wasKnown && this.#state.touched.hasUnchangedBelow(place);
+    if (this.#writer.makeDirectory(at, holds) && holds()) this.#missed = true;
   }
 
   async #putFile(place: Touched, entry: FileEntry): Promise<boolean> {

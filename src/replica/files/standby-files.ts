@@ -154,6 +154,11 @@ export class StandbyFiles {
     return this.#parts?.state.snapshot();
   }
 
+  /** Whether directories were gone with what they should have held, since the last call: somebody else removed them. */
+  takeMissed(): boolean {
+    return this.#parts?.shower.takeMissed() ?? false;
+  }
+
   /** For the scrub; undefined when there is no tree. */
   get checkable(): Pick<StandbyParts, "state" | "reader" | "shower" | "refusals"> | undefined {
     return this.#parts;

@@ -1,6 +1,6 @@
 import type Database from "better-sqlite3";
 
-import { bytesOf, byteString, type TreePath } from "../../event/tree-path.ts";
+import { type ByteString, bytesOf, byteString, type TreePath } from "../../event/tree-path.ts";
 
 export interface Place {
   readonly tree: string;
@@ -31,6 +31,8 @@ export interface Touched extends Place {
   readonly stale: number | undefined;
   /** Whether the index knew a file there before: see `before`. */
   readonly wasFile: boolean;
+  /** Whether the index knew anything there before. */
+  readonly wasKnown: boolean;
 }
 
 interface Row {
@@ -39,6 +41,7 @@ interface Row {
   readonly ready: number | null;
   readonly ready_offset: number | null;
   readonly was_file: number;
+  readonly was_known: number;
   readonly offset: number | null;
 }
 
@@ -51,6 +54,8 @@ interface BeforeRow {
 }
 
 const FETCH = 500;
+/** No path begins with as many. */
+const BEHIND_ALL: ByteString = "\xff".repeat(256);
 /** As numbers: above 0 a stage file. */
 const METADATA = 0;
 const PLACED = -1;
@@ -89,12 +94,14 @@ export class TouchedPlaces {
   readonly #one;
   readonly #before;
   readonly #setReady;
+  readonly #unchangedBelow;
 
   constructor(database: Database.Database) {
     this.#database = database;
     database.exec(SCHEMA);
     const select = (order: string): string =>
-      `SELECT t.tree, t.path, t.ready, t.ready_offset, t.hash IS NOT NULL AS was_file, e.offset FROM touched t
+      `SELECT t.tree, t.path, t.ready, t.ready_offset, t.hash IS NOT NULL AS was_file,
+        t.mtime_ns IS NOT NULL AS was_known, e.offset FROM touched t
         LEFT JOIN entry e ON e.tree = t.tree AND e.path = t.path ${order} LIMIT ${FETCH}`;
     this.#forward = database.prepare<[string, Buffer], Row>(
       select("WHERE (t.tree, t.path) > (?, ?) ORDER BY t.tree, t.path"),
@@ -108,6 +115,10 @@ export class TouchedPlaces {
         "SELECT size, hash, chunks, mtime_ns, link_group FROM touched WHERE tree = ? AND path = ?",
       )
       .safeIntegers();
+    this.#unchangedBelow = database.prepare<[string, Buffer, Buffer]>(
+      `SELECT 1 FROM entry e WHERE e.tree = ? AND e.path > ? AND e.path < ?
+        AND NOT EXISTS (SELECT 1 FROM touched t WHERE t.tree = e.tree AND t.path = e.path) LIMIT 1`,
+    );
     this.#setReady = database.prepare<[number | null, number | null, string, Buffer]>(
       "UPDATE touched SET ready = ?, ready_offset = ? WHERE tree = ? AND path = ?",
     );
@@ -151,6 +162,12 @@ export class TouchedPlaces {
     this.#database.prepare("INSERT OR IGNORE INTO touched (tree, path) VALUES (?, ?)").run(tree, bytesOf(path));
   }
 
+  /** Whether the index knows something below a directory that did not change. */
+  hasUnchangedBelow({ tree, path }: Place): boolean {
+    const [from, to] = path === "" ? [path, BEHIND_ALL] : [`${path}/`, `${path}0`];
+    return this.#unchangedBelow.get(tree, bytesOf(from), bytesOf(to)) !== undefined;
+  }
+
   /** By how much files and bytes of each tree became more. */
   growth(): { tree: string; files: number; bytes: number }[] {
     return this.#database
@@ -180,7 +197,7 @@ export class TouchedPlaces {
   }
 }
 
-function touchedOf({ tree, path, ready, ready_offset, was_file, offset }: Row): Touched {
+function touchedOf({ tree, path, ready, ready_offset, was_file, was_known, offset }: Row): Touched {
   const isCurrent = ready_offset === offset;
   return {
     tree,
@@ -188,6 +205,7 @@ function touchedOf({ tree, path, ready, ready_offset, was_file, offset }: Row): 
     ready: ready !== null && isCurrent ? readinessOf(ready) : undefined,
     stale: ready !== null && ready > 0 && !isCurrent ? ready : undefined,
     wasFile: was_file === 1,
+    wasKnown: was_known === 1,
   };
 }
 

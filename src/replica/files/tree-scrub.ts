@@ -79,6 +79,13 @@ export class TreeScrub {
     if (this.#nextMs === Infinity && !this.#last) this.#nextMs = 0;
   }
 
+  /** Something was not there that should have been: everything is looked at again, now. */
+  doubt(): void {
+    this.close();
+    this.#pass = undefined;
+    this.#nextMs = 0;
+  }
+
   close(): void {
     this.#pass?.steps.return(undefined);
   }

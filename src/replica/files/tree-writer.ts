@@ -54,18 +54,24 @@ export class TreeWriter {
     this.#makeMissingAbove(root, 0o777);
   }
 
-  /** Only we may enter a new one until it gets its metadata. */
-  makeDirectory(at: TreePath): void {
+  /**
+   * Only we may enter a new one until it gets its metadata. False when it is there. `holds`: whether there should be something
+   * in it that is not put there now. @throws PATH_UNSAFE when that is so and a symbolic link took its place
+   */
+  makeDirectory(at: TreePath, holds: () => boolean): boolean {
     const make = (): void => fs.mkdirSync(this.#placeFor(at), { mode: OWNER_ACCESS });
     try {
       this.#accessible(at, make);
     } catch (error) {
       if (errnoOf(error) !== "EEXIST") throw error;
-      if (this.#options.reader.stat(at)?.isDirectory()) return;
+      const stat = this.#options.reader.stat(at);
+      if (stat?.isDirectory()) return false;
+      if (stat?.isSymbolicLink() && holds()) this.#walk.directory(at);
       this.remove(at);
       make();
     }
     this.#changed.addAbove(at);
+    return true;
   }
 
   /** Moves a staged file to its place. */
@@ -116,7 +122,8 @@ export class TreeWriter {
   }
 
   setDirectoryMetadata(at: TreePath, metadata: PathMetadata): void {
-    const refused = mayChangeOwners ? applyMetadata(this.#walk.inside(at), metadata) : this.#setAsUser(at, metadata);
+    const isClosed = (metadata.mode & OWNER_ACCESS) !== OWNER_ACCESS;
+    const refused = isClosed ? this.#setClosed(at, metadata) : applyMetadata(this.#walk.inside(at), metadata);
     this.#options.refusals.note(at, refused);
     this.#changed.add(at);
   }
@@ -131,8 +138,8 @@ export class TreeWriter {
     }
   }
 
-  /** Its rights may keep even its owner out: they come last. */
-  #setAsUser(at: TreePath, metadata: PathMetadata): readonly string[] {
+  /** Its rights keep even its owner out, who we may be, or root without its capabilities: they come last. */
+  #setClosed(at: TreePath, metadata: PathMetadata): readonly string[] {
     const directory = `/proc/self/fd/${this.#walk.directory(at)}`;
     const mode = metadata.mode | OWNER_ACCESS;
     fs.chmodSync(directory, mode);
