@@ -19,6 +19,7 @@ function doneText(report: RestoreReport): string[] {
     `restored ${report.target} to offset ${report.offset}, ${report.at}, in ${formatDuration(report.durationMs)}`,
     ...textTable(rows),
     ...textTable(treeRows(report, "each SHA-256 as in the log")),
+    ...textTable(tableRows(report)),
     ...consistencyText(report),
     ...gapText(report),
     ...refusalText(report),
@@ -48,6 +49,15 @@ function treeRows({ trees }: RestoreReport | RestorePreview, proof: string): str
     formatSize(bytes),
     [counted(files, "file"), counted(directories, "directory"), counted(links, "link")].filter(Boolean).join(", "),
     files > 0 ? proof : "",
+  ]);
+}
+
+function tableRows({ tables = [] }: RestoreReport): string[][] {
+  return tables.map(({ database, name, rows, file, leftOut }) => [
+    `  ${name} of ${database}`,
+    counted(rows, "row") || "no rows",
+    `in ${file}`,
+    leftOut.length > 0 ? `without ${leftOut.join(", ")}` : "",
   ]);
 }
 

@@ -1,18 +1,21 @@
 import { type Command, Option } from "commander";
 import path from "node:path";
 
+import type { TablesWanted } from "../restore/extract-tables.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
 import { progressLine } from "./progress-line.ts";
 import { restoreText } from "./restore-text.ts";
-import { collect, laterOptions, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { collect, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
 interface RestoreOptions extends SetOptions {
   readonly target: string;
   readonly to: string;
   readonly database?: readonly string[];
   readonly path?: readonly string[];
+  readonly table?: readonly string[];
+  readonly format: "db" | "sql";
   readonly consistent?: boolean;
   readonly dryRun?: boolean;
   readonly force?: boolean;
@@ -30,6 +33,7 @@ export function restoreCommand(cli: Cli): Command {
       "tidemark restore --standby /mnt/standby --target /tmp/app --to 2026-01-31T17:45:00+01:00",
       "tidemark restore -c tidemark.yml --target /tmp/app --to mark:before-upgrade --database app.db",
       "tidemark restore --standby /mnt/standby --target /tmp/lost --path 'uploads/2026/**/*.pdf' --to 2026-01-31T17:45:00Z",
+      "tidemark restore --standby /mnt/standby --target /tmp/orders --table orders --format sql --to 2026-01-31T17:45:00Z",
       "tidemark restore --log nats://nats-1:4222 --set app --target /tmp/app --to 81234 --dry-run",
     ],
   })
@@ -37,13 +41,13 @@ export function restoreCommand(cli: Cli): Command {
     .option("--to <moment>", "latest, a time (RFC 3339 with zone), an offset, or mark:NAME", "latest")
     .option("--database <name>", "only this database; repeat it for several", collect)
     .option("--path <glob>", "only these files and directories of trees, as TREE/PATH; repeat it for several", collect)
+    .option("--table <name>", "only this table of a database, as a database of its own; repeat it for several", collect)
+    .addOption(new Option("--format <how>", "what --table makes").choices(["db", "sql"]).default("db"))
     .option("--consistent", "the nearest moment before it at which databases and files are known to fit")
     .option("--dry-run", "only tell what would be done")
     .option("--force", "replace what is in the target")
     .addOption(new Option("--check <how>", "how thoroughly to verify").choices(["full", "quick"]).default("full"));
-  return laterOptions(command, ["--table <name>"]).action((options: RestoreOptions) =>
-    oneShot(cli, () => restoreTo(cli, options)),
-  );
+  return command.action((options: RestoreOptions) => oneShot(cli, () => restoreTo(cli, options)));
 }
 
 async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
@@ -62,6 +66,7 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
     directory: targetDirectory(cli, options.target),
     databases: options.database,
     paths: options.path,
+    tables: tablesOf(options),
     consistent: options.consistent,
     check: options.check,
     force: options.force ?? false,
@@ -73,6 +78,14 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
   progress.clear();
   if (options.json) return cli.print(JSON.stringify(report));
   for (const line of restoreText(report)) await cli.print(line);
+}
+
+function tablesOf({ table: names, path: paths, format }: RestoreOptions): TablesWanted | undefined {
+  if (names === undefined) return undefined;
+  if (paths === undefined) return { names, format };
+  throw new TidemarkError("USAGE", "--table and --path cannot be asked for at once", {
+    hint: "Tables come out of databases, paths out of file trees: restore one after the other, into two directories.",
+  });
 }
 
 function targetDirectory(cli: Cli, given: string): string {

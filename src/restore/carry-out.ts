@@ -2,6 +2,7 @@ import type { Offset } from "../event/positions.ts";
 import { databasePath } from "../replica/standby-paths.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
+import type { BlobReader } from "./plan-base.ts";
 import { finishTrees, type Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase } from "./plan.ts";
@@ -19,6 +20,8 @@ export interface RestoreProgress {
 
 export interface CarryOutOptions {
   readonly planned: PlannedRestore;
+  /** Undefined: the events carry everything. */
+  readonly blobs: BlobReader | undefined;
   readonly seed: bigint;
   /** Databases and trees are written below this directory, which is empty. */
   readonly directory: string;

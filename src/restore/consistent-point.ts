@@ -37,7 +37,12 @@ export class ConsistentPoints {
   #nearest: ConsistentPoint | undefined;
   #last: ConsistentPoint | undefined;
   #changedSince = false;
-  #hasTrees = false;
+  #hasTrees: boolean;
+
+  /** hasTrees: it is known that the set has some. */
+  constructor(hasTrees = false) {
+    this.#hasTrees = hasTrees;
+  }
 
   /** Every record up to the point, in order. */
   take({ kind: code, flags, offset, timeMs }: EventHead): void {

@@ -6,10 +6,11 @@ import { lockBytePage } from "../format/database-header.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
+import type { BaseDatabase } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
 
 /**
- * Writes one database from its events into a new file, and proves the rolling checksum of each. Pages go straight into
+ * Writes one database, from a base if there is one and from its events, into a new file, and proves the rolling checksum of each. Pages go straight into
  * the file, parts of large transactions too: the plan knows which of them were closed, and nobody sees the file before
  * all of them are in it.
  */
@@ -25,6 +26,24 @@ export class DatabaseBuilder {
     this.file = file;
     this.#fd = fs.openSync(file, "wx");
     this.#index = new PageIndex(plan.pageSize, seed);
+  }
+
+  /** Pages of the base, one behind the other; of a page that comes again the last image counts. Before all events. */
+  fill(firstPage: number, data: Uint8Array): void {
+    const { pageSize } = this.plan;
+    const lockPage = lockBytePage(pageSize);
+    for (let at = 0; at < data.length; at += pageSize) {
+      const pageNumber = firstPage + at / pageSize;
+      if (pageNumber !== lockPage) this.#index.set(pageNumber, data.subarray(at, at + pageSize));
+    }
+    writeFully(this.#fd, data, (firstPage - 1) * pageSize);
+  }
+
+  /** All of the base is there. @throws CHECKSUM_MISMATCH when it is not the one that it says it is */
+  proveBase({ name, checksum, sizePages }: BaseDatabase, at: Offset): void {
+    this.#index.resize(sizePages);
+    const found = this.#index.checksum;
+    if (found !== checksum) throw checksumMismatch(name, at, { when: "of the base after", found, expected: checksum });
   }
 
   /** @throws CHECKSUM_MISMATCH, RECORD_INVALID */

@@ -1,10 +1,12 @@
 import { kindOfCode } from "../event/body-fields.ts";
 import type { LogEvent } from "../event/kinds.ts";
+import { type Offset, offset } from "../event/positions.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { ConsistentPoints } from "./consistent-point.ts";
+import type { PlanBase } from "./plan-base.ts";
 import { type RestorePlan, RestorePlanner } from "./plan.ts";
-import { beforeFirst, type History } from "./history.ts";
+import { beforeFirst, type History, requireGoingOn } from "./history.ts";
 import type { RestorePoint } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
@@ -21,6 +23,8 @@ export interface Wanted {
   readonly databases: readonly string[] | undefined;
   /** Globs over `tree/path`. */
   readonly paths: readonly string[] | undefined;
+  /** Tables are taken out of the databases afterwards: no tree is brought back. */
+  readonly tables?: boolean | undefined;
 }
 
 /** All that carrying out a restore needs to know. */
@@ -35,6 +39,10 @@ export interface PlannedRestore extends Disposable {
 export interface MakePlanOptions {
   readonly target: RestoreTarget;
   readonly point: RestorePoint;
+  /** What the plan begins with; undefined: only the events tell. */
+  readonly base: PlanBase | undefined;
+  /** See TreePlannerOptions. */
+  readonly archivedThrough: Offset;
   readonly wanted: Wanted;
   /** Where the plan of trees is kept meanwhile; undefined: in files of SQLite's own. */
   readonly directory: string | undefined;
@@ -42,16 +50,17 @@ export interface MakePlanOptions {
   readonly onProgress: (done: number, total: number) => void;
 }
 
-/** Reads the log once, without page images of unfinished transactions. @throws as the functions below, INTERRUPTED */
+/** Reads the events once, without page images of unfinished transactions. @throws as the functions below, INTERRUPTED */
 export async function makePlan(history: History, options: MakePlanOptions): Promise<PlannedRestore> {
   using stack = new DisposableStack();
-  const { point, target, wanted } = options;
-  const { first: firstOffset } = point.bounds;
+  const { point, target, wanted, base } = options;
+  const firstOffset = offset(beginsAfter(options) + 1);
   const reading: Reading = {
-    databases: new RestorePlanner({ firstOffset, targetOffset: point.offset, momentMs: point.momentMs }),
+    databases: new RestorePlanner({ firstOffset, targetOffset: point.offset, momentMs: point.momentMs, base }),
     trees: wantsTrees(wanted) ? stack.use(new TreePlanner(treeOptions(options))) : undefined,
-    points: new ConsistentPoints(),
+    points: new ConsistentPoints(base !== undefined && base.trees.length > 0),
   };
+  await beginTrees(reading, options);
   await readToTarget(history, reading, options);
   await readAhead(history, reading, options);
   const { databases, points } = reading;
@@ -67,12 +76,33 @@ function wantsDatabases({ databases, paths }: Wanted): boolean {
   return databases !== undefined || paths === undefined;
 }
 
-function wantsTrees({ databases, paths }: Wanted): boolean {
-  return paths !== undefined || databases === undefined;
+function wantsTrees({ databases, paths, tables }: Wanted): boolean {
+  return !tables && (paths !== undefined || databases === undefined);
 }
 
-function treeOptions({ point, wanted, directory }: MakePlanOptions): TreePlannerOptions {
-  return { firstOffset: point.bounds.first, targetOffset: point.offset, paths: wanted.paths, directory };
+function treeOptions(options: MakePlanOptions): TreePlannerOptions {
+  const { point, wanted, directory, base, archivedThrough } = options;
+  return {
+    firstOffset: offset(beginsAfter(options) + 1),
+    targetOffset: point.offset,
+    fromBase: base !== undefined,
+    archivedThrough,
+    paths: wanted.paths,
+    directory,
+  };
+}
+
+/** Events after this one tell the rest. */
+function beginsAfter({ base, point }: MakePlanOptions): Offset {
+  return base?.offset ?? beforeFirst(point.bounds);
+}
+
+async function beginTrees({ trees }: Reading, { base, signal }: MakePlanOptions): Promise<void> {
+  if (!trees || !base) return;
+  for await (const entry of base.entries(signal)) {
+    requireGoingOn(signal);
+    trees.begin(entry);
+  }
 }
 
 interface Reading {
@@ -83,7 +113,7 @@ interface Reading {
 
 async function readToTarget(history: History, reading: Reading, options: MakePlanOptions): Promise<void> {
   const { point, signal, onProgress } = options;
-  const after = beforeFirst(point.bounds);
+  const after = beginsAfter(options);
   for await (const { head, event } of history.scan({ after, through: point.offset, signal })) {
     reading.points.take(head);
     if (kindOfCode(head.kind) !== "sqlite.part") takeEvent(reading, event());

@@ -1,14 +1,15 @@
 import type { LogEvent, SqliteCommit } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import type { BaseDatabase, PlanBase } from "./plan-base.ts";
 
 /** What becomes of one database, and from which events. */
 export interface PlannedDatabase {
   readonly name: string;
-  /** Events of this database up to here are superseded: the full copy it is built from begins after it. */
+  /** Events of this database up to here are superseded: the base or the full copy it is built from. */
   readonly afterOffset: Offset;
-  /** Offset of the record that closes that copy. */
-  readonly copyOffset: Offset;
+  /** What it begins with; undefined: a copy that the events hold. */
+  readonly base: BaseDatabase | undefined;
   /** Its last commit at or before the target. */
   readonly offset: Offset;
   readonly timeMs: number;
@@ -32,7 +33,7 @@ export interface PlannedGap {
   readonly exactFrom: Offset;
 }
 
-/** All that carrying out a restore needs to know. Bases of a repository will be a second source of page images. */
+/** What becomes of the databases. */
 export interface RestorePlan {
   /** Events after this offset are read. */
   readonly afterOffset: Offset;
@@ -41,15 +42,20 @@ export interface RestorePlan {
 }
 
 export interface PlannerOptions {
-  /** First offset that the log still holds. */
+  /** First event that the planner is told of. */
   readonly firstOffset: Offset;
   readonly targetOffset: Offset;
   readonly momentMs: number;
+  /** The state before that event; undefined: only the events tell. */
+  readonly base: Pick<PlanBase, "offset" | "timeMs" | "databases"> | undefined;
 }
 
 interface Draft {
-  copy: { afterOffset: Offset; offset: Offset; peakPages: number; transactions: Set<number> } | undefined;
-  last: LogEvent & { readonly body: SqliteCommit };
+  /** What it is built from. */
+  beginning:
+    | { base: BaseDatabase | undefined; afterOffset: Offset; peakPages: number; transactions: Set<number> }
+    | undefined;
+  last: Pick<PlannedDatabase, "offset" | "timeMs" | "pageSize" | "sizePages" | "checksum">;
 }
 
 /**
@@ -65,6 +71,7 @@ export class RestorePlanner {
 
   constructor(options: PlannerOptions) {
     this.#options = options;
+    for (const base of options.base?.databases ?? []) this.#begin(base, options.base);
   }
 
   /** Every `sqlite.commit` in order; other events may be left out. */
@@ -100,22 +107,32 @@ export class RestorePlanner {
     };
   }
 
+  #begin(base: BaseDatabase, at: Pick<PlanBase, "offset" | "timeMs"> | undefined): void {
+    const { name, pageSize, sizePages, checksum } = base;
+    const { offset: afterOffset = this.#options.firstOffset, timeMs = 0 } = at ?? {};
+    this.#drafts.set(name, {
+      beginning: { base, afterOffset, peakPages: sizePages, transactions: new Set() },
+      last: { offset: afterOffset, timeMs, pageSize, sizePages, checksum },
+    });
+    this.#undecided.add(name);
+  }
+
   #takeCommit(event: LogEvent & { readonly body: SqliteCommit }): void {
     const { body } = event;
     const draft = this.#drafts.get(body.database);
     const previous = draft?.last.offset ?? offset(this.#options.firstOffset - 1);
-    const { sizePages } = body;
-    let copy = draft?.copy;
+    const { pageSize, sizePages, after: checksum } = body;
+    let beginning = draft?.beginning;
     if (body.cause === "copy") {
-      copy = { afterOffset: previous, offset: event.offset, peakPages: sizePages, transactions: new Set() };
+      beginning = { base: undefined, afterOffset: previous, peakPages: sizePages, transactions: new Set() };
     }
-    if (copy) {
-      copy.peakPages = Math.max(copy.peakPages, sizePages);
-      if (body.parts > 0) copy.transactions.add(body.transaction);
+    if (beginning) {
+      beginning.peakPages = Math.max(beginning.peakPages, sizePages);
+      if (body.parts > 0) beginning.transactions.add(body.transaction);
     }
     this.#undecided.add(body.database);
-    // The images are not needed, and a draft lives long.
-    this.#drafts.set(body.database, { copy, last: { ...event, body: { ...body, pages: [] } } });
+    const { offset: at, timeMs } = event;
+    this.#drafts.set(body.database, { beginning, last: { offset: at, timeMs, pageSize, sizePages, checksum } });
   }
 
   #lookAhead(event: LogEvent, body: SqliteCommit): void {
@@ -130,27 +147,15 @@ export class RestorePlanner {
 
   #planned(name: string): PlannedDatabase {
     const draft = this.#drafts.get(name);
-    if (!draft?.copy) throw withoutCopy(name, this.#options);
-    const { copy, last } = draft;
-    return {
-      name,
-      afterOffset: copy.afterOffset,
-      copyOffset: copy.offset,
-      offset: last.offset,
-      timeMs: last.timeMs,
-      pageSize: last.body.pageSize,
-      sizePages: last.body.sizePages,
-      peakPages: copy.peakPages,
-      checksum: last.body.after,
-      transactions: copy.transactions,
-    };
+    if (!draft?.beginning) throw withoutCopy(name, this.#options);
+    return { name, ...draft.beginning, ...draft.last };
   }
 }
 
 function withoutCopy(name: string, { firstOffset, targetOffset }: PlannerOptions): TidemarkError {
   return new TidemarkError(
     "OFFSET_NOT_FOUND",
-    `${name} at offset ${targetOffset}: the log begins at ${firstOffset} and holds no full copy of it up to there`,
+    `${name} at offset ${targetOffset}: what is there begins at ${firstOffset} and holds no full copy of it up to there`,
     { hint: "Name a later point, or leave this database out with `--database`." },
   );
 }

@@ -1,6 +1,7 @@
 import type { Offset } from "../event/positions.ts";
 import type { CheckResult } from "./check-database.ts";
 import { hex } from "./database-builder.ts";
+import type { ExtractedTable } from "./extract-tables.ts";
 import type { Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
 import type { PlannedDatabase, PlannedGap } from "./plan.ts";
@@ -59,6 +60,8 @@ interface ReportBase {
 /** Last line of `restore --json`. */
 export interface RestoreReport extends ReportBase {
   readonly databases: readonly RestoredDatabase[];
+  /** With --table: what was taken out; the databases themselves were not handed over. */
+  readonly tables?: readonly ExtractedTable[];
   /** Owners and attributes that could not be given back here; left out when all could. */
   readonly metadataRefused?: Refusals;
   /** With --force: where content of the target is kept that the restore did not replace. */

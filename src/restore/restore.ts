@@ -1,3 +1,4 @@
+import { BEFORE_FIRST } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { type CarriedOut, carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
@@ -6,7 +7,10 @@ import { bytesFree, bytesNeeded, isNoRoom, noRoom, requireRoom } from "./disk-ro
 import { workParent } from "./dead-work.ts";
 import { consistentPoint } from "./consistent-point.ts";
 import { makePlan, type PlannedRestore } from "./make-plan.ts";
-import type { PlannedDatabase } from "./plan.ts";
+import { databasePath } from "../replica/standby-paths.ts";
+import { type ExtractedTable, extractTables, type TablesWanted } from "./extract-tables.ts";
+import type { Archive } from "./plan-base.ts";
+import type { PlannedDatabase, RestorePlan } from "./plan.ts";
 import {
   reportBase,
   reportedDatabase,
@@ -26,6 +30,8 @@ export type { RestorePreview, RestoreReport } from "./report.ts";
 
 export interface RestoreOptions {
   readonly history: History;
+  /** Undefined: only the events tell. */
+  readonly archive?: Archive | undefined;
   readonly target: RestoreTarget;
   /** Becomes the result: made when missing, empty, or replaced with `force`. */
   readonly directory: string;
@@ -33,6 +39,8 @@ export interface RestoreOptions {
   readonly databases?: readonly string[] | undefined;
   /** Globs over `tree/path`. Undefined: all trees; but none when only databases are named. */
   readonly paths?: readonly string[] | undefined;
+  /** Not whole databases but these tables of one. */
+  readonly tables?: TablesWanted | undefined;
   /** Not the target itself but the nearest consistent point before it, if it is none. */
   readonly consistent?: boolean | undefined;
   readonly check: CheckMode;
@@ -84,13 +92,15 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
   using workspace = RestoreWorkspace.open(options);
   using planned = await planRestore(options, workspace.directory);
   const { databases: finished, refusals } = await build(workspace, planned, { ...options, seed });
+  requireSound(finished, workspace, options.tables ? workspace.scratch : workspace.content);
+  const tables = await takeTables(workspace, planned, options);
   await workspace.makeDurable();
-  requireSound(finished, workspace);
   requireGoingOn(options.signal);
   const kept = workspace.handOver();
   return {
     ...reportBase(planned, workspace.target),
     databases: [...finished].map(([database, outcome]) => restoredDatabase(database, outcome)),
+    ...(tables ? { tables } : {}),
     ...(refusals && refusals.count > 0 ? { metadataRefused: refusals } : {}),
     ...(kept === undefined ? {} : { kept }),
     durationMs: Math.round(options.clock.monotonic() - startMs),
@@ -99,12 +109,49 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
 
 /** `directory`: where the plan may be kept meanwhile. */
 async function planRestore(options: RestoreOptions, directory: string | undefined): Promise<PlannedRestore> {
-  const { history, signal, onProgress, target, databases, paths } = options;
+  const { history, archive, signal, onProgress, target, databases, paths } = options;
   requireGoingOn(signal);
   const asked = await resolveTarget(history, target, options);
   const point = options.consistent ? await consistentPoint(history, asked, signal) : asked;
   const onPlanned = (done: number, total: number): void => onProgress?.({ phase: "plan", done, total });
-  return makePlan(history, { target, point, wanted: { databases, paths }, directory, signal, onProgress: onPlanned });
+  const planned = await makePlan(history, {
+    target,
+    point,
+    base: await archive?.baseFor(point.offset, signal),
+    archivedThrough: archive?.through ?? BEFORE_FIRST,
+    wanted: { databases, paths, tables: options.tables !== undefined },
+    directory,
+    signal,
+    onProgress: onPlanned,
+  });
+  try {
+    if (options.tables) requireOneDatabase(planned.plan);
+    return planned;
+  } catch (error) {
+    planned[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** @throws USAGE naming the databases when there are several */
+function requireOneDatabase({ databases }: RestorePlan): void {
+  if (databases.length === 1) return;
+  throw new TidemarkError("USAGE", `there are ${databases.length} databases at this point: whose table is meant?`, {
+    hint: `Name one with \`--database\`: ${databases.map(({ name }) => name).join(", ")}.`,
+  });
+}
+
+async function takeTables(
+  { scratch, content }: RestoreWorkspace,
+  { plan }: PlannedRestore,
+  { tables, signal }: RestoreOptions,
+): Promise<ExtractedTable[] | undefined> {
+  const [database] = plan.databases;
+  if (!tables || !database) return undefined;
+  const { name } = database;
+  const file = databasePath({ root: scratch }, name);
+  const { names, format } = tables;
+  return extractTables({ database: { name, file }, tables: names, format, directory: content, signal });
 }
 
 async function build(
@@ -116,8 +163,18 @@ async function build(
   const onProgress = options.onProgress ?? (() => {});
   requireRoom(planned, workspace);
   try {
-    const { content: directory, staging } = workspace;
-    return await carryOut(options.history, { planned, seed, directory, staging, check, signal, onProgress });
+    const { staging } = workspace;
+    const directory = options.tables ? workspace.scratch : workspace.content;
+    return await carryOut(options.history, {
+      planned,
+      blobs: options.archive?.blobs,
+      seed,
+      directory,
+      staging,
+      check,
+      signal,
+      onProgress,
+    });
   } catch (error) {
     if (!isNoRoom(error)) throw error;
     const { path } = workspace.target;
@@ -129,11 +186,15 @@ async function build(
  * The pages are the primary's, proved by checksum. So damage that SQLite finds was on the primary, and what can be saved
  * from it is in these files: they are kept, but not where a program would take them for good.
  */
-function requireSound(finished: ReadonlyMap<PlannedDatabase, Finished>, workspace: RestoreWorkspace): void {
+function requireSound(
+  finished: ReadonlyMap<PlannedDatabase, Finished>,
+  workspace: RestoreWorkspace,
+  directory: string,
+): void {
   const damaged = [...finished].find(([, { check }]) => !check.sound);
   if (!damaged) return;
   const [{ name, offset }, { check }] = damaged;
-  const place = workspace.keepUnverified();
+  const place = workspace.keepUnverified(directory);
   throw new TidemarkError(
     "INTEGRITY",
     `${name} at offset ${offset} is damaged: ${check.integrity}. It is so on the primary: its pages are what the log says`,

@@ -13,7 +13,7 @@ const OPEN_FILES = 64;
 const { O_WRONLY, O_CREAT } = fs.constants;
 
 /**
- * Writes the contents of a plan's files as the records come by that carry them. Each is a number in one directory for
+ * Writes the contents of a plan's files as the records and blobs come by that carry them. Each is a number in one directory for
  * now, so no name that the log tells is used before all contents are there and proved.
  */
 export class TreeBuilder implements Disposable {
@@ -34,7 +34,12 @@ export class TreeBuilder implements Disposable {
     const places = this.#plan.placesOf(offset);
     if (places.length === 0) return;
     const data = provedContent(offset, body);
-    for (const place of places) this.#write(place, data, offset);
+    for (const place of places) this.#write(place, data, `offset ${offset}`);
+  }
+
+  /** `data` was proved to be the content of that name. @throws RECORD_INVALID when it has another length than a file says */
+  takeBlob(blob: Buffer, data: Uint8Array): void {
+    for (const place of this.#plan.placesOfBlob(blob)) this.#write(place, data, `blob ${blob.toString("hex")}`);
   }
 
   [Symbol.dispose](): void {
@@ -42,8 +47,8 @@ export class TreeBuilder implements Disposable {
     this.#open.clear();
   }
 
-  #write({ item, position, bytes }: Place, data: Uint8Array, at: Offset): void {
-    if (data.length !== bytes) throw notAsNamed(at, `its content has ${data.length} bytes, a file says ${bytes}`);
+  #write({ item, position, bytes }: Place, data: Uint8Array, from: string): void {
+    if (data.length !== bytes) throw notAsNamed(from, `its content has ${data.length} bytes, a file says ${bytes}`);
     // Left out it reads as zeros and takes no room; the file gets its size at the end.
     if (!isZero(data)) writeFully(this.#descriptor(item), data, position);
   }
@@ -73,17 +78,17 @@ export function stagedFile(directory: string, item: number): string {
 function provedContent(at: Offset, body: FileChunk | FilePut): Uint8Array {
   const { data } = body;
   const named = body.kind === "file.chunk" ? body.id : body.hash;
-  if (!data) throw notAsNamed(at, "it carries no content");
+  if (!data) throw notAsNamed(`offset ${at}`, "it carries no content");
   if (Buffer.compare(digest("sha256", data, "buffer"), named) === 0) return data;
-  throw notAsNamed(at, "its content does not have the SHA-256 that it is named by");
+  throw notAsNamed(`offset ${at}`, "its content does not have the SHA-256 that it is named by");
 }
 
 function isZero(data: Uint8Array): boolean {
   return data[0] === 0 && data.every((byte) => byte === 0);
 }
 
-function notAsNamed(at: Offset, what: string): TidemarkError {
-  return new TidemarkError("RECORD_INVALID", `offset ${at}: ${what}`, {
-    hint: `The log was damaged, or its writer is at fault. Points before offset ${at} can be restored.`,
+function notAsNamed(where: string, what: string): TidemarkError {
+  return new TidemarkError("RECORD_INVALID", `${where}: ${what}`, {
+    hint: "What was read is damaged, or its writer is at fault. Points before it can be restored.",
   });
 }

@@ -23,7 +23,10 @@ export interface TreeItem {
   readonly twin: number | null;
 }
 
-/** Where a piece of content goes that a record of the log carries. */
+/** What carries a piece of content: a record of the log, or a blob of a repository. */
+export type ContentSource = { readonly offset: Offset } | { readonly blob: Buffer };
+
+/** Where a piece of content goes. */
 export interface Place {
   readonly item: number;
   /** In the file. */
@@ -47,14 +50,15 @@ const SCHEMA = `
   CREATE TABLE item (
     number INTEGER PRIMARY KEY, tree TEXT NOT NULL, path BLOB NOT NULL, kind TEXT NOT NULL, twin INTEGER, bytes INTEGER NOT NULL,
     UNIQUE (tree, path)) STRICT;
-  CREATE TABLE place (offset INTEGER NOT NULL, item INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
-  CREATE INDEX place_offset ON place (offset);
+  CREATE TABLE place (offset INTEGER, blob BLOB, item INTEGER NOT NULL, position INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+  CREATE INDEX place_offset ON place (offset) WHERE offset IS NOT NULL;
+  CREATE INDEX place_blob ON place (blob) WHERE blob IS NOT NULL;
 `;
 
 type ItemRow = Omit<TreeItem, "path"> & { readonly path: Buffer };
 
 /**
- * What is brought back of trees, and which record of the log carries which piece of it. In a database of SQLite's, so that
+ * What is brought back of trees, and what carries which piece of it. In a database of SQLite's, so that
  * memory does not grow with the number of files.
  */
 export class TreePlan {
@@ -63,6 +67,7 @@ export class TreePlan {
   readonly #insertPlace;
   readonly #numberOf;
   readonly #places;
+  readonly #placesOfBlob;
   readonly #one;
 
   constructor(database: Database.Database) {
@@ -71,13 +76,14 @@ export class TreePlan {
     this.#insertItem = database.prepare<[string, Buffer, ItemKind, number | null, number]>(
       "INSERT INTO item (tree, path, kind, twin, bytes) VALUES (?, ?, ?, ?, ?)",
     );
-    this.#insertPlace = database.prepare<[number, number, number, number]>(
-      "INSERT INTO place (offset, item, position, bytes) VALUES (?, ?, ?, ?)",
+    this.#insertPlace = database.prepare<[number | null, Buffer | null, number, number, number]>(
+      "INSERT INTO place (offset, blob, item, position, bytes) VALUES (?, ?, ?, ?, ?)",
     );
     this.#numberOf = database
       .prepare<[string, Buffer], number>("SELECT number FROM item WHERE tree = ? AND path = ?")
       .pluck();
     this.#places = database.prepare<[number], Place>("SELECT item, position, bytes FROM place WHERE offset = ?");
+    this.#placesOfBlob = database.prepare<[Buffer], Place>("SELECT item, position, bytes FROM place WHERE blob = ?");
     this.#one = database.prepare<[number], ItemRow>("SELECT number, tree, path, kind, twin FROM item WHERE number = ?");
   }
 
@@ -114,8 +120,9 @@ export class TreePlan {
     return Number(this.#insertItem.run(tree, bytesOf(path), kind, twin, bytes).lastInsertRowid);
   }
 
-  addPlace(at: Offset, { item, position, bytes }: Place): void {
-    this.#insertPlace.run(at, item, position, bytes);
+  addPlace(source: ContentSource, { item, position, bytes }: Place): void {
+    const [at, blob] = "offset" in source ? [source.offset, null] : [null, source.blob];
+    this.#insertPlace.run(at, blob, item, position, bytes);
   }
 
   has(tree: string, path: TreePath): boolean {
@@ -125,6 +132,23 @@ export class TreePlan {
   /** Where the content goes that the record at `at` carries. */
   placesOf(at: Offset): Place[] {
     return this.#places.all(at);
+  }
+
+  placesOfBlob(blob: Buffer): Place[] {
+    return this.#placesOfBlob.all(blob);
+  }
+
+  /** Each once, in the order in which the files need them: so they mostly lie in a repository, too. */
+  *blobs(): Generator<Buffer> {
+    const next = this.#database.prepare<[number], { blob: Buffer; row: number }>(
+      `SELECT blob, rowid AS row FROM place AS one WHERE blob IS NOT NULL AND rowid > ?
+         AND rowid = (SELECT min(rowid) FROM place WHERE blob = one.blob) ORDER BY rowid LIMIT ${FETCH}`,
+    );
+    for (let last: number | undefined = 0; last !== undefined;) {
+      const rows = next.all(last);
+      for (const { blob } of rows) yield blob;
+      last = rows.at(-1)?.row;
+    }
   }
 
   item(number: number): TreeItem {

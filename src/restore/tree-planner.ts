@@ -4,18 +4,22 @@ import Database from "better-sqlite3";
 
 import type { LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
-import { parentPath, shownPlace } from "../event/tree-path.ts";
+import { type ByteString, bytesOf, parentPath, shownPlace } from "../event/tree-path.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import { requireTreeName } from "../replica/files/standby-path.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { chunksOfEntry, type FileEntry, type TreeEntry, TreeIndex } from "../tree/tree-index.ts";
 import { PathFilter } from "./path-filter.ts";
-import { TreePlan } from "./tree-plan.ts";
+import { type ContentSource, TreePlan } from "./tree-plan.ts";
 
 export interface TreePlannerOptions {
-  /** First offset that the log still holds. */
+  /** First event that the planner is told of. */
   readonly firstOffset: Offset;
   readonly targetOffset: Offset;
+  /** The planner begins with what a base holds: see `begin`. */
+  readonly fromBase: boolean;
+  /** Contents that came up to here are blobs of a repository, those that came later are in the log's records. */
+  readonly archivedThrough: Offset;
   /** Globs over names as people see them; undefined: everything. */
   readonly paths: readonly string[] | undefined;
   /** Where its database is kept meanwhile; undefined: in a file of SQLite's own. */
@@ -51,11 +55,16 @@ export class TreePlanner implements Disposable {
     this.#database.exec("BEGIN");
   }
 
+  /** Every entry of a base, a directory before what is in it; before all events. */
+  begin(entry: TreeEntry): void {
+    this.#index.insert(entry);
+  }
+
   /** Every event up to the target, in order; those of databases may be left out. @throws RECORD_INVALID */
   take(event: LogEvent): void {
     const { body } = event;
-    // What came before the log's first record is not known, and nothing says that all of it came again.
-    if (this.#options.firstOffset === 1) this.#index.apply(event);
+    // What came before the first event is not known without a base, and nothing says that all of it came again.
+    if (this.#options.fromBase || this.#options.firstOffset === 1) this.#index.apply(event);
     else if ("tree" in body) this.#cut.add(body.tree);
   }
 
@@ -119,21 +128,24 @@ export class TreePlanner implements Disposable {
   #addContent(item: number, entry: FileEntry): void {
     let position = 0;
     for (const { id, size: bytes } of chunksOfEntry(entry)) {
-      const at = this.#index.contentOffset(id);
-      if (at === undefined) {
-        const name = shownPlace(entry.tree, entry.path);
-        throw contradiction(entry.offset, `${name} needs content that is in no record before`);
-      }
-      this.#plan.addPlace(at, { item, position, bytes });
+      this.#plan.addPlace(this.#sourceOf(id, entry), { item, position, bytes });
       position += bytes;
     }
+  }
+
+  #sourceOf(id: ByteString, entry: FileEntry): ContentSource {
+    const at = this.#index.contentOffset(id);
+    if (at !== undefined && at > this.#options.archivedThrough) return { offset: at };
+    if (this.#options.archivedThrough > 0) return { blob: bytesOf(id) };
+    const name = shownPlace(entry.tree, entry.path);
+    throw contradiction(entry.offset, `${name} needs content that is in no record before`);
   }
 }
 
 function cutOff(tree: string, { firstOffset, targetOffset }: TreePlannerOptions): TidemarkError {
   return new TidemarkError(
     "OFFSET_NOT_FOUND",
-    `${tree} at offset ${targetOffset}: the log begins at ${firstOffset} and need not hold all of it up to there`,
+    `${tree} at offset ${targetOffset}: what is there begins at ${firstOffset} and need not hold all of it up to there`,
     { hint: "Restore the databases alone: name each with `--database`." },
   );
 }

@@ -19,6 +19,7 @@ import { holdLock } from "./work-lock.ts";
 const NEW = "new";
 const OLD = "old";
 const STAGED = "staged";
+const SCRATCH = "scratch";
 
 export interface OpenWorkspaceOptions {
   readonly directory: string;
@@ -38,6 +39,8 @@ export class RestoreWorkspace implements Disposable {
   readonly content: string;
   /** Not there yet; for what is on its way into the result. */
   readonly staging: string;
+  /** Made for what is needed on the way and not handed over. */
+  readonly scratch: string;
   readonly #old: string;
   readonly #lock: Database.Database;
   /** Outermost directory that had to be made for the target to have a parent. */
@@ -49,10 +52,12 @@ export class RestoreWorkspace implements Disposable {
     this.directory = directory;
     this.content = path.join(directory, NEW);
     this.staging = path.join(directory, STAGED);
+    this.scratch = path.join(directory, SCRATCH);
     this.#old = path.join(directory, OLD);
     this.#madeParent = madeParent;
     this.#lock = holdLock(directory);
     fs.mkdirSync(this.content);
+    fs.mkdirSync(this.scratch);
   }
 
   /** @throws TARGET_NOT_EMPTY, AGENT_RUNNING (another restore into the same target), DATABASE_BUSY, USAGE */
@@ -89,10 +94,10 @@ export class RestoreWorkspace implements Disposable {
   }
 
   /** For a result that SQLite finds damaged: out of the way of programs, in the hands of the user. */
-  keepUnverified(): string {
+  keepUnverified(directory: string): string {
     const inside = this.target.work === "inside";
     const place = freeName(inside ? path.join(this.target.path, "unverified") : `${this.target.path}.unverified`);
-    fs.renameSync(this.content, place);
+    fs.renameSync(directory, place);
     syncDirectory(path.dirname(place));
     this.#settled = true;
     return place;

@@ -198,6 +198,21 @@ export class TreeIndex {
     return row ?? { files: 0, bytes: 0 };
   }
 
+  /** As another index gave it. */
+  insert(entry: TreeEntry): void {
+    const place = { tree: entry.tree, path: bytesOf(entry.path), offset: entry.offset, kind: entry.kind };
+    if (entry.kind === "link") {
+      const { uid, gid, mtimeNs: mtime_ns } = entry;
+      const metadata = { mode: 0o777, uid, gid, mtime_ns, xattrs: null };
+      return void this.#put.run({ ...NO_CONTENT, ...place, ...metadata, target: bytesOf(entry.target) });
+    }
+    const { mode, uid, gid, mtimeNs: mtime_ns, xattrs } = entry.metadata;
+    const row = { ...NO_CONTENT, ...place, mode, uid, gid, mtime_ns, xattrs: packXattrs(xattrs) };
+    if (entry.kind === "dir") return void this.#put.run(row);
+    const { size, hash, chunkList: chunks, group: link_group = null } = entry;
+    this.#put.run({ ...row, size, hash, chunks, link_group });
+  }
+
   /** Applying an event again changes nothing. @throws RECORD_INVALID when it does not fit the ones before */
   apply({ offset, body }: Pick<LogEvent, "offset" | "body">): void {
     switch (body.kind) {

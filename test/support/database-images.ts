@@ -12,9 +12,10 @@ export class ImagedDatabase {
   readonly pageSize: number;
   #image = new Uint8Array();
 
-  constructor(path: string, pageSize: number) {
+  constructor(path: string, pageSize: number, encoding = "UTF-8") {
     this.connection = new Database(path);
     this.connection.pragma(`page_size=${pageSize}`);
+    this.connection.pragma(`encoding="${encoding}"`);
     this.connection.pragma("journal_mode=WAL");
     this.connection.exec("CREATE TABLE IF NOT EXISTS tidemark_test_first (x)");
     this.pageSize = pageSize;

@@ -6,7 +6,7 @@ import type { Offset } from "../../../src/event/positions.ts";
 import { LogHistory } from "../../../src/restore/log-history.ts";
 import type { RestoreProgress } from "../../../src/restore/carry-out.ts";
 import { parseRestoreTarget } from "../../../src/restore/restore-target.ts";
-import { restore, type RestorePreview, type RestoreReport } from "../../../src/restore/restore.ts";
+import { restore, type RestoreOptions, type RestorePreview, type RestoreReport } from "../../../src/restore/restore.ts";
 import type { Clock } from "../../../src/runtime/clock.ts";
 import { ImagedDatabase } from "../../support/database-images.ts";
 import { PageDiffLog } from "../../support/page-diff-log.ts";
@@ -15,6 +15,7 @@ export interface RestoreCall {
   readonly to?: string;
   readonly target?: string;
   readonly databases?: readonly string[];
+  readonly tables?: RestoreOptions["tables"];
   readonly check?: "full" | "quick";
   readonly force?: boolean;
   readonly signal?: AbortSignal;
@@ -54,10 +55,10 @@ export class RestoreBench implements AsyncDisposable {
     return new RestoreBench(directory, await PageDiffLog.open(path.join(directory, "log"), "app", clock), clock);
   }
 
-  source(name = "app.db", pageSize = 4096): ImagedDatabase {
+  source(name = "app.db", pageSize = 4096, encoding?: string): ImagedDatabase {
     const file = path.join(this.directory, "primary", name);
     fs.mkdirSync(path.dirname(file), { recursive: true });
-    const source = new ImagedDatabase(file, pageSize);
+    const source = new ImagedDatabase(file, pageSize, encoding);
     this.#sources.push(source);
     return source;
   }
@@ -113,6 +114,7 @@ export class RestoreBench implements AsyncDisposable {
       target: parseRestoreTarget(call.to ?? "latest"),
       directory: call.target ?? this.newTarget(),
       databases: call.databases,
+      tables: call.tables,
       check: call.check ?? "quick",
       force: call.force ?? false,
       clock: this.clock,
