@@ -42,7 +42,7 @@ export class HelperProcess<Request extends object, Answer extends object> implem
       this.#child.send(request, () => undefined);
       const answerOrEnd = await Promise.race([answered.promise, this.#ended]);
       requireGoingOn(this.#signal);
-      if (!Array.isArray(answerOrEnd)) return answerOrEnd as Answer;
+      if (!Array.isArray(answerOrEnd)) return answerOrEnd;
       throw failed(what, this.#complaint.trim() || `it ended with ${answerOrEnd.join(" ")}`);
     } finally {
       this.#child.off("message", answer);
