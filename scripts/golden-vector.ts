@@ -1,7 +1,8 @@
 import { packMap } from "../src/event/message-pack.ts";
 import { encodeRecord } from "../src/event/codec.ts";
-import type { EventBody, LogEvent, Skipped } from "../src/event/kinds.ts";
+import type { EventBody, LogEvent } from "../src/event/kinds.ts";
 import { epoch, offset } from "../src/event/positions.ts";
+import type { RecordEncryption } from "../src/event/record-cipher.ts";
 import { encodeRecordHeader, RECORD_HEADER_BYTES, writeRecordChecksum } from "../src/event/record-header.ts";
 
 /** A record's meaning as JSON, proto/record.schema.json: u64 and i64 as decimal text, bytes as hexadecimal. */
@@ -23,6 +24,8 @@ export interface GoldenVector {
   readonly error?: string;
   /** The stored body is zstd: its bytes may differ between versions of the library, its meaning may not. */
   readonly compressed?: boolean;
+  /** Encrypted: with what, as hexadecimal. */
+  readonly encryption?: { readonly dataKey: string; readonly keyOffset: number; readonly nonce: string };
   /** Not written by this version's encoder, but by another version's or by hand. */
   readonly made?: MadeByHand;
 }
@@ -39,12 +42,22 @@ export interface MadeByHand {
 }
 
 const BIG_FIELDS: readonly string[] = ["checksumSeed", "before", "after", "mtimeNs"];
-const BYTES_FIELDS: readonly string[] = ["id", "hash", "chunks", "data"];
+const BYTES_FIELDS: readonly string[] = ["id", "hash", "chunks", "data", "wrapped"];
 
 export function bytesOfVector(vector: GoldenVector): Uint8Array {
   if (vector.made) return makeByHand(vector.made);
   if (!vector.record) throw new Error("a vector has a record or says how it was made");
-  return encodeRecord(fieldsOf(vector.record));
+  return encodeRecord({ ...fieldsOf(vector.record), encryption: encryptionOf(vector) });
+}
+
+function encryptionOf({ encryption }: GoldenVector): RecordEncryption | undefined {
+  if (!encryption) return undefined;
+  const { dataKey, keyOffset, nonce } = encryption;
+  return {
+    dataKey: Buffer.from(dataKey, "hex"),
+    keyOffset: offset(keyOffset),
+    nextNonce: () => Buffer.from(nonce, "hex"),
+  };
 }
 
 export function toJson(event: LogEvent & { readonly previousHash: Uint8Array }): RecordJson {
@@ -70,7 +83,7 @@ function fieldsOf(json: RecordJson): Parameters<typeof encodeRecord>[0] {
   };
 }
 
-function bodyToJson(body: EventBody | Skipped): Record<string, unknown> {
+function bodyToJson(body: LogEvent["body"]): Record<string, unknown> {
   const entries = Object.entries(body).map(([name, value]: [string, unknown]) => {
     return [name, valueToJson(value)] as const;
   });

@@ -43,7 +43,7 @@ async function list(cli: Cli, options: LogOptions): Promise<void> {
   const range = await rangeOf(cli, history, options);
   if (range === undefined) return;
   const follow = options.follow ?? false;
-  for await (const events of history.events({ ...range, follow, signal: cli.signal })) {
+  for await (const events of history.events({ ...range, follow, sealed: true, signal: cli.signal })) {
     for (const event of events) await cli.print(options.json ? eventJson(event) : eventText(event));
   }
 }
@@ -99,6 +99,10 @@ function nameOf({ body }: LogEvent): string {
     case "dir.remove":
     case "link.put":
       return shownPlace(body.tree, body.path);
+    case "key":
+      return Buffer.from(body.id).toString("hex", 0, 8);
+    case "sealed":
+      return "(encrypted)";
     case "skipped":
       return `kind ${body.code} of a newer version`;
     default:
@@ -106,12 +110,16 @@ function nameOf({ body }: LogEvent): string {
   }
 }
 
+function shownKind({ body }: LogEvent): string {
+  return body.kind === "sealed" ? body.of : body.kind;
+}
+
 function eventJson(event: LogEvent): string {
-  const { offset: at, timeMs, epoch, bytes, body } = event;
+  const { offset: at, timeMs, epoch, bytes } = event;
   return JSON.stringify({
     offset: at,
     at: new Date(timeMs).toISOString(),
-    kind: body.kind,
+    kind: shownKind(event),
     name: nameOf(event),
     epoch,
     bytes,
@@ -125,7 +133,7 @@ function eventText(event: LogEvent): string {
   const columns = [
     String(at).padStart(9),
     new Date(timeMs).toISOString(),
-    body.kind.padEnd(13),
+    shownKind(event).padEnd(13),
     formatSize(bytes).padStart(9),
   ];
   return `${columns.join("  ")}  ${nameOf(event)}${cause}`;

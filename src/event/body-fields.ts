@@ -2,8 +2,11 @@ import {
   applyRules,
   chunks,
   type FieldRule,
+  ageFile,
   hash,
   i64,
+  keyId,
+  recipients,
   integer,
   linkTarget,
   locateField,
@@ -77,6 +80,7 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
   "file.remove": { code: 10, fields: { tree: text, path } },
   "dir.put": { code: 11, fields: { tree: text, path, ...metadata }, optional: { xattrs } },
   "dir.remove": { code: 12, fields: { tree: text, path } },
+  key: { code: 14, fields: { id: keyId, wrapped: ageFile, recipients } },
   "link.put": { code: 13, fields: { tree: text, path, target: linkTarget, uid: u32, gid: u32, mtimeNs: i64 } },
 };
 

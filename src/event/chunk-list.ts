@@ -1,10 +1,11 @@
+import type { FileChunk, FilePut } from "./kinds.ts";
 import { type ByteString, byteString } from "./tree-path.ts";
 
-/** Bytes of an entry of a chunk list: SHA-256 of the content, then its length (u32, big-endian). */
+/** Bytes of an entry of a chunk list: the name of the content (SHA-256, or HMAC-SHA-256 with a key), then its length (u32, big-endian). */
 export const CHUNK_ENTRY_BYTES = 36;
 export const CONTENT_ID_BYTES = 32;
 
-/** A piece of a file's content, named by the SHA-256 of its bytes. */
+/** A piece of a file's content, under the name that tree/content-id.ts gives it. */
 export interface Chunk {
   /** One character per byte: usable as a key. */
   readonly id: ByteString;
@@ -22,6 +23,11 @@ export function encodeChunks(chunks: readonly Chunk[]): Uint8Array {
     list.writeUInt32BE(size, index * CHUNK_ENTRY_BYTES + CONTENT_ID_BYTES);
   });
   return list;
+}
+
+/** Under which name the content of a record is referred to. */
+export function contentName(body: FileChunk | FilePut): ByteString {
+  return byteString(body.kind === "file.chunk" ? body.id : body.chunks.subarray(0, CONTENT_ID_BYTES));
 }
 
 /** Their lengths only. */

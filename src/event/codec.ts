@@ -3,12 +3,13 @@ import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { giveBack } from "../runtime/give-back.ts";
 import { type BodyParts, decodeBody, encodeBody } from "./body-codec.ts";
 import { KIND_FORMATS, kindOfCode } from "./body-fields.ts";
-import type { EventBody, LogEvent, Skipped } from "./kinds.ts";
+import type { EventBody, LogEvent, Sealed, Skipped } from "./kinds.ts";
 import type { Epoch, Offset } from "./positions.ts";
+import { decryptBody, encryptInto, isEncryptable, keyOffsetOf, type RecordEncryption } from "./record-cipher.ts";
 import { invalidRecord, locating, newerRecord, RecordProblem, tooLargeRecord } from "./record-error.ts";
 import {
   decodeRecordHeader,
-  encodeRecordHeader,
+  ENCRYPTION_BYTES,
   FLAG,
   hasValidChecksum,
   MAX_RAW_BYTES,
@@ -16,6 +17,8 @@ import {
   MAX_TIME_MS,
   RECORD_HEADER_BYTES,
   type RecordHeader,
+  writeHeaderFields,
+  writeRecordChecksum,
 } from "./record-header.ts";
 
 export {
@@ -45,6 +48,8 @@ export interface RecordFields {
   readonly previousHash: Uint8Array;
   readonly body: EventBody | PackedBody;
   readonly consistent?: boolean | undefined;
+  /** Encrypts the body, unless it is of a kind that never is. */
+  readonly encryption?: RecordEncryption | undefined;
 }
 
 /** A body that is checked and laid out, and compressed if that makes it smaller: it can be made in another thread. */
@@ -80,11 +85,15 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
     () => checkPosition(fields),
   );
   const { record, mapBytes, rawBytes } = "packed" in body ? fromPacked(body) : pack(body, where);
-  if (record.length > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${record.length} bytes`, MAX_RECORD_BYTES);
-  const storedBytes = record.length - RECORD_HEADER_BYTES;
-  encodeRecordHeader(record, {
+  const bodyBytes = record.length - RECORD_HEADER_BYTES;
+  const encryption = isEncryptable(body.kind) ? fields.encryption : undefined;
+  const storedBytes = bodyBytes + (encryption ? ENCRYPTION_BYTES : 0);
+  const bytes = RECORD_HEADER_BYTES + storedBytes;
+  if (bytes > MAX_RECORD_BYTES) throw tooLargeRecord(where, `${bytes} bytes`, MAX_RECORD_BYTES);
+  const zstd = bodyBytes < rawBytes ? FLAG.zstd : 0;
+  const header: RecordHeader = {
     kind: KIND_FORMATS[body.kind].code,
-    flags: (storedBytes < rawBytes ? FLAG.zstd : 0) | (fields.consistent ? FLAG.consistent : 0),
+    flags: zstd | (encryption ? FLAG.encrypted : 0) | (fields.consistent ? FLAG.consistent : 0),
     epoch: fields.epoch,
     offset: fields.offset,
     timeMs: fields.timeMs,
@@ -92,7 +101,24 @@ export function encodeRecord(fields: RecordFields): Uint8Array {
     mapBytes,
     rawBytes,
     storedBytes,
-  });
+  };
+  return encryption ? sealed(record, header, encryption) : finished(record, header);
+}
+
+function finished(record: Uint8Array, header: RecordHeader): Uint8Array {
+  writeHeaderFields(record, header);
+  writeRecordChecksum(record);
+  return record;
+}
+
+/** `plain` has room for a header before the body. Its memory is freed. */
+function sealed(plain: Uint8Array, header: RecordHeader, encryption: RecordEncryption): Uint8Array {
+  const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + header.storedBytes);
+  writeHeaderFields(record, header);
+  const at = RECORD_HEADER_BYTES;
+  encryptInto(record, { at, body: plain.subarray(RECORD_HEADER_BYTES), encryption });
+  giveBack(plain.buffer);
+  writeRecordChecksum(record);
   return record;
 }
 
@@ -154,15 +180,15 @@ function checkedParts(body: EventBody, where: string): BodyParts {
 }
 
 /**
- * Page images and `previousHash` of the result are views: into `data` when the record is not compressed. A record of an
- * unknown kind that its writer flagged as skippable comes back with a body of kind `skipped`.
+ * Page images and `previousHash` of the result are views: into `data` when the record is neither compressed nor encrypted.
+ * A record of an unknown kind that its writer flagged as skippable comes back with a body of kind `skipped`, one that is
+ * encrypted, without its `dataKey`, with a body of kind `sealed`.
  *
  * @throws RECORD_INVALID (names the offset and what is wrong), RECORD_VERSION (a newer Tidemark is needed)
  */
-export function decodeRecord(data: Uint8Array): DecodedRecord {
+export function decodeRecord(data: Uint8Array, dataKey?: Uint8Array): DecodedRecord {
   const header = decodeRecordHeader(data);
-  if (!hasValidChecksum(data))
-    throw invalidRecord(`record at offset ${header.offset}`, "its checksum at byte 72 is wrong");
+  requireChecksum(data, header);
   return {
     offset: header.offset,
     epoch: header.epoch,
@@ -170,8 +196,23 @@ export function decodeRecord(data: Uint8Array): DecodedRecord {
     bytes: data.length,
     previousHash: header.previousHash,
     ...((header.flags & FLAG.consistent) === 0 ? {} : { consistent: true }),
-    body: bodyOf(header, data.subarray(RECORD_HEADER_BYTES)),
+    body: bodyOf(header, data, dataKey),
   };
+}
+
+/** Offset of the record that announces the key with which this one is encrypted; undefined when none is needed to read it. */
+export function keyOffsetIn(data: Uint8Array): Offset | undefined {
+  const { flags, kind, offset } = decodeRecordHeader(data);
+  if ((flags & FLAG.encrypted) === 0 || kindOfCode(kind) === undefined) return undefined;
+  return locating(
+    () => `record at offset ${offset}`,
+    () => keyOffsetOf(data.subarray(RECORD_HEADER_BYTES), offset),
+  );
+}
+
+/** @throws RECORD_INVALID when the record is not what its writer wrote */
+export function requireChecksum(data: Uint8Array, { offset }: RecordHeader): void {
+  if (!hasValidChecksum(data)) throw invalidRecord(`record at offset ${offset}`, "its checksum at byte 72 is wrong");
 }
 
 /** SHA-256 of an encoded record: what the next record names as its previous one. */
@@ -179,7 +220,7 @@ export function recordHash(data: Uint8Array): Uint8Array {
   return createHash("sha256").update(data).digest();
 }
 
-function bodyOf(header: RecordHeader, stored: Uint8Array): EventBody | Skipped {
+function bodyOf(header: RecordHeader, data: Uint8Array, dataKey: Uint8Array | undefined): EventBody | Skipped | Sealed {
   const kind = kindOfCode(header.kind);
   if (!kind) {
     if ((header.flags & FLAG.skippable) !== 0) return { kind: "skipped", code: header.kind };
@@ -187,7 +228,13 @@ function bodyOf(header: RecordHeader, stored: Uint8Array): EventBody | Skipped {
   }
   const where = (): string => `record at offset ${header.offset} (${kind})`;
   return locating(where, () => {
-    const raw = (header.flags & FLAG.zstd) === 0 ? stored : decompress(stored, header.rawBytes);
+    const stored = data.subarray(RECORD_HEADER_BYTES);
+    const encrypted = (header.flags & FLAG.encrypted) !== 0;
+    if (encrypted && !isEncryptable(kind)) throw new RecordProblem("it is encrypted, which this kind never is");
+    if (encrypted && !dataKey) return { kind: "sealed", of: kind };
+    const packed = encrypted && dataKey ? decryptBody(stored, data, dataKey) : stored;
+    const raw = (header.flags & FLAG.zstd) === 0 ? packed : decompress(packed, header.rawBytes);
+    if (encrypted && raw !== packed) giveBack(packed.buffer);
     const body = decodeBody(kind, raw, header.mapBytes);
     if (body.kind === "epoch" && body.epoch !== header.epoch) {
       throw new RecordProblem(`field epoch is ${body.epoch}, the header says ${header.epoch}`);

@@ -18,6 +18,12 @@ const MAX_TEXT_BYTES = 255;
 /** XATTR_SIZE_MAX of Linux. */
 const MAX_XATTR_BYTES = 65_536;
 const MAX_U64 = (1n << 64n) - 1n;
+const KEY_ID_BYTES = 16;
+/** Of MAX_RECIPIENTS, and be they of the long, post-quantum kind. */
+const MAX_AGE_FILE_BYTES = 128 * 1024;
+export const MAX_RECIPIENTS = 32;
+/** A public key as age writes it. Of which kind is for whoever wraps a key to know. */
+export const RECIPIENT = /^age1[a-z0-9]{1,4000}$/;
 /** SQLite's largest database has 4,294,967,294 pages. */
 export const MAX_PAGE_NUMBER = 0xfffffffe;
 
@@ -92,6 +98,22 @@ export const linkTarget = byteText(MAX_PATH_BYTES, (given) =>
 export const hash: FieldRule = (value) => {
   if (value instanceof Uint8Array && value.length === CONTENT_ID_BYTES) return value;
   throw new RecordProblem(`${describe(value)} is not a hash of ${CONTENT_ID_BYTES} bytes`);
+};
+
+const binary =
+  (least: number, most: number, what: string): FieldRule =>
+  (value) => {
+    if (value instanceof Uint8Array && value.length >= least && value.length <= most) return value;
+    throw new RecordProblem(`${describe(value)} is no ${what}`);
+  };
+
+export const keyId = binary(KEY_ID_BYTES, KEY_ID_BYTES, `id of ${KEY_ID_BYTES} bytes`);
+export const ageFile = binary(1, MAX_AGE_FILE_BYTES, `age file of at most ${MAX_AGE_FILE_BYTES} bytes`);
+
+export const recipients: FieldRule = (value) => {
+  const isList = Array.isArray(value) && value.length >= 1 && value.length <= MAX_RECIPIENTS;
+  if (isList && value.every((one) => typeof one === "string" && RECIPIENT.test(one))) return value;
+  throw new RecordProblem(`${describe(value)} is no list of 1 to ${MAX_RECIPIENTS} recipients`);
 };
 
 export const chunks: FieldRule = (value) => {

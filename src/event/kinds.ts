@@ -96,7 +96,7 @@ export interface Heartbeat {
 /** Content of files, once for all that hold it. Comes before the first record that needs it. */
 export interface FileChunk {
   readonly kind: "file.chunk";
-  /** SHA-256 of `data`. */
+  /** SHA-256 of `data`; with a key set HMAC-SHA-256, see tree/content-id.ts. */
   readonly id: Uint8Array;
   readonly data: Uint8Array;
 }
@@ -129,7 +129,7 @@ export interface FilePut extends PathMetadata {
   readonly chunks: Uint8Array;
   /** The files of a tree that share this number are one file with several names (hard links). */
   readonly group?: number;
-  /** The content itself when it is small: then `chunks` has one entry, `hash`, and later puts may refer to it. */
+  /** The content itself when it is small: then `chunks` has one entry, its name, and later puts may refer to it. */
   readonly data?: Uint8Array;
 }
 
@@ -176,6 +176,20 @@ export interface LinkPut {
   readonly mtimeNs: bigint;
 }
 
+/**
+ * Announces the key with which records after it are encrypted: by its offset they name it. Said again now and then, so
+ * that a log can be trimmed.
+ */
+export interface KeyAnnounced {
+  readonly kind: "key";
+  /** 16 bytes; the same in every record that announces this key. */
+  readonly id: Uint8Array;
+  /** An age file for the recipients. In it: the data key, then the chunk-name key, 32 bytes each. */
+  readonly wrapped: Uint8Array;
+  /** Public keys, `age1…`: whose identities open it. */
+  readonly recipients: readonly string[];
+}
+
 /** What says something of one place in a tree. */
 export type TreeEvent = FilePut | FileRemove | DirectoryPut | DirectoryRemove | LinkPut;
 
@@ -189,6 +203,12 @@ export interface Skipped {
   readonly code: number;
 }
 
+/** An encrypted record that was read without its key. Only ever read, never written. */
+export interface Sealed {
+  readonly kind: "sealed";
+  readonly of: EventKind;
+}
+
 /** What an event says. */
 export type EventBody =
   | Genesis
@@ -199,6 +219,7 @@ export type EventBody =
   | Heartbeat
   | FileChunk
   | FilePart
+  | KeyAnnounced
   | TreeEvent;
 export type EventKind = EventBody["kind"];
 
@@ -212,5 +233,5 @@ export interface LogEvent {
   readonly bytes: number;
   /** Everything in the trees that was known to have changed before this event is in the log up to it. */
   readonly consistent?: true;
-  readonly body: EventBody | Skipped;
+  readonly body: EventBody | Skipped | Sealed;
 }

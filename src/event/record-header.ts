@@ -24,6 +24,11 @@ export const NO_PREVIOUS_HASH: Uint8Array = new Uint8Array(32);
 
 export const FLAG = { zstd: 1, encrypted: 2, skippable: 4, consistent: 16 } as const;
 
+/** Of the header: what an encrypted body cannot be moved away from. All but stored length and checksum. */
+export const AUTHENTICATED_HEADER_BYTES = 68;
+/** A stored body is at least so much longer than what is encrypted in it, see record-cipher.ts. */
+export const ENCRYPTION_BYTES = 36;
+
 const MAGIC = 0x54444d4b;
 const KNOWN_FLAGS = FLAG.zstd | FLAG.encrypted | FLAG.skippable | FLAG.consistent;
 const CHECKSUM_AT = 72;
@@ -49,6 +54,12 @@ export interface RecordHeader {
 
 /** Writes the header in front of the stored body, which is in `record` already. */
 export function encodeRecordHeader(record: Uint8Array, header: RecordHeader): void {
+  writeHeaderFields(record, header);
+  writeRecordChecksum(record);
+}
+
+/** All but the checksum. */
+export function writeHeaderFields(record: Uint8Array, header: RecordHeader): void {
   const view = new DataView(record.buffer, record.byteOffset, RECORD_HEADER_BYTES);
   view.setUint32(0, MAGIC);
   view.setUint8(4, RECORD_FORMAT_VERSION);
@@ -61,7 +72,6 @@ export function encodeRecordHeader(record: Uint8Array, header: RecordHeader): vo
   record.set(header.previousHash, 32);
   view.setUint32(64, header.rawBytes);
   view.setUint32(68, header.storedBytes);
-  writeRecordChecksum(record);
 }
 
 /** The last step: covers everything else that is in `record`. */
@@ -134,8 +144,6 @@ function safeInteger(view: DataView, byteOffset: number): number {
 
 function checkRanges(header: RecordHeader): void {
   const where = `record at offset ${header.offset}`;
-  if ((header.flags & FLAG.encrypted) !== 0)
-    throw newerRecord(where, "it is encrypted, which this version cannot read");
   const unknown = header.flags & ~KNOWN_FLAGS;
   if (unknown !== 0) throw newerRecord(where, `unknown flags 0x${unknown.toString(16)} at byte 6`);
   if (header.kind === 0) throw invalidRecord(where, "kind 0 at byte 5 does not exist");
@@ -156,7 +164,9 @@ function checkLengths(header: RecordHeader, recordBytes: number): void {
   if (mapBytes > rawBytes) {
     throw invalidRecord(where, `map length at byte 12 says ${mapBytes} bytes of a raw body of ${rawBytes}`);
   }
-  if ((header.flags & FLAG.zstd) === 0 && rawBytes !== storedBytes) {
+  const bodyBytes = (header.flags & FLAG.encrypted) === 0 ? storedBytes : storedBytes - ENCRYPTION_BYTES;
+  if (bodyBytes < 0) throw invalidRecord(where, `${storedBytes} bytes are too short for an encrypted body`);
+  if ((header.flags & FLAG.zstd) === 0 && rawBytes !== bodyBytes) {
     throw invalidRecord(where, `raw length ${rawBytes} and stored length ${storedBytes} differ without compression`);
   }
 }

@@ -1,4 +1,5 @@
 import type { Offset } from "../event/positions.ts";
+import type { LogKeys } from "./log-keys.ts";
 
 /** What a log holds. `first` is `last + 1` when it holds nothing; both are 1 and 0 in a new log. */
 export interface LogBounds {
@@ -45,6 +46,9 @@ export interface LogConcern {
 export interface ChangeLog extends AsyncDisposable {
   /** For messages: `embedded:/var/lib/tidemark/log`, `nats://host:4222 stream TIDEMARK_app`. Never a password. */
   readonly location: string;
+
+  /** Opens encrypted records; undefined when there is nothing that could. */
+  readonly keys?: LogKeys | undefined;
 
   /** @throws LOG_UNREACHABLE, LOG_DENIED, LOG_FOREIGN (not a log of Tidemark's, or of another set) */
   bounds(): Promise<LogBounds>;

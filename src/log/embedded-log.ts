@@ -17,6 +17,7 @@ import {
 } from "./embedded-store.ts";
 import { EmbeddedWriter } from "./embedded-writer.ts";
 import { readOnlyError } from "./log-errors.ts";
+import type { LogKeys } from "./log-keys.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 
 export interface EmbeddedLogOptions {
@@ -24,6 +25,7 @@ export interface EmbeddedLogOptions {
   readonly set: string;
   /** write: creates the log when it is missing and keeps every other writer out. read: never creates anything. */
   readonly mode: "write" | "read";
+  readonly keys?: LogKeys | undefined;
   /** Called while appends wait for something that can come back, such as room on the disk. */
   readonly onProblem?: (error: TidemarkError) => void;
 }
@@ -55,12 +57,14 @@ function openWriter(options: EmbeddedLogOptions, directory: string): Promise<Emb
 
 class EmbeddedLog implements ChangeLog {
   readonly location: string;
+  readonly keys: LogKeys | undefined;
   readonly #directory: string;
   readonly #database: Database.Database;
   readonly #identity: string | undefined;
   readonly #writer: EmbeddedWriter | undefined;
 
   constructor(options: EmbeddedLogOptions, writer: EmbeddedWriter | undefined) {
+    this.keys = options.keys;
     this.#database = openStoreForRead(resolve(options.directory), options.set);
     this.#directory = realpathSync(options.directory);
     this.location = embeddedLocation(resolve(options.directory));

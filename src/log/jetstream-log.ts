@@ -19,6 +19,7 @@ import {
   streamName,
 } from "./jetstream-stream.ts";
 import { readOnlyError, recreatedError } from "./log-errors.ts";
+import type { LogKeys } from "./log-keys.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 import { BEFORE_FIRST } from "../event/positions.ts";
 
@@ -27,6 +28,7 @@ export interface JetStreamLogOptions {
   readonly set: string;
   /** write: creates the stream when it is missing. read: never creates anything. */
   readonly mode: "write" | "read";
+  readonly keys?: LogKeys | undefined;
   /** Called while appends wait: connection lost, stream full, server not answering. */
   readonly onProblem?: (error: TidemarkError) => void;
   /** How long the server may be silent about what was sent before we look for ourselves. */
@@ -56,12 +58,14 @@ export async function openJetStreamLog(options: JetStreamLogOptions): Promise<Ch
 
 class JetStreamLog implements ChangeLog {
   readonly location: string;
+  readonly keys: LogKeys | undefined;
   readonly #stream: OpenStream;
   readonly #options: JetStreamLogOptions;
   readonly #appender: JetStreamAppender | undefined;
 
   constructor(stream: OpenStream, options: JetStreamLogOptions) {
     this.location = stream.location;
+    this.keys = options.keys;
     this.#stream = stream;
     this.#options = options;
     this.#appender = options.mode === "write" ? new JetStreamAppender(stream, options) : undefined;

@@ -5,6 +5,7 @@ import { TidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-log.ts";
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
+import { RecordOpener } from "./open-record.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
 
 /** Pages and contents compress well: a batch of records may be many times its size when decoded, so it is handed on in pieces. */
@@ -16,6 +17,8 @@ export interface ReadEventsOptions extends ReadOptions {
   readonly previousHash?: Uint8Array;
   /** Ends after this offset. */
   readonly through?: Offset;
+  /** Encrypted records whose key this host cannot open come as `sealed`. */
+  readonly sealed?: boolean;
   /** The caller has done with a batch when it asks for the next one: the memory of its page images is freed then. */
   readonly freed?: boolean;
 }
@@ -74,10 +77,12 @@ class HashChain {
   readonly #log: ChangeLog;
   readonly #firstOffset: number;
   position: Offset;
+  readonly #opener: RecordOpener;
   #hash: Uint8Array | undefined;
 
   constructor(log: ChangeLog, options: ReadEventsOptions) {
     this.#log = log;
+    this.#opener = new RecordOpener(log, options);
     this.position = options.after;
     this.#firstOffset = options.after + 1;
     this.#hash = options.after === BEFORE_FIRST ? NO_PREVIOUS_HASH : options.previousHash;
@@ -90,7 +95,7 @@ class HashChain {
     if (header.offset !== expected)
       throw this.#corrupt(expected, `the record there says that it is offset ${header.offset}`);
     if (this.#hash && !equalBytes(header.previousHash, this.#hash)) throw await this.#broken(expected);
-    const event = decodeRecord(record.data);
+    const event = await this.#opener.open(record.data);
     this.#hash = recordHash(record.data);
     this.position = expected;
     return event;

@@ -6,6 +6,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { hasCode } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
+import { KeyInUse, type WriterKey } from "./key-in-use.ts";
 import { type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
@@ -26,6 +27,8 @@ export interface LogWriterOptions {
   readonly takeover: boolean;
   /** Shown to people in the genesis record: `tidemark x.y.z`. */
   readonly createdBy?: string;
+  /** With it every record is encrypted that can be. */
+  readonly key?: WriterKey | undefined;
   readonly maxPendingBytes?: number;
 }
 
@@ -57,6 +60,7 @@ export class LogWriter {
   /** Time of the last record before this writer's first, ms since 1970; 0 in a new log. */
   readonly openedAfterMs: number;
   readonly #options: LogWriterOptions;
+  #key: KeyInUse | undefined;
   #predicted: ChainPosition;
   #acknowledged: ChainPosition;
   #pendingBytes = 0;
@@ -66,6 +70,7 @@ export class LogWriter {
 
   private constructor(options: LogWriterOptions, open: OpenLog) {
     this.#options = options;
+    this.#key = options.key && new KeyInUse(options.key);
     this.logId = open.logId;
     this.checksumSeed = open.checksumSeed;
     this.epoch = open.epoch;
@@ -95,6 +100,7 @@ export class LogWriter {
     await writer.append([
       { kind: "genesis", set, logId, checksumSeed, createdBy },
       { kind: "epoch", epoch: epoch(1), ...identity, reason: "start" },
+      ...writer.#announcement(),
     ]).acknowledged;
     return writer;
   }
@@ -127,8 +133,23 @@ export class LogWriter {
       owner === "us"
         ? { kind: "heartbeat", ...identity }
         : { kind: "epoch", epoch: current, ...identity, reason: takeover ? "takeover" : "start" };
-    await writer.append([first]).acknowledged;
+    await writer.append([first, ...writer.#announcement()]).acknowledged;
     return writer;
+  }
+
+  #announcement(): EventBody[] {
+    return this.#key ? [this.#key.announcement] : [];
+  }
+
+  /** With which content is named; undefined without encryption. */
+  get nameKey(): Uint8Array | undefined {
+    return this.#key?.nameKey;
+  }
+
+  /** What is appended from now on is encrypted with this key. Resolves when the log has its announcement. */
+  async changeKey(key: WriterKey): Promise<Offset> {
+    this.#key = new KeyInUse(key);
+    return this.append(this.#announcement()).acknowledged;
   }
 
   /** Predicted head: appended, perhaps not yet acknowledged. */
@@ -146,7 +167,7 @@ export class LogWriter {
 
   /**
    * Encodes and sends; offsets are known at once. The log keeps the order, so nobody need wait for the acknowledgement.
-   * After the first failure every later append rejects with the same error. When a body cannot be encoded this throws
+   * Before them, when it is time, the key is announced once more. After the first failure every later append rejects with the same error. When a body cannot be encoded this throws
    * (RECORD_TOO_LARGE) and nothing happened. `consistent`: the last of them is marked as a consistent point.
    */
   append(
@@ -158,7 +179,8 @@ export class LogWriter {
   } {
     invariant(bodies.length > 0, "append of nothing");
     const before = this.#predicted;
-    const { records, positions, bytes } = this.#encode(bodies, consistent);
+    const due = this.#key?.isDue(this.#options.clock.now(), bodies) ? this.#announcement() : [];
+    const { records, positions, bytes } = this.#encode([...due, ...bodies], consistent);
     const end = positions.at(-1) ?? before;
     this.#predicted = end;
     this.#pendingBytes += bytes;
@@ -169,7 +191,7 @@ export class LogWriter {
     // A caller that only uses flush() need not handle every acknowledgement.
     acknowledged.catch(() => {});
     this.#last = acknowledged;
-    return { offsets: positions.map((position) => position.offset), acknowledged };
+    return { offsets: positions.slice(due.length).map((position) => position.offset), acknowledged };
   }
 
   /** Resolves when fewer than `limitBytes` (`maxPendingBytes`) are unacknowledged; rejects when the writer has failed. */
@@ -199,6 +221,7 @@ export class LogWriter {
     const records: Uint8Array[] = [];
     const positions: ChainPosition[] = [];
     let at = this.#predicted;
+    let announced = this.#key?.announced;
     for (const body of bodies) {
       // Restores to a time bisect the log: time must not run backwards even when the clock does.
       const timeMs = Math.max(at.timeMs, Math.floor(this.#options.clock.now()));
@@ -210,11 +233,15 @@ export class LogWriter {
         previousHash: at.hash,
         body,
         consistent: consistent && records.length === bodies.length - 1,
+        encryption: announced?.encryption,
       });
+      const { kind } = body;
+      if (announced) announced = this.#key?.after(announced, { kind, offset: next, timeMs, bytes: data.length });
       at = { offset: next, timeMs, hash: recordHash(data) };
       records.push(data);
       positions.push(at);
     }
+    if (announced) this.#key?.keep(announced);
     return { records, positions, bytes: records.reduce((sum, record) => sum + record.length, 0) };
   }
 

@@ -1,8 +1,8 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { decodeRecord } from "../event/codec.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import { readEvents } from "../log/log-reader.ts";
+import { openRecord } from "../log/open-record.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
@@ -27,7 +27,7 @@ export async function loadProvedIndex(context: RepairContext, name: string): Pro
   }
   const record = stored && (await log.get(stored.offset));
   if (!stored || !record) return stored;
-  const { body } = decodeRecord(record);
+  const { body } = await openRecord(log, record);
   const says = body.kind === "sqlite.commit" && body.database === name ? body.after : undefined;
   return says === stored.index.checksum ? stored : undefined;
 }

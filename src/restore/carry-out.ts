@@ -72,7 +72,7 @@ async function build(history: History, options: CarryOutOptions): Promise<Map<Pl
   using stack = new DisposableStack();
   const builders = new Map<string, DatabaseBuilder>();
   const { plan, trees } = options.planned;
-  const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging));
+  const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging, history));
   for (const database of plan.databases) {
     const file = databasePath({ root: options.directory }, database.name);
     const builder = stack.adopt(new DatabaseBuilder(database, file, options.seed), (open) => open.close());

@@ -35,6 +35,8 @@ export interface ListedMark {
 export interface History {
   /** For messages. */
   readonly location: string;
+  /** With which contents are named, as far as they are known by now: see tree/content-id.ts. */
+  readonly nameKeys: readonly Uint8Array[];
   /** The same at each call of one restore, whatever is appended meanwhile, is not promised. */
   bounds(): Promise<HistoryBounds>;
   /** Secret seed of the rolling checksum. @throws LOG_EMPTY */
@@ -51,9 +53,13 @@ export interface History {
    * Events in batches, proved to be what was written and to follow each other. The memory of a batch's page images is
    * freed when the next one is asked for.
    *
+   * `sealed`: those that are encrypted and whose key this host cannot open come as such.
+   *
    * @throws LOG_REGRESSED, LOG_CORRUPT, INTERRUPTED; with `follow` it waits for more until `signal` aborts
    */
-  events(range: EventRange & { readonly follow?: boolean }): AsyncGenerator<readonly LogEvent[]>;
+  events(
+    range: EventRange & { readonly follow?: boolean; readonly sealed?: boolean },
+  ): AsyncGenerator<readonly LogEvent[]>;
 }
 
 /** Before the first event there is nothing at all, unless a base is there. */

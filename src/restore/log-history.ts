@@ -4,6 +4,7 @@ import type { LogEvent } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { readEvents, readGenesis, recordAt } from "../log/log-reader.ts";
+import { dataKeyOf } from "../log/open-record.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import {
   beforeFirst,
@@ -26,6 +27,10 @@ export class LogHistory implements History {
 
   get location(): string {
     return this.#log.location;
+  }
+
+  get nameKeys(): readonly Uint8Array[] {
+    return this.#log.keys?.nameKeys ?? [];
   }
 
   bounds(): Promise<HistoryBounds> {
@@ -68,7 +73,8 @@ export class LogHistory implements History {
         const at = offset(position + 1);
         position = at;
         const head = this.#placed(at, () => decodeRecordHeader(data));
-        yield { head, event: () => this.#placed(at, () => decodeRecord(data)) };
+        const dataKey = await dataKeyOf(this.#log, data);
+        yield { head, event: () => this.#placed(at, () => decodeRecord(data, dataKey)) };
         if (position >= through) return;
       }
     }
@@ -76,10 +82,10 @@ export class LogHistory implements History {
     if (position < through) throw endedEarly(this.location, position, through);
   }
 
-  async *events(range: EventRange & { readonly follow?: boolean }): AsyncGenerator<readonly LogEvent[]> {
-    const { after, through, follow = false, signal } = range;
+  async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
+    const { after, through, follow = false, sealed = false, signal } = range;
     let position = after;
-    for await (const events of readEvents(this.#log, { after, through, follow, freed: true, signal })) {
+    for await (const events of readEvents(this.#log, { after, through, follow, sealed, freed: true, signal })) {
       position = events.at(-1)?.offset ?? position;
       yield events;
     }

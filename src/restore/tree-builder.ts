@@ -1,11 +1,13 @@
-import { hash as digest } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
+import { contentName } from "../event/chunk-list.ts";
 import type { FileChunk, FilePut, LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
+import { isContent } from "../tree/content-id.ts";
+import type { History } from "./history.ts";
 import type { Place, TreePlan } from "./tree-plan.ts";
 
 /** Files that are kept open: the chunks of one mostly come one behind the other, those of several may alternate. */
@@ -19,10 +21,12 @@ const { O_WRONLY, O_CREAT } = fs.constants;
 export class TreeBuilder implements Disposable {
   readonly #plan: TreePlan;
   readonly #directory: string;
+  readonly #history: Pick<History, "nameKeys">;
   /** By item, the one that was used last at the end. */
   readonly #open = new Map<number, number>();
 
-  constructor(plan: TreePlan, directory: string) {
+  constructor(plan: TreePlan, directory: string, history: Pick<History, "nameKeys">) {
+    this.#history = history;
     this.#plan = plan;
     this.#directory = directory;
     fs.mkdirSync(directory, { mode: 0o700 });
@@ -33,7 +37,7 @@ export class TreeBuilder implements Disposable {
     if (body.kind !== "file.chunk" && body.kind !== "file.put") return;
     const places = this.#plan.placesOf(offset);
     if (places.length === 0) return;
-    const data = provedContent(offset, body);
+    const data = provedContent(offset, body, this.#history.nameKeys);
     for (const place of places) this.#write(place, data, `offset ${offset}`);
   }
 
@@ -75,12 +79,11 @@ export function stagedFile(directory: string, item: number): string {
   return path.join(directory, String(item));
 }
 
-function provedContent(at: Offset, body: FileChunk | FilePut): Uint8Array {
+function provedContent(at: Offset, body: FileChunk | FilePut, nameKeys: readonly Uint8Array[]): Uint8Array {
   const { data } = body;
-  const named = body.kind === "file.chunk" ? body.id : body.hash;
   if (!data) throw notAsNamed(`offset ${at}`, "it carries no content");
-  if (Buffer.compare(digest("sha256", data, "buffer"), named) === 0) return data;
-  throw notAsNamed(`offset ${at}`, "its content does not have the SHA-256 that it is named by");
+  if (isContent(contentName(body), data, nameKeys)) return data;
+  throw notAsNamed(`offset ${at}`, "its content does not have the hash that it is named by");
 }
 
 function isZero(data: Uint8Array): boolean {

@@ -54,6 +54,10 @@ const CODES = {
   RECORD_INVALID: { exit: EXIT.verification, retryable: false },
   RECORD_VERSION: { exit: EXIT.failed, retryable: false },
   RECORD_TOO_LARGE: { exit: EXIT.failed, retryable: false },
+  // Encryption.
+  KEY_MISSING: { exit: EXIT.usage, retryable: false },
+  KEY_WRONG: { exit: EXIT.usage, retryable: false },
+  KEY_DAMAGED: { exit: EXIT.verification, retryable: false },
   // The standby and restore.
   STANDBY_DIVERGED: { exit: EXIT.verification, retryable: false },
   STANDBY_WRITTEN: { exit: EXIT.verification, retryable: false },

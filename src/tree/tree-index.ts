@@ -1,6 +1,6 @@
 import type Database from "better-sqlite3";
 
-import { type Chunk, chunksOf } from "../event/chunk-list.ts";
+import { type Chunk, chunksOf, contentName } from "../event/chunk-list.ts";
 import type { FilePut, LogEvent, PathMetadata, TreeEvent } from "../event/kinds.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
 import {
@@ -243,7 +243,7 @@ export class TreeIndex {
     if (body.kind !== "dir.put") this.#removeBelow(tree, path);
     switch (body.kind) {
       case "file.put":
-        if (body.data) this.#putContent.run(Buffer.from(body.hash), offset);
+        if (body.data) this.#putContent.run(bytesOf(contentName(body)), offset);
         return this.#insert(offset, body, {
           kind: "file",
           size: body.size,

@@ -15,7 +15,7 @@ const ROWS: readonly (readonly string[])[] = [
   ["replica", "capture"],
   ["log", "repository"],
   ["sqlite", "tree"],
-  ["event"],
+  ["event", "keys"],
   ["format"],
   ["runtime"],
 ];
@@ -29,6 +29,7 @@ const READS_CONFIG: ReadonlySet<string> = new Set([
   "capture",
   "replica",
   "log",
+  "keys",
 ]);
 /** What config itself may use: the checks of values it shares with the layers below. */
 const CONFIG_READS: ReadonlySet<string> = new Set(["config", "event", "format", "runtime"]);

@@ -28,7 +28,9 @@ function survives(record: Uint8Array): "event" | "refused" {
 
 function again(event: ReturnType<typeof decodeRecord>): unknown {
   const { body, bytes: _, ...position } = event;
-  return body.kind === "skipped" ? body : decodeRecord(encodeRecord({ ...position, body })).body;
+  return body.kind === "skipped" || body.kind === "sealed"
+    ? body
+    : decodeRecord(encodeRecord({ ...position, body })).body;
 }
 
 function decodeOrRefuse(record: Uint8Array): ReturnType<typeof decodeRecord> | undefined {

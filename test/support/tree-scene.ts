@@ -54,7 +54,7 @@ export class TreeScene implements AsyncDisposable {
   feed!: FileFeed;
   /** Whether what the log has is stored at once. */
   storing = true;
-  #large = new LargeFiles();
+  #large = new LargeFiles(undefined);
   #packer = new BodyPacker();
   #clock: Clock = systemClock;
   #known: KnownHead | undefined;
@@ -81,7 +81,7 @@ export class TreeScene implements AsyncDisposable {
     const { signal } = new AbortController();
     const head = this.writer.acknowledged.offset;
     await this.index.recover({ log: this.log, logId: this.writer.logId, head, signal });
-    this.#large = new LargeFiles();
+    this.#large = new LargeFiles(undefined);
     const logger = pino({ level: "warn" }, { write: (line: string) => void this.said.push(line) });
     const now = (): number => clock.monotonic();
     this.tree = new FileTree({

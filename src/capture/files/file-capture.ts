@@ -112,7 +112,7 @@ export class FileCapture {
     const { publisher } = this.#parts;
     const xattrs = readPathXattrs(root, path, this.#parts.problems);
     if (xattrs === "changed") return "changed";
-    const read = readWhole(fsPath(root, path), seen.stat, (id) => publisher.knows(id));
+    const read = readWhole(fsPath(root, path), seen.stat, publisher);
     if (read.kind === "changed") return "changed";
     if (read.kind === "unreadable") return this.#unreadable(path, read.error);
     for (const { id, data } of read.content.pieces) publisher.chunk(id, data);

@@ -2,6 +2,7 @@ import path from "node:path";
 
 import Database from "better-sqlite3";
 
+import { contentName } from "../../event/chunk-list.ts";
 import type { EventBody, LogEvent } from "../../event/kinds.ts";
 import { offset, type Offset } from "../../event/positions.ts";
 import type { ByteString } from "../../event/tree-path.ts";
@@ -155,7 +156,7 @@ export class FileIndex implements Disposable {
         this.#addContent.run(Buffer.from(body.id), at);
         break;
       case "file.put":
-        if (body.data) this.#addContent.run(Buffer.from(body.hash), at);
+        if (body.data) this.#addContent.run(Buffer.from(contentName(body), "latin1"), at);
         this.#table.put(this.#table.treeId(body.tree), body.path, said("file", body));
         break;
       case "dir.put":

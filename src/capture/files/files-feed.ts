@@ -23,6 +23,10 @@ export class FilesFeed implements FileFeed {
     this.#packer = packer;
   }
 
+  get nameKey(): Uint8Array | undefined {
+    return this.#feed.writer.nameKey;
+  }
+
   async send(bodies: readonly EventBody[]): Promise<readonly Offset[]> {
     const packed = bodies.length < MANY_RECORDS ? bodies : this.#packer.pack(bodies);
     const before = this.#last;

@@ -5,6 +5,8 @@ export type ToReader =
       readonly id: number;
       readonly fd: number;
       readonly size: number;
+      /** Names chunks with it. */
+      readonly nameKey: Uint8Array | undefined;
       /** Also wanted: SHA-256 of the first so many bytes. */
       readonly prefix: number;
     }

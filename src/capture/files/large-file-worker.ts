@@ -20,6 +20,7 @@ class Job {
   readonly #fd: number;
   readonly #size: number;
   readonly #prefix: number;
+  readonly #nameKey: Uint8Array | undefined;
   readonly #buffer = Buffer.allocUnsafeSlow(BUFFER_BYTES);
   readonly #hash = createHash("sha256");
   #prefixHash: Hash | undefined;
@@ -27,10 +28,11 @@ class Job {
   #read = 0;
   #filled = 0;
 
-  constructor({ fd, size, prefix }: Extract<ToReader, { type: "begin" }>) {
+  constructor({ fd, size, prefix, nameKey }: Extract<ToReader, { type: "begin" }>) {
     this.#fd = fd;
     this.#size = size;
     this.#prefix = prefix;
+    this.#nameKey = nameKey;
   }
 
   next(): Omit<FromReader, "id"> {
@@ -42,7 +44,7 @@ class Job {
       const bytes = chunkLength(this.#buffer, at, this.#filled);
       const data = Buffer.allocUnsafeSlow(bytes);
       this.#buffer.copy(data, 0, at, at + bytes);
-      chunks.push({ id: contentId(data), data });
+      chunks.push({ id: contentId(data, this.#nameKey), data });
       at += bytes;
     }
     this.#buffer.copyWithin(0, at, this.#filled);

@@ -25,15 +25,21 @@ export interface LargeRead {
 /** Reads large files in a thread that starts when the first one comes. */
 export class LargeFiles implements AsyncDisposable {
   #worker: Worker | undefined;
+  readonly #nameKey: Uint8Array | undefined;
   readonly #waiting = new Map<number, PromiseWithResolvers<FromReader>>();
   #lastId = 0;
   #failure: Error | undefined;
+
+  /** `nameKey`: chunks are named with it. */
+  constructor(nameKey: Uint8Array | undefined) {
+    this.#nameKey = nameKey;
+  }
 
   /** Undefined: the file became shorter, or `signal` aborted. @throws what the system says of the read */
   async read(fd: number, options: LargeReadOptions): Promise<LargeRead | undefined> {
     const id = (this.#lastId += 1);
     const { size, prefix, signal } = options;
-    this.#post({ type: "begin", id, fd, size, prefix });
+    this.#post({ type: "begin", id, fd, size, prefix, nameKey: this.#nameKey });
     try {
       const found: { id: ByteString; size: number }[] = [];
       let next = this.#more(id);

@@ -46,7 +46,7 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
   crashPoint("tree: index recovered");
   const packer = new BodyPacker();
   const files = new FilesFeed(feed, packer);
-  const large = new LargeFiles();
+  const large = new LargeFiles(files.nameKey);
   return new FileSide({
     ...options,
     files,

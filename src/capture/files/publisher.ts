@@ -1,7 +1,7 @@
-import { CHUNK_ENTRY_BYTES, chunkCount } from "../../event/chunk-list.ts";
+import { CHUNK_ENTRY_BYTES, chunkCount, contentName } from "../../event/chunk-list.ts";
 import type { DirectoryPut, EventBody, FilePut, LinkPut } from "../../event/kinds.ts";
 
-import { type ByteString, byteString } from "../../event/tree-path.ts";
+import type { ByteString } from "../../event/tree-path.ts";
 import { type EntryKind, sayingOf } from "./entry.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { StagedChange, StagedContent } from "./staging.ts";
@@ -49,6 +49,10 @@ export class Publisher {
     return this.#index.hasContent(id);
   }
 
+  get nameKey(): Uint8Array | undefined {
+    return this.#feed.nameKey;
+  }
+
   nextPut(): number {
     return this.#feed.nextPut();
   }
@@ -74,7 +78,7 @@ export class Publisher {
       return false;
     }
     const staged: (StagedChange | StagedContent)[] = [change];
-    if (event.kind === "file.put" && event.data) staged.push(this.#index.staging.addContent(byteString(event.hash)));
+    if (event.kind === "file.put" && event.data) staged.push(this.#index.staging.addContent(contentName(event)));
     const [parts, body] = event.kind === "file.put" ? split(event) : [[], event];
     for (const part of parts) this.#add({ body: part, staged: [] }, part.chunks.length);
     this.#add({ body, staged }, "data" in body && body.data ? body.data.length : 0);

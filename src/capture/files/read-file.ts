@@ -25,6 +25,12 @@ export interface Content {
   readonly pieces: readonly { readonly id: ByteString; readonly data: Uint8Array }[];
 }
 
+/** How content is named, and which content need not be kept, for the log has it. */
+export interface ContentNames {
+  readonly nameKey: Uint8Array | undefined;
+  readonly knows: (id: ByteString) => boolean;
+}
+
 /** Why a file was not read. changed: it is another one by now, or was written; look again. */
 export type Unread = { readonly kind: "changed" } | { readonly kind: "unreadable"; readonly error: unknown };
 
@@ -40,9 +46,9 @@ export function openForRead(file: Buffer): number {
 
 /**
  * Reads a file of at most WHOLE_BYTES. `seen` is what lstat said just before: the same after the read means that this was
- * one version, from beginning to end. `knows`: content that need not be kept.
+ * one version, from beginning to end.
  */
-export function readWhole(file: Buffer, seen: BigIntStats, knows: (id: ByteString) => boolean): WholeRead {
+export function readWhole(file: Buffer, seen: BigIntStats, names: ContentNames): WholeRead {
   const size = Number(seen.size);
   if (size === 0) return { kind: "content", content: EMPTY };
   let fd: number | undefined;
@@ -51,7 +57,7 @@ export function readWhole(file: Buffer, seen: BigIntStats, knows: (id: ByteStrin
     // A byte more than there should be shows a file that grew.
     const bytes = fs.readSync(fd, scratch, 0, size + 1, 0);
     if (bytes !== size || !sameStat(seen, fs.fstatSync(fd, { bigint: true }))) return { kind: "changed" };
-    return { kind: "content", content: contentOf(scratch.subarray(0, size), knows) };
+    return { kind: "content", content: contentOf(scratch.subarray(0, size), names) };
   } catch (error) {
     return unread(error);
   } finally {
@@ -67,20 +73,21 @@ export function unread(error: unknown): Unread {
   return isOther ? { kind: "changed" } : { kind: "unreadable", error };
 }
 
-function contentOf(data: Buffer, knows: (id: ByteString) => boolean): Content {
+function contentOf(data: Buffer, names: ContentNames): Content {
+  const { nameKey } = names;
   const whole = hash("sha256", data, "buffer");
   if (data.length <= INLINE_BYTES) {
-    const id = byteString(whole);
+    const id = nameKey ? contentId(data, nameKey) : byteString(whole);
     const base = { size: data.length, hash: whole, chunks: encodeChunks([{ id, size: data.length }]), pieces: [] };
-    return knows(id) ? base : { ...base, inline: Buffer.from(data) };
+    return names.knows(id) ? base : { ...base, inline: Buffer.from(data) };
   }
   const chunks: { id: ByteString; size: number }[] = [];
   const pieces: { id: ByteString; data: Uint8Array }[] = [];
   for (let at = 0; at < data.length;) {
     const piece = data.subarray(at, at + chunkLength(data, at, data.length));
-    const id = contentId(piece);
+    const id = contentId(piece, nameKey);
     chunks.push({ id, size: piece.length });
-    if (!knows(id)) pieces.push({ id, data: Buffer.from(piece) });
+    if (!names.knows(id)) pieces.push({ id, data: Buffer.from(piece) });
     at += piece.length;
   }
   return { size: data.length, hash: whole, chunks: encodeChunks(chunks), pieces };

@@ -32,6 +32,8 @@ export interface LookOptions {
 
 /** What TreeCapture sends through. Chunks and puts may come at any time: a file that is early disturbs nobody. */
 export interface FileFeed {
+  /** With which content is named; undefined without encryption. */
+  readonly nameKey: Uint8Array | undefined;
   /**
    * Waits for room in the log. Resolves with the offsets of the records; they are not acknowledged yet. Calls need not wait
    * for one another: their records come in the order of the calls.

@@ -1,13 +1,13 @@
 import fs from "node:fs";
 
 import { type Chunk, chunksOf } from "../../event/chunk-list.ts";
-import { decodeRecord } from "../../event/codec.ts";
 import type { Offset } from "../../event/positions.ts";
 import type { ByteString } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
+import { openRecord } from "../../log/open-record.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { readUpTo } from "../../sqlite/write-fully.ts";
-import { contentId } from "../../tree/content-id.ts";
+import { isContent } from "../../tree/content-id.ts";
 import type { TreeIndex } from "../../tree/tree-index.ts";
 
 /** Contents that came lately are kept up to this many bytes: the records that need them mostly follow at once. */
@@ -18,8 +18,11 @@ export class OldVersion {
   readonly #fd: number;
   readonly #positions = new Map<ByteString, number>();
 
-  constructor(fd: number, chunkList: Uint8Array) {
+  readonly #nameKeys: readonly Uint8Array[];
+
+  constructor(fd: number, chunkList: Uint8Array, nameKeys: readonly Uint8Array[]) {
     this.#fd = fd;
+    this.#nameKeys = nameKeys;
     let position = 0;
     for (const { id, size } of chunksOf(chunkList)) {
       this.#positions.set(id, position);
@@ -31,7 +34,7 @@ export class OldVersion {
     const position = this.#positions.get(id);
     if (position === undefined) return undefined;
     const data = Buffer.allocUnsafe(size);
-    return readUpTo(this.#fd, data, position) === size && contentId(data) === id ? data : undefined;
+    return readUpTo(this.#fd, data, position) === size && isContent(id, data, this.#nameKeys) ? data : undefined;
   }
 
   close(): void {
@@ -52,9 +55,15 @@ export class ChunkSource {
     this.#index = index;
   }
 
+  /** With which contents are named, as far as they are known by now. */
+  get nameKeys(): readonly Uint8Array[] {
+    return this.#log.keys?.nameKeys ?? [];
+  }
+
   /** Proves the content of a record and keeps it for a while. @throws LOG_CORRUPT */
   add(named: ByteString, data: Uint8Array, offset: Offset): void {
-    if (contentId(data) !== named) throw this.#corrupt(offset, "its content does not have the hash that it names");
+    if (!isContent(named, data, this.nameKeys))
+      throw this.#corrupt(offset, "its content does not have the hash that it names");
     if (this.#recent.has(named)) return;
     // A copy: a view would keep the whole record alive, and those around it.
     this.#recent.set(named, Buffer.from(data));
@@ -78,9 +87,9 @@ export class ChunkSource {
     }
     const record = await this.#log.get(offset);
     if (!record) throw this.#trimmed(offset, chunk);
-    const { body } = decodeRecord(record);
+    const { body } = await openRecord(this.#log, record);
     const data = body.kind === "file.chunk" || body.kind === "file.put" ? body.data : undefined;
-    if (!data || contentId(data) !== chunk.id)
+    if (!data || !isContent(chunk.id, data, this.nameKeys))
       throw this.#corrupt(offset, `it does not carry the chunk ${shown(chunk)}`);
     return this.#ofSize(data, chunk);
   }

@@ -1,9 +1,10 @@
 import fs from "node:fs";
 import path from "node:path";
 
+import { contentName } from "../../event/chunk-list.ts";
 import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
-import { byteString, TREE_ROOT } from "../../event/tree-path.ts";
+import { TREE_ROOT } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
@@ -94,8 +95,8 @@ export class StandbyFiles {
     if (offset <= this.#taken || !(isOfTrees(body) || (body.kind === "epoch" && this.#parts))) return;
     const { state, chunks } = (this.#parts ??= this.#open());
     state.begin();
-    if (body.kind === "file.chunk") chunks.add(byteString(body.id), body.data, offset);
-    if (body.kind === "file.put" && body.data) chunks.add(byteString(body.hash), body.data, offset);
+    if ((body.kind === "file.chunk" || body.kind === "file.put") && body.data)
+      chunks.add(contentName(body), body.data, offset);
     if ("tree" in body) this.#claim(body.tree);
     this.#apply(state, event);
     if ("path" in body) this.#figures.took(body.tree, offset);
