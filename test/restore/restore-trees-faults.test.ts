@@ -59,7 +59,7 @@ const HOSTILE: [string, string, RegExp, EventBody[]][] = [
   [
     "a chunk that is not what it is named",
     "RECORD_INVALID",
-    /offset 4: its content does not have the SHA-256/,
+    /offset 4: its content does not have the hash/,
     [ROOT, chunk(Buffer.from("another"), sha256(CONTENT)), put("a", CONTENT)],
   ],
   ["content that is nowhere", "RECORD_INVALID", /offset 4: uploads\/a needs content/, [ROOT, put("a", CONTENT)]],
