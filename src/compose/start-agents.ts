@@ -2,8 +2,9 @@ import type { Logger } from "pino";
 
 import { requireSafeSqlite } from "../capture/sqlite/preflight.ts";
 import type { Config } from "../config/config.ts";
+import { type HttpConfig, isLoopback } from "../config/http-listen.ts";
 import { standbyState } from "../config/load-config.ts";
-import { agentHandlers, type LiveAgents } from "../observe/agent-control.ts";
+import { agentHandlers, type LiveAgents, statusOf } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
 import { checkOpenFiles } from "../observe/open-files.ts";
 import type { AgentPart } from "../observe/status-report.ts";
@@ -117,11 +118,25 @@ class Agents implements RunningAgents {
       for (const directory of this.#socketDirectories()) {
         this.#sockets.use(await startControlServer({ directory, handlers: agentHandlers(() => this.#live()) }));
       }
+      if (config.http) this.#sockets.use(await this.#serveHttp(config.http));
     } catch (error) {
       await this.#sockets.disposeAsync();
       throw error;
     }
     this.#run().then(this.#done.resolve, this.#done.reject);
+  }
+
+  async #serveHttp(http: HttpConfig): Promise<AsyncDisposable> {
+    const { logger } = this.#options;
+    if (!isLoopback(http)) {
+      logger.warn(
+        { hint: "Listen on 127.0.0.1, or keep strangers out with a firewall." },
+        `whoever reaches ${http.host}:${http.port} can read names of databases and trees, and how they fare`,
+      );
+    }
+    // Costs its memory only where it is asked for.
+    const { startHttpServer } = await import("../observe/http-server.ts");
+    return startHttpServer({ ...http, status: () => statusOf(this.#live()) });
   }
 
   /** `run` answers at both places at which somebody may look for it. */

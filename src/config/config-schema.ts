@@ -97,6 +97,8 @@ export const fileSchema = z.strictObject({
   /** Bytes a second. */
   scrubRate: size.optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
+  /** Address and port of /metrics and its like. */
+  http: z.strictObject({ listen: text.optional() }).optional(),
 });
 
 export type FileConfig = z.output<typeof fileSchema>;
@@ -108,7 +110,7 @@ export const LATER_KEYS: readonly string[] = [
   "base",
   "keep",
   "classes",
-  "http",
+  "http.tokens",
   "alerts",
   "hooks",
   "objectives.rto",

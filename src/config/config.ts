@@ -1,3 +1,5 @@
+import type { HttpConfig } from "./http-listen.ts";
+
 /** What one run of Tidemark works with: file, environment and flags merged, checked and frozen. See load-config.ts. */
 export interface Config {
   /** Name of the set: a NATS subject token, `[A-Za-z0-9_-]{1,64}`. */
@@ -14,6 +16,8 @@ export interface Config {
   readonly capture: CaptureConfig;
   readonly replica: ReplicaConfig;
   readonly objectives: { readonly rpoMs: number };
+  /** Where /metrics is answered; undefined: nowhere. */
+  readonly http: HttpConfig | undefined;
 }
 
 export interface DatabaseConfig {

@@ -8,6 +8,7 @@ import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
 import { baseDirectory } from "./database-patterns.ts";
+import { type HttpConfig, parseListen } from "./http-listen.ts";
 import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
 import { realPath } from "./real-path.ts";
@@ -73,6 +74,7 @@ export function loadSettings(options: LoadOptions): Settings {
     capture: captureConfig(file, options.flags.setWal),
     replica: replicaConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
+    http: httpOf(file),
     file: file?.path,
   });
 }
@@ -115,6 +117,11 @@ export function logMissing(command: string): Error {
 /** Where Tidemark keeps its own things on a standby; a control socket of an agent there is in it too. */
 export function standbyState(standby: string): string {
   return path.join(standby, ".tidemark");
+}
+
+function httpOf(file: ConfigFile | undefined): HttpConfig | undefined {
+  const listen = file?.values.http?.listen;
+  return listen === undefined || !file ? undefined : parseListen(listen, file.where(["http", "listen"]));
 }
 
 function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | undefined {

@@ -32,7 +32,8 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
   };
 }
 
-async function statusOf(agents: LiveAgents): Promise<StatusReport> {
+/** What `status` of this process says. */
+export async function statusOf(agents: LiveAgents): Promise<StatusReport> {
   const { set, objectiveMs, clock, capture, replica, self } = agents;
   return buildStatusReport({
     set,

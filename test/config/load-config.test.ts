@@ -171,12 +171,25 @@ test.each([
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["repository", "encryption", "base", "keep", "classes", "http", "alerts", "hooks"])(
+test.each(["repository", "encryption", "base", "keep", "classes", "alerts", "hooks"])(
   "%s belongs to a later version, and is never ignored",
   (key) => {
     expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
       `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
     );
+  },
+);
+
+test("so are the tokens of an HTTP interface that only tells", () => {
+  expect(refusedFile("http: { listen: 127.0.0.1:9470, tokens: a.yml }").message).toContain(
+    "http.tokens is not available",
+  );
+});
+
+test.each(["9470", "localhost", "host:0", "host:70000", "::1:9470", "http://host:1", ""])(
+  "%j is no address to listen on",
+  (text) => {
+    expect(refusedFile(`http: { listen: ${JSON.stringify(text)} }`).message).toMatch(/tidemark\.yml:1: http\.listen/);
   },
 );
 

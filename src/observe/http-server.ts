@@ -1,0 +1,95 @@
+import http from "node:http";
+
+import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { METRICS_CONTENT_TYPE, renderMetrics } from "./metrics.ts";
+import type { StatusReport } from "./status-report.ts";
+
+export interface HttpServerOptions {
+  readonly host: string;
+  readonly port: number;
+  /** Asked at every request. */
+  readonly status: () => Promise<StatusReport>;
+}
+
+interface Answer {
+  readonly code: number;
+  readonly type: string;
+  readonly text: string;
+}
+
+const TEXT = "text/plain; charset=utf-8";
+const line = (code: number, text: string): Answer => ({ code, type: TEXT, text: `${text}\n` });
+
+/**
+ * What machines ask an agent: `/metrics`, `/healthz` (the process answers), `/readyz` (everything runs and nothing critical is
+ * wrong), `/primary` and `/replica` (what it is: 200, else 503, for load balancers). Nothing can be changed through it.
+ *
+ * @throws CONFIG when the address cannot be had
+ */
+export async function startHttpServer(options: HttpServerOptions): Promise<AsyncDisposable> {
+  const server = http.createServer({ requestTimeout: 10_000 }, (request, response) => {
+    void answer(request, options).then(({ code, type, text }) => {
+      response.writeHead(code, { "content-type": type, "content-length": Buffer.byteLength(text) });
+      response.end(request.method === "HEAD" ? undefined : text);
+    });
+  });
+  await listen(server, options);
+  return { [Symbol.asyncDispose]: () => close(server) };
+}
+
+async function answer({ method, url = "" }: http.IncomingMessage, { status }: HttpServerOptions): Promise<Answer> {
+  if (method !== "GET" && method !== "HEAD") return line(405, "only GET and HEAD are answered here");
+  try {
+    return await answerTo(new URL(url, "http://agent").pathname, status);
+  } catch (error) {
+    return line(500, error instanceof Error ? error.message : String(error));
+  }
+}
+
+async function answerTo(path: string, status: () => Promise<StatusReport>): Promise<Answer> {
+  switch (path) {
+    case "/healthz":
+      return line(200, "ok");
+    case "/metrics":
+      return { code: 200, type: METRICS_CONTENT_TYPE, text: await renderMetrics(await status()) };
+    case "/readyz":
+      return readiness(await status());
+    case "/primary":
+      return (await status()).capture ? line(200, "captures") : line(503, "captures nothing");
+    case "/replica":
+      return (await status()).standby ? line(200, "keeps a standby") : line(503, "keeps no standby");
+    default:
+      return line(404, "try /metrics, /healthz, /readyz, /primary or /replica");
+  }
+}
+
+function readiness({ agents, alerts }: StatusReport): Answer {
+  const waiting = agents.filter(({ state }) => state !== "running").map(({ role, state }) => `${role}: ${state}`);
+  const critical = alerts.filter(({ severity }) => severity === "critical").map(({ message }) => message);
+  const reasons = [...waiting, ...critical];
+  return reasons.length === 0 ? line(200, "ok") : line(503, reasons.join("\n"));
+}
+
+function listen(server: http.Server, { host, port }: HttpServerOptions): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error) => reject(notHad(error, `${host}:${port}`)));
+    server.listen({ host, port }, resolve);
+  });
+}
+
+function notHad(error: Error, address: string): TidemarkError {
+  return new TidemarkError(
+    "CONFIG",
+    `http.listen: ${address} cannot be listened on (${errnoOf(error) ?? error.message})`,
+    {
+      hint: "Name an address of this host and a port that is free; each agent of a host needs a port of its own.",
+      cause: error,
+    },
+  );
+}
+
+async function close(server: http.Server): Promise<void> {
+  const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+  server.closeAllConnections();
+  await closed;
+}
