@@ -72,31 +72,26 @@ export function judgeBases<B extends RetainedBase>(bases: readonly B[], rules: K
   const window = windowOf(newestFirst, rules.withinMs);
   for (const base of window.inside) keep(base, "within");
   keep(window.start, "start of within");
-  for (const { rule, period } of CALENDAR)
-    keepPeriods(
-      newestFirst,
-      rules[rule] ?? 0,
-      (base) => period(new Date(base.timeMs)),
-      (base, name) => keep(base, `${rule} ${name}`),
-    );
+  for (const { rule, period } of CALENDAR) {
+    for (const [name, base] of newestOfPeriods(newestFirst, period, rules[rule] ?? 0)) keep(base, `${rule} ${name}`);
+  }
   const judged = newestFirst.map((base) => ({ base, reasons: reasons.get(base) ?? [] }));
   return { judged, eventsAfter: eventsAfter(verified, window, rules) };
 }
 
-function keepPeriods<B>(
+function newestOfPeriods<B extends RetainedBase>(
   newestFirst: readonly B[],
+  periodOf: (time: Date) => string,
   count: number,
-  periodOf: (base: B) => string,
-  keep: (base: B, period: string) => void,
-): void {
-  const seen = new Set<string>();
+): Map<string, B> {
+  const newest = new Map<string, B>();
   for (const base of newestFirst) {
-    const period = periodOf(base);
-    if (seen.has(period)) continue;
-    if (seen.size === count) return;
-    seen.add(period);
-    keep(base, period);
+    const period = periodOf(new Date(base.timeMs));
+    if (newest.has(period)) continue;
+    if (newest.size === count) break;
+    newest.set(period, base);
   }
+  return newest;
 }
 
 interface Window<B> {
