@@ -2,8 +2,9 @@ import type { RecordHeader } from "../event/codec.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import type { RestorableRange } from "./coverage.ts";
 
-/** First and last event that can be read; `first` is `last + 1` when there is none. */
+/** First and last event that there are, though some between them may be gone; `first` is `last + 1` when there is none. */
 export interface HistoryBounds {
   readonly first: Offset;
   readonly last: Offset;
@@ -39,6 +40,8 @@ export interface History {
   readonly nameKeys: readonly Uint8Array[];
   /** The same at each call of one restore, whatever is appended meanwhile, is not promised. */
   bounds(): Promise<HistoryBounds>;
+  /** Offsets each of which can be restored, ascending; between two ranges events are gone. None: nothing can be. */
+  ranges(): Promise<readonly RestorableRange[]>;
   /** Secret seed of the rolling checksum. @throws LOG_EMPTY */
   seed(): Promise<bigint>;
   /** @throws OFFSET_NOT_FOUND */

@@ -6,6 +6,7 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { readEvents, readGenesis, recordAt } from "../log/log-reader.ts";
 import { dataKeyOf } from "../log/open-record.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import type { RestorableRange } from "./coverage.ts";
 import {
   beforeFirst,
   endedEarly,
@@ -35,6 +36,11 @@ export class LogHistory implements History {
 
   bounds(): Promise<HistoryBounds> {
     return this.#log.bounds();
+  }
+
+  async ranges(): Promise<readonly RestorableRange[]> {
+    const { first, last } = await this.bounds();
+    return first > last ? [] : [{ first, last }];
   }
 
   async seed(): Promise<bigint> {
