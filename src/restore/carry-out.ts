@@ -11,11 +11,12 @@ import type { Finished } from "./report.ts";
 import { type History, requireGoingOn } from "./history.ts";
 import { TreeBuilder } from "./tree-builder.ts";
 
-/** done and total: events in `plan` and `write`, databases in `check`, bytes in `verify`. */
+/** done and total: bytes where it says so, events in `plan` and `write`, databases in `check`. */
 export interface RestoreProgress {
-  readonly phase: "plan" | "write" | "check" | "verify";
+  readonly phase: "plan" | "fetch" | "write" | "check" | "verify";
   readonly done: number;
   readonly total: number;
+  readonly unit?: "bytes";
 }
 
 export interface CarryOutOptions {
@@ -54,7 +55,7 @@ export async function carryOut(history: History, options: CarryOutOptions): Prom
   let done = 0;
   const onBytes = (bytes: number): void => {
     done += bytes;
-    options.onProgress({ phase: "verify", done, total });
+    options.onProgress({ phase: "verify", done, total, unit: "bytes" });
   };
   // Last, so that nothing touches a file after it was proved.
   for (const [database, check] of checks) {

@@ -47,6 +47,7 @@ const CODES = {
   /** A standby's position or a restore target lies outside what the log holds. */
   OFFSET_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   TIME_OUT_OF_RANGE: { exit: EXIT.failed, retryable: false },
+  BASE_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   MARK_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   MARK_EXISTS: { exit: EXIT.failed, retryable: false },
   FENCED: { exit: EXIT.fenced, retryable: false },

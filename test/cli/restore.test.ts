@@ -63,7 +63,7 @@ test.each([
   ["2026-01-31T17:45:00", 2, "TIME_INVALID", "has no zone"],
   ["2026-13-31T17:45:00Z", 2, "TIME_INVALID", "2026-13-31"],
   ["yesterday", 2, "USAGE", '"yesterday"'],
-  ["2001-01-01T00:00:00Z", 1, "TIME_OUT_OF_RANGE", "before the log begins"],
+  ["2001-01-01T00:00:00Z", 1, "TIME_OUT_OF_RANGE", "before the first point that can be restored"],
   ["2999-01-01T00:00:00Z", 1, "TIME_OUT_OF_RANGE", "in the future"],
   ["99", 1, "OFFSET_NOT_FOUND", "offset 99"],
   ["mark:begni", 1, "MARK_NOT_FOUND", '"begni"; did you mean "begin"?'],
