@@ -39,6 +39,8 @@ export interface OrderFigures {
   readonly consistent: number;
   /** Rows whose file is not there, or older than the row. */
   readonly wrong: readonly string[];
+  /** Those of them at points that say they are consistent. */
+  readonly wrongWhereConsistent: readonly string[];
 }
 
 /** At so many offsets drawn by lot: every row's file is there, in the row's version or a later one. */
@@ -46,6 +48,7 @@ export function checkOrder(events: readonly LogEvent[], random: Random, offsets:
   const share = offsets / events.length;
   const fold = new LogFold();
   const wrong: string[] = [];
+  const wrongWhereConsistent: string[] = [];
   const figures = { offsets: 0, rows: 0, consistent: 0 };
   for (const [index, event] of events.entries()) {
     fold.apply(event);
@@ -57,12 +60,11 @@ export function checkOrder(events: readonly LogEvent[], random: Random, offsets:
     for (const { name, version } of rows) {
       const content = fold.files.get(name as TreePath);
       const found = content && versionOf(content, name);
-      if (found === undefined || found < version) {
-        wrong.push(
-          `at ${event.offset}: ${name} is to be ${version} and is ${found ?? (content ? `of ${content.length} bytes` : "not there")}`,
-        );
-      }
+      if (found !== undefined && found >= version) continue;
+      const is = found ?? (content ? `of ${content.length} bytes` : "not there");
+      wrong.push(`at ${event.offset}: ${name} is to be ${version} and is ${is}`);
+      if (event.consistent) wrongWhereConsistent.push(name);
     }
   }
-  return { ...figures, wrong };
+  return { ...figures, wrong, wrongWhereConsistent };
 }

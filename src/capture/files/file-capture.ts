@@ -2,6 +2,7 @@ import fs, { type BigIntStats } from "node:fs";
 
 import type { FilePut } from "../../event/kinds.ts";
 import { type ByteString, fsPath, type TreePath } from "../../event/tree-path.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { inodeOf, sameStat, stampOf } from "./entry.ts";
@@ -132,6 +133,7 @@ export class FileCapture {
 
   async #readOnce(root: string, path: TreePath, seen: Seen): Promise<Captured> {
     const version = await this.#read(root, path, 0);
+    crashPoint("tree: large file read");
     return version ? this.#putIfStill(root, path, { version, seen }) : "changed";
   }
 
@@ -168,6 +170,7 @@ export class FileCapture {
       const onChunk = async (id: ByteString, data: Uint8Array): Promise<void> => {
         publisher.chunk(id, data);
         await publisher.room();
+        crashPoint("tree: chunk said");
       };
       const read = await large.read(fd, { size: Number(stat.size), prefix, onChunk, signal: closed });
       return read && { stat, read, xattrs };

@@ -8,6 +8,7 @@ import { offset, type Offset } from "../../event/positions.ts";
 import type { ByteString } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import { readEvents } from "../../log/log-reader.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
 import type { Entry } from "./entry.ts";
 import { sayingOf } from "./entry.ts";
@@ -19,8 +20,6 @@ export const FILE_INDEX = "files.db";
 /** Another number: what is stored is thrown away and read from the log again. */
 const FORMAT_VERSION = 1;
 const CACHE_KIB = 16 * 1024;
-/** So many changes that are in the log are stored together. */
-const STORE_EVERY = 4096;
 /** Without changes the stored offset is raised after so many events, so that a start reads no further back. */
 const RAISE_EVERY_EVENTS = 1000;
 
@@ -87,7 +86,10 @@ export class FileIndex implements Disposable {
     this.#storedAt = after;
     this.#lastSent = head;
     if (after < head) {
-      for await (const events of readEvents(log, { after, through: head, follow: false, signal })) this.#replay(events);
+      for await (const events of readEvents(log, { after, through: head, follow: false, signal })) {
+        this.#replay(events);
+        crashPoint("tree: index replayed");
+      }
     }
     for (const tree of this.#trees.values()) tree.count();
   }
@@ -118,11 +120,6 @@ export class FileIndex implements Disposable {
     return this.#lastSent;
   }
 
-  /** Stores what the log has up to here, when there is enough of it. */
-  storeIfDue(acknowledged: Offset): void {
-    if (this.#staging.sentCount >= STORE_EVERY) this.store(acknowledged);
-  }
-
   store(acknowledged: Offset): void {
     const staged = this.#staging.through(acknowledged);
     if (staged.length === 0 && acknowledged - this.#storedAt < RAISE_EVERY_EVENTS) return;
@@ -132,6 +129,7 @@ export class FileIndex implements Disposable {
         else if (one.entry) this.#table.put(one.tree, one.path, one.entry);
         else this.#table.remove(one.tree, one.path);
       }
+      if (staged.length > 0) crashPoint("tree: index half stored");
       this.#setMeta("offset", acknowledged);
     })();
     this.#staging.forget(staged);

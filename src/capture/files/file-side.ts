@@ -131,9 +131,11 @@ export class FileSide implements AsyncDisposable {
 
   /** Everything sent is acknowledged. */
   store(acknowledged: Offset): void {
+    const { feed, files, clock } = this.#options;
     for (const { capture } of this.#trees) capture.store(acknowledged);
     crashPoint("tree: index stored");
-    this.#storedMs = this.#options.clock.monotonic();
+    this.#storedMs = clock.monotonic();
+    files.unstored &&= acknowledged < feed.writer.head;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -172,11 +174,12 @@ export class FileSide implements AsyncDisposable {
   }
 
   async #untilDue(): Promise<void> {
-    const { queue, clock } = this.#options;
+    const { queue, files, clock } = this.#options;
     for (;;) {
       if (!queue.isEmpty || this.#removals.areDue || this.#waiting.length > 0 || this.#finishing) return;
-      if (this.#options.files.unmarked && this.#isSettled) return;
-      const dueMs = Math.min(...this.#trees.map((tree) => tree.dueMs(DEBOUNCE))) - clock.monotonic();
+      if (files.unmarked && this.#isSettled) return;
+      const storeMs = files.unstored ? this.#storedMs + STORE_EVERY_MS : Infinity;
+      const dueMs = Math.min(storeMs, ...this.#trees.map((tree) => tree.dueMs(DEBOUNCE))) - clock.monotonic();
       if (dueMs <= 0) return;
       await queue.waker.wait(Math.min(dueMs, LONG_MS));
     }
@@ -201,7 +204,7 @@ export class FileSide implements AsyncDisposable {
     const removals = this.#removals.takeDue();
     const { announced, merge } = await this.#capture();
     crashPoint("turnstile: files sent");
-    const settled = announced && this.#isSettled;
+    const settled = announced && this.#isSettled && (await this.#isQuiet());
     await this.#pass({ merge, consistent: settled && removals.length === 0 });
     crashPoint("turnstile: commits sent");
     for (const { tree, removals: gone } of removals) await tree.remove(gone);
@@ -234,19 +237,31 @@ export class FileSide implements AsyncDisposable {
   }
 
   async #fetchCommits(): Promise<void> {
-    const { queue, syncDatabases } = this.#options;
+    const { queue } = this.#options;
     const sentinel = this.#sentinel;
     await sentinel.pass(() => {
       for (const tree of this.#trees) tree.countLossesFromNow(sentinel.sentNs);
     });
-    const fetched = syncDatabases().then(
+    if (!(await this.#areAsked())) for (const tree of this.#trees) tree.countAllLosses();
+    queue.take();
+  }
+
+  /** Whether the databases have queued what was committed until now. Those that wait for room wait for us. */
+  async #areAsked(): Promise<boolean> {
+    const asked = this.#options.syncDatabases().then(
       () => true,
       () => false,
     );
-    // Databases that wait for room wait for us.
-    const late = sleep(FETCH_PATIENCE_MS).then(() => false);
-    if (!(await Promise.race([fetched, late]))) for (const tree of this.#trees) tree.countAllLosses();
-    queue.take();
+    return Promise.race([asked, sleep(FETCH_PATIENCE_MS).then(() => false)]);
+  }
+
+  /**
+   * Where changes are not announced a file may have come and gone unseen between a commit and the look: the last look is
+   * consistent with the commits in the log only if none was made since they were taken.
+   */
+  async #isQuiet(): Promise<boolean> {
+    if (!this.#trees.some((tree) => tree.isPolled)) return true;
+    return this.#options.queue.count === 0 && (await this.#areAsked()) && this.#options.queue.count === 0;
   }
 
   /**

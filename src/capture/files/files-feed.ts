@@ -14,6 +14,8 @@ const MANY_RECORDS = 32;
 export class FilesFeed implements FileFeed {
   /** Something was sent after the last consistent point. */
   unmarked = false;
+  /** Something was sent that the index has not stored. */
+  unstored = false;
   readonly #feed: CaptureFeed;
   readonly #packer: BodyPacker;
   #last: Promise<unknown> = Promise.resolve();
@@ -47,6 +49,7 @@ export class FilesFeed implements FileFeed {
     await before;
     await this.#feed.writer.room();
     this.unmarked = true;
+    this.unstored = true;
     const { offsets } = this.#feed.send(bodies);
     const [first] = bodies;
     // All of them lie in one buffer, and the records are made.

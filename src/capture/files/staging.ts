@@ -35,10 +35,6 @@ export class Staging {
   /** In the order of their offsets. */
   #sent: Staged[] = [];
 
-  get sentCount(): number {
-    return this.#sent.length;
-  }
-
   inDirectory(tree: number, directory: TreePath): ReadonlyMap<ByteString, StagedChange> | undefined {
     return this.#directories.get(keyOf(tree, directory));
   }

@@ -11,6 +11,7 @@ import {
   TREE_ROOT,
 } from "../../event/tree-path.ts";
 import { sleep } from "../../runtime/clock.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { inodeNumberOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
@@ -220,6 +221,7 @@ export class TreePass {
     this.#options.enter(directory, { dev: stat.dev, ino: stat.ino });
     const names = this.#names(directory);
     if (!names) return true;
+    crashPoint("tree: directory listed");
     const known = entries.inDirectory(directory);
     let next = known.next();
     for (const name of names) {

@@ -158,6 +158,11 @@ export class TreeSide implements Disposable {
     this.#lossesCount = { generation: 0, sinceNs: 0n };
   }
 
+  /** Whether directories of it are looked at again and again, because they cannot be watched. */
+  get isPolled(): boolean {
+    return this.#watch.unwatched.size > 0;
+  }
+
   /** In the last look: something was gone. Whether it was lost can be told when all is announced that happened before. */
   get hasGone(): boolean {
     return this.#gone.length > 0 || this.#entered.length > 0;

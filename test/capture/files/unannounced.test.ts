@@ -1,20 +1,16 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { pino } from "pino";
 import { expect, test } from "vitest";
 
 import type { CaptureAgent } from "../../../src/capture/capture-agent.ts";
 import { inotify, type WatchBackend } from "../../../src/capture/files/watch-backend.ts";
-import { startCapture } from "../../../src/capture/start-capture.ts";
-import { loadConfig } from "../../../src/config/load-config.ts";
-import { openEmbeddedLog } from "../../../src/log/embedded-log.ts";
-import { systemClock } from "../../../src/runtime/clock.ts";
+import { captureHere } from "../../support/capture-here.ts";
 import { Deployment } from "../../support/deployment.ts";
 import { checkOrder, createFilesTable, runFileWriters } from "../../support/file-order.ts";
 import { filesBelow, LogFold } from "../../support/log-fold.ts";
 import { Random } from "../../support/random.ts";
-import { waitFor, within } from "../../support/wait.ts";
+import { waitFor } from "../../support/wait.ts";
 import { deaf, limited, mute } from "../../support/watch-backends.ts";
 
 /** A capture in this process that hears of changes through `backend`. */
@@ -23,22 +19,10 @@ async function withCapture(
   work: (scene: { deployment: Deployment; root: string; agent: CaptureAgent }) => Promise<void>,
 ): Promise<void> {
   await using deployment = new Deployment({ config: `files: [app/uploads]\nrescan: ${rescan}` });
-  const { configFile, logDirectory, set } = deployment;
   const root = deployment.pathOf("uploads");
   fs.mkdirSync(path.join(root, "there"), { recursive: true });
   await createFilesTable(deployment.database);
-  const config = loadConfig({ role: "capture", flags: { config: configFile }, environment: {}, directory: "/" });
-  const stop = new AbortController();
-  await using log = await openEmbeddedLog({ directory: logDirectory, set, mode: "write" });
-  const logger = pino({ enabled: false });
-  const agent = await startCapture({ config, log, logger, clock: systemClock, signal: stop.signal, backend });
-  try {
-    await within("the first scan", 30_000, agent.ready);
-    await work({ deployment, root, agent });
-  } finally {
-    stop.abort();
-    await within("the capture ends", 20_000, agent.done);
-  }
+  await captureHere(deployment, async (agent) => work({ deployment, root, agent }), { backend });
 }
 
 async function isCaptured(deployment: Deployment, root: string): Promise<boolean> {
@@ -95,7 +79,7 @@ test("where nothing is announced at all, commits wait for a scan", async () => {
 test("a limit of watches is named with its setting, and what cannot be watched is looked at again and again", async () => {
   await withCapture({ backend: limited(3), rescan: "10m" }, async ({ deployment, root, agent }) => {
     const { database } = deployment;
-    await runFileWriters([{ database, root, writer: 0, commits: 60, delayMs: 2, deleteAge: 20 }], 60_000);
+    await runFileWriters([{ database, root, writer: 0, commits: 60, delayMs: 2, deleteAge: 100 }], 60_000);
     change(root, 1);
     await waitFor("everything", async () => isCaptured(deployment, root), { timeoutMs: 10_000 });
     expect(agent.status().files[0]?.problem).toMatch(
@@ -105,5 +89,18 @@ test("a limit of watches is named with its setting, and what cannot be watched i
     const { wrong, rows } = checkOrder(await deployment.events(), new Random("limited"), 100);
     expect(wrong).toEqual([]);
     expect(rows).toBeGreaterThan(0);
+  });
+});
+
+test("where changes are not announced a file may be gone before it is seen, but never at a consistent point", async () => {
+  await withCapture({ backend: limited(3), rescan: "10m" }, async ({ deployment, root, agent }) => {
+    const { database } = deployment;
+    for (const writer of [1, 2])
+      await runFileWriters([{ database, root, writer, commits: 40, delayMs: 0, deleteAge: 1 }], 60_000);
+    await agent.sync();
+    const events = await deployment.events();
+    const { wrongWhereConsistent, consistent } = checkOrder(events, new Random("gone"), events.length);
+    expect(wrongWhereConsistent).toEqual([]);
+    expect(consistent).toBeGreaterThan(0);
   });
 });

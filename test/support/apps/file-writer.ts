@@ -68,7 +68,7 @@ class FileWriter {
     const put = this.#database.prepare("INSERT OR REPLACE INTO files VALUES (?, ?)");
     const remove = this.#database.prepare("DELETE FROM files WHERE name = ?");
     for (let commit = 0; commit < this.#options.commits; commit += 1) {
-      const known = [...this.#versions.keys()].slice(0, commit - this.#deleted - this.#options.deleteAge);
+      const known = [...this.#versions.keys()].slice(0, Math.max(0, commit - this.#deleted - this.#options.deleteAge));
       const one = known[this.#random.integer(0, Math.max(0, known.length - 1))];
       if (one !== undefined && this.#random.next() < DELETE_SHARE) {
         remove.run(one);
