@@ -1,5 +1,4 @@
 import { createHash } from "node:crypto";
-import { constants, zstdCompressSync, zstdDecompressSync } from "node:zlib";
 import { giveBack } from "../runtime/give-back.ts";
 import { type BodyParts, decodeBody, encodeBody } from "./body-codec.ts";
 import { KIND_FORMATS, kindOfCode } from "./body-fields.ts";
@@ -20,6 +19,7 @@ import {
   writeHeaderFields,
   writeRecordChecksum,
 } from "./record-header.ts";
+import { compressFrame, decompressFrame } from "./zstd-frame.ts";
 
 export {
   decodeRecordHeader,
@@ -34,10 +34,6 @@ const MIN_COMPRESS_BYTES = 256;
 /** The map without its page numbers: every text at its longest fits with room to spare. */
 const MAP_RESERVE_BYTES = 1024;
 const MAX_PAGE_NUMBER_BYTES = 5;
-/** Output is collected in pieces of this size, so that a declared length costs no memory before the bytes are there. */
-const MAX_CHUNK_BYTES = 1024 * 1024;
-/** 8 MiB: what every zstd decoder must support. Without a limit a frame may claim a window of 128 MiB. */
-const MAX_WINDOW_LOG = 23;
 
 export interface RecordFields {
   readonly offset: Offset;
@@ -233,7 +229,7 @@ function bodyOf(header: RecordHeader, data: Uint8Array, dataKey: Uint8Array | un
     if (encrypted && !isEncryptable(kind)) throw new RecordProblem("it is encrypted, which this kind never is");
     if (encrypted && !dataKey) return { kind: "sealed", of: kind };
     const packed = encrypted && dataKey ? decryptBody(stored, data, dataKey) : stored;
-    const raw = (header.flags & FLAG.zstd) === 0 ? packed : decompress(packed, header.rawBytes);
+    const raw = (header.flags & FLAG.zstd) === 0 ? packed : decompressFrame(packed, header.rawBytes);
     if (encrypted && raw !== packed) giveBack(packed.buffer);
     const body = decodeBody(kind, raw, header.mapBytes);
     if (body.kind === "epoch" && body.epoch !== header.epoch) {
@@ -273,43 +269,5 @@ function withRoomForHeader(stored: Uint8Array): Uint8Array {
 
 /** Undefined when it does not become smaller. */
 export function compressBody(raw: Uint8Array): Uint8Array | undefined {
-  if (raw.length <= MIN_COMPRESS_BYTES) return undefined;
-  const packed = zstdCompressSync(raw, {
-    chunkSize: Math.min(raw.length, MAX_CHUNK_BYTES),
-    params: { [constants.ZSTD_c_compressionLevel]: 1 },
-  });
-  if (packed.length < raw.length) return packed;
-  giveBack(packed.buffer);
-  return undefined;
-}
-
-function decompress(stored: Uint8Array, rawBytes: number): Uint8Array {
-  const { buffer: raw, engine } = unzip(stored, rawBytes);
-  if (raw.length !== rawBytes) throw new RecordProblem(`${raw.length} bytes decompressed, ${rawBytes} are declared`);
-  // zlib stops at the end of the frame; what hides behind it would be read by some decoders and not by others.
-  const behind = stored.length - engine.bytesWritten;
-  if (behind !== 0) throw new RecordProblem(`${behind} bytes follow the compressed body`);
-  return raw;
-}
-
-function unzip(stored: Uint8Array, rawBytes: number): Unzipped {
-  try {
-    const result: unknown = zstdDecompressSync(stored, {
-      // One byte of room more than needed, or a second piece is allocated to find out that there is nothing more.
-      chunkSize: Math.max(64, Math.min(rawBytes + 1, MAX_CHUNK_BYTES)),
-      maxOutputLength: Math.max(1, rawBytes),
-      params: { [constants.ZSTD_d_windowLogMax]: MAX_WINDOW_LOG },
-      info: true,
-    });
-    return result as Unzipped;
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new RecordProblem(`the body cannot be decompressed to ${rawBytes} bytes: ${message}`, { cause: error });
-  }
-}
-
-/** What zlib returns with `info`; `bytesWritten` is how much of the input it took. */
-interface Unzipped {
-  readonly buffer: Uint8Array;
-  readonly engine: { readonly bytesWritten: number };
+  return raw.length <= MIN_COMPRESS_BYTES ? undefined : compressFrame(raw, { level: 1 });
 }

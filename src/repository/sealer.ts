@@ -22,7 +22,7 @@ export interface RepositorySealer {
   /**
    * What was sealed, proved to be that and under this name. It may be a view into `stored`.
    *
-   * @throws EnvelopeProblem (without the object's name, which its caller knows better), KEY_MISSING, KEY_WRONG
+   * @throws RecordProblem and NewerObject (without the object's name, which the caller knows), KEY_MISSING, KEY_WRONG
    */
   open(as: SealedAs, stored: Uint8Array): Promise<Uint8Array>;
   /** Name of a blob: 32 bytes, SHA-256 of what is in it, or HMAC-SHA-256 under the chunk-name key. */

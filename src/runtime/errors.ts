@@ -55,6 +55,11 @@ const CODES = {
   RECORD_INVALID: { exit: EXIT.verification, retryable: false },
   RECORD_VERSION: { exit: EXIT.failed, retryable: false },
   RECORD_TOO_LARGE: { exit: EXIT.failed, retryable: false },
+  // Repositories.
+  REPOSITORY_EMPTY: { exit: EXIT.failed, retryable: false },
+  REPOSITORY_FOREIGN: { exit: EXIT.usage, retryable: false },
+  REPOSITORY_VERSION: { exit: EXIT.failed, retryable: false },
+  REPOSITORY_LOCKED: { exit: EXIT.refused, retryable: true },
   // Encryption.
   KEY_MISSING: { exit: EXIT.usage, retryable: false },
   KEY_WRONG: { exit: EXIT.usage, retryable: false },
@@ -70,6 +75,15 @@ const CODES = {
   /** A base that was under way; the next try goes on with what it stored. */
   BASE_ABANDONED: { exit: EXIT.failed, retryable: true },
   TARGET_NOT_EMPTY: { exit: EXIT.refused, retryable: false },
+  // The stores of repositories and their objects.
+  STORE_UNREACHABLE: { exit: EXIT.unreachable, retryable: true },
+  STORE_DENIED: { exit: EXIT.unreachable, retryable: false },
+  STORE_FULL: { exit: EXIT.failed, retryable: true },
+  OBJECT_MISSING: { exit: EXIT.verification, retryable: false },
+  OBJECT_CORRUPT: { exit: EXIT.verification, retryable: false },
+  OBJECT_EXISTS: { exit: EXIT.failed, retryable: false },
+  /** Under a retention lock of the store. */
+  OBJECT_LOCKED: { exit: EXIT.refused, retryable: false },
   // Agents and their host.
   AGENT_NOT_RUNNING: { exit: EXIT.unreachable, retryable: true },
   AGENT_RUNNING: { exit: EXIT.refused, retryable: false },
