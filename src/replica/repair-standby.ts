@@ -8,9 +8,10 @@ import type { ChangeLog } from "../log/change-log.ts";
 import type { LogIdentity } from "../log/log-reader.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
-import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { TidemarkError } from "../runtime/errors.ts";
 import type { PageIndex } from "../sqlite/page-index.ts";
 import { loadProvedIndex, rebuildIndex } from "./rebuild-index.ts";
+import { isDamage } from "./meta-table.ts";
 import { rebuildFile } from "./rebuild-file.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import { isInWalMode, NOT_IN_WAL_MODE, openStandby } from "./sqlite/wal-writer.ts";
@@ -89,11 +90,6 @@ function refusal(file: string): string | undefined {
     // Busy, no rights: not for what is in it.
     return isDamage(error) ? `SQLite refuses it: ${String(error)}` : undefined;
   }
-}
-
-/** What SQLite says of a file that is not as it was written. */
-function isDamage(error: unknown): boolean {
-  return /^SQLITE_(NOTADB|CORRUPT)/.test(errnoOf(error) ?? "");
 }
 
 /** SQLite's complaint about a damaged file as one that no retry can heal. Others are returned as they are. */

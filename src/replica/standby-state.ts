@@ -8,9 +8,11 @@ import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import type { PageIndex } from "../sqlite/page-index.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import { removeFilesState } from "./files/files-state.ts";
+import { damagedState, isDamage, MetaTable } from "./meta-table.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 
 const FORMAT_VERSION = "1";
+const WHAT = "the state of the standby";
 
 /** The log that a standby follows, and how far. */
 export interface StandbyPosition {
@@ -40,6 +42,7 @@ export interface RecordSteps {
 export class StandbyState {
   readonly indexes: PageIndexStore;
   readonly #database: Database.Database;
+  readonly #meta: MetaTable;
 
   /** For a reseed. State that is damaged (nobody can have it open then) is begun anew. */
   static openToReseed(paths: StandbyPaths): StandbyState {
@@ -50,7 +53,7 @@ export class StandbyState {
       return state;
     } catch (error) {
       state?.close();
-      if (!isDamaged(error) && !hasCode(error, "INTEGRITY")) throw error;
+      if (!isDamage(error) && !hasCode(error, "INTEGRITY")) throw error;
     }
     for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(stateFile(paths) + suffix, { force: true });
     const fresh = new StandbyState(paths);
@@ -63,43 +66,40 @@ export class StandbyState {
     const file = stateFile(paths);
     this.#database = openExclusively(file, paths.root);
     try {
-      this.#database.exec("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
+      this.#meta = new MetaTable(this.#database, FORMAT_VERSION);
       this.#database.exec("CREATE TABLE IF NOT EXISTS claim (name TEXT PRIMARY KEY) STRICT");
-      const version = this.#get("format");
-      if (version === undefined) this.#set("format", FORMAT_VERSION);
-      else if (version !== FORMAT_VERSION) throw newer(file, version);
       this.indexes = new PageIndexStore(this.#database);
     } catch (error) {
       this.#database.close();
-      throw isDamaged(error) ? damaged(file, error) : error;
+      throw isDamage(error) ? damagedState(WHAT, file, error) : error;
     }
     // The lock protects the spool as well: nobody else's files are in it.
     for (const name of fs.readdirSync(paths.spool)) fs.rmSync(path.join(paths.spool, name), { force: true });
   }
 
   get position(): StandbyPosition | undefined {
-    const logId = this.#get("log_id");
+    const logId = this.#meta.get("log_id");
     if (logId === undefined) return undefined;
-    const hash = this.#get("hash");
+    const hash = this.#meta.get("hash");
     return {
       logId,
-      set: this.#get("set") ?? "",
-      offset: toOffset(Number(this.#get("offset"))),
+      set: this.#meta.get("set") ?? "",
+      offset: toOffset(Number(this.#meta.get("offset"))),
       hash: hash ? Uint8Array.from(Buffer.from(hash, "hex")) : undefined,
-      timeMs: Number(this.#get("time_ms")),
-      epoch: toEpoch(Number(this.#get("epoch"))),
+      timeMs: Number(this.#meta.get("time_ms")),
+      epoch: toEpoch(Number(this.#meta.get("epoch"))),
     };
   }
 
   /** Events of trees up to here were in their own state when the position was recorded. */
   get filesOffset(): Offset | undefined {
-    const offset = this.#get("files_offset");
+    const offset = this.#meta.get("files_offset");
     return offset === undefined ? undefined : toOffset(Number(offset));
   }
 
   /** Whether a reseed was begun and is not finished: the next start goes on with it. */
   get reseeding(): boolean {
-    return this.#get("reseeding") === "1";
+    return this.#meta.get("reseeding") === "1";
   }
 
   /** Forgets log, position and indexes, and remembers that every database is to be replaced. */
@@ -109,7 +109,7 @@ export class StandbyState {
       for (const name of this.indexes.names()) this.indexes.remove(name);
       this.#database.exec("DELETE FROM meta WHERE key <> 'format'");
       this.#database.exec("DELETE FROM claim");
-      this.#set("reseeding", "1");
+      this.#meta.set("reseeding", "1");
     });
   }
 
@@ -139,7 +139,7 @@ export class StandbyState {
     try {
       saveIndexes();
       this.#setPosition(position);
-      if (filesOffset !== undefined) this.#set("files_offset", String(filesOffset));
+      if (filesOffset !== undefined) this.#meta.set("files_offset", String(filesOffset));
       this.#database.prepare("DELETE FROM meta WHERE key = 'reseeding'").run();
       await durable();
       this.#database.exec("COMMIT");
@@ -155,12 +155,12 @@ export class StandbyState {
   }
 
   #setPosition(position: StandbyPosition): void {
-    this.#set("set", position.set);
-    this.#set("log_id", position.logId);
-    this.#set("offset", String(position.offset));
-    this.#set("hash", position.hash ? Buffer.from(position.hash).toString("hex") : "");
-    this.#set("time_ms", String(position.timeMs));
-    this.#set("epoch", String(position.epoch));
+    this.#meta.set("set", position.set);
+    this.#meta.set("log_id", position.logId);
+    this.#meta.set("offset", String(position.offset));
+    this.#meta.set("hash", position.hash ? Buffer.from(position.hash).toString("hex") : "");
+    this.#meta.set("time_ms", String(position.timeMs));
+    this.#meta.set("epoch", String(position.epoch));
   }
 
   /** With an fsync: what follows on the disk relies on it. */
@@ -171,14 +171,6 @@ export class StandbyState {
     } finally {
       this.#database.pragma("synchronous=NORMAL");
     }
-  }
-
-  #get(key: string): string | undefined {
-    return this.#database.prepare<[string], string>("SELECT value FROM meta WHERE key = ?").pluck().get(key);
-  }
-
-  #set(key: string, value: string): void {
-    this.#database.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
   }
 }
 
@@ -198,32 +190,11 @@ function openExclusively(file: string, root: string): Database.Database {
     return database;
   } catch (error) {
     database.close();
-    if (isDamaged(error)) throw damaged(file, error);
+    if (isDamage(error)) throw damagedState(WHAT, file, error);
     if (!errnoOf(error)?.startsWith("SQLITE_BUSY")) throw error;
     throw new TidemarkError("AGENT_RUNNING", `another replica already works on the standby ${root}`, {
       hint: "Stop it first (`tidemark status` and `fuser` name it), or give this one a standby directory of its own.",
       cause: error,
     });
   }
-}
-
-function isDamaged(error: unknown): boolean {
-  return /^SQLITE_(NOTADB|CORRUPT)/.test(errnoOf(error) ?? "");
-}
-
-function damaged(file: string, cause: unknown): TidemarkError {
-  return new TidemarkError("INTEGRITY", `the state of the standby, ${file}, is damaged: ${String(cause)}`, {
-    hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`.",
-    cause,
-  });
-}
-
-function newer(file: string, version: string): TidemarkError {
-  return new TidemarkError(
-    "RECORD_VERSION",
-    `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`,
-    {
-      hint: "Upgrade Tidemark on this host.",
-    },
-  );
 }

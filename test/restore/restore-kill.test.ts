@@ -1,15 +1,11 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { type Moment, restoreAndKill } from "./support/kill-restore.ts";
 import { RestoreBench } from "./support/restore-bench.ts";
 
-const PROGRAM = fileURLToPath(new URL("support/restore-program.ts", import.meta.url));
 const NAMES = ["a.db", "deep/b.db"];
 
 let bench: RestoreBench;
@@ -30,31 +26,8 @@ afterEach(async () => {
   await bench[Symbol.asyncDispose]();
 });
 
-interface Moment {
-  readonly phase: "write" | "check" | "verify";
-  readonly afterMs: number;
-}
-
-interface Killed {
-  readonly finished: boolean;
-}
-
-/** Kills a restoring process some time after it said that a phase begins. */
-async function restoreAndKill({ phase, afterMs }: Moment, force: boolean): Promise<Killed> {
-  const args = [PROGRAM, path.join(bench.directory, "log"), target, "latest", ...(force ? ["force"] : [])];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  const reached = Promise.withResolvers<void>();
-  let output = "";
-  child.stdout.on("data", (data: Buffer) => {
-    output += data.toString();
-    if (output.includes(`${phase}\n`)) reached.resolve();
-  });
-  const ended = once(child, "close");
-  await Promise.race([reached.promise, ended]);
-  await Promise.race([sleep(afterMs), ended]);
-  child.kill("SIGKILL");
-  const [code] = await ended;
-  return { finished: code === 0 };
+async function killedAt(moment: Moment, force: boolean): Promise<boolean> {
+  return restoreAndKill(moment, path.join(bench.directory, "log"), target, "latest", ...(force ? ["force"] : []));
 }
 
 function isRestored(): boolean {
@@ -79,7 +52,7 @@ test(
   async () => {
     let unfinished = 0;
     for (const moment of MOMENTS) {
-      const { finished } = await restoreAndKill(moment, false);
+      const finished = await killedAt(moment, false);
       if (!finished) unfinished += 1;
       const exists = fs.existsSync(target);
       expect(exists ? isRestored() : !finished, JSON.stringify(moment)).toBe(true);
@@ -100,7 +73,7 @@ test("killed at any moment with --force it leaves the old content or the new", {
   for (const moment of MOMENTS) {
     fs.mkdirSync(target, { recursive: true });
     fs.writeFileSync(path.join(target, "a.db"), "old");
-    await restoreAndKill(moment, true);
+    await killedAt(moment, true);
     const old = fs.readFileSync(path.join(target, "a.db"), "utf8") === "old";
     expect(old || isRestored(), JSON.stringify(moment)).toBe(true);
     const { kept } = await bench.restore({ target, force: true });

@@ -1,17 +1,12 @@
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import fs from "node:fs";
 import path from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { Random } from "../support/random.ts";
 import type { Picture } from "../support/tree-scene.ts";
+import { restoreAndKill } from "./support/kill-restore.ts";
 import { expectRestored, TreeBench } from "./support/tree-bench.ts";
-
-const PROGRAM = fileURLToPath(new URL("support/restore-program.ts", import.meta.url));
 
 let bench: TreeBench;
 let expected: Picture;
@@ -28,29 +23,12 @@ afterEach(async () => {
   await bench[Symbol.asyncDispose]();
 });
 
-/** Kills a restoring process some time after it said that a phase begins. */
-async function restoreAndKill(phase: string, afterMs: number): Promise<boolean> {
-  const args = [PROGRAM, path.join(bench.scene.directory, "log"), target];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
-  const reached = Promise.withResolvers<void>();
-  let output = "";
-  child.stdout.on("data", (data: Buffer) => {
-    output += data.toString();
-    if (output.includes(`${phase}\n`)) reached.resolve();
-  });
-  const ended = once(child, "close");
-  await Promise.race([reached.promise, ended]);
-  await Promise.race([sleep(afterMs), ended]);
-  child.kill("SIGKILL");
-  const [code] = await ended;
-  return code === 0;
-}
-
 test("killed at any moment a restore of a tree leaves nothing or all of it", { timeout: 60_000 }, async () => {
   const random = new Random("kills of a restore");
   let unfinished = 0;
-  for (const phase of ["write", "verify", "verify"]) {
-    const finished = await restoreAndKill(phase, random.integer(0, 60));
+  for (const phase of ["write", "verify", "verify"] as const) {
+    const moment = { phase, afterMs: random.integer(0, 60) };
+    const finished = await restoreAndKill(moment, path.join(bench.scene.directory, "log"), target);
     if (!finished) unfinished += 1;
     if (fs.existsSync(target)) expectRestored(target, expected);
     else expect(finished).toBe(false);

@@ -3,9 +3,9 @@ import fs from "node:fs";
 import Database from "better-sqlite3";
 
 import { BEFORE_FIRST, offset as toOffset, type Offset } from "../../event/positions.ts";
-import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { TreeIndex } from "../../tree/tree-index.ts";
+import { damagedState, isDamage, MetaTable } from "../meta-table.ts";
 import { TouchedPlaces } from "./touched-places.ts";
 import { TreeSnapshot } from "./tree-snapshot.ts";
 
@@ -22,6 +22,7 @@ export class FilesState {
   readonly index: TreeIndex;
   readonly touched: TouchedPlaces;
   readonly #database: Database.Database;
+  readonly #meta: MetaTable;
   #offset: Offset;
   #begun = false;
 
@@ -29,14 +30,14 @@ export class FilesState {
   static open(file: string, logId: string): FilesState {
     try {
       const state = new FilesState(file);
-      if (state.#get("log_id") === logId) return state;
+      if (state.#meta.get("log_id") === logId) return state;
       state.close();
       removeFilesState(file);
       const fresh = new FilesState(file);
-      fresh.#set("log_id", logId);
+      fresh.#meta.set("log_id", logId);
       return fresh;
     } catch (error) {
-      throw /^SQLITE_(NOTADB|CORRUPT)/.test(errnoOf(error) ?? "") ? damaged(file, error) : error;
+      throw isDamage(error) ? damagedState("the standby's index of its trees", file, error) : error;
     }
   }
 
@@ -47,13 +48,10 @@ export class FilesState {
       // The position that is recorded next relies on what was committed here.
       this.#database.pragma("synchronous=FULL");
       this.#database.pragma(`cache_size=-${CACHE_KIB}`);
-      this.#database.exec("CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT");
-      const version = this.#get("format");
-      if (version === undefined) this.#set("format", FORMAT_VERSION);
-      else if (version !== FORMAT_VERSION) throw newer(file, version);
+      this.#meta = new MetaTable(this.#database, FORMAT_VERSION);
       this.index = new TreeIndex(this.#database);
       this.touched = new TouchedPlaces(this.#database);
-      this.#offset = toOffset(Number(this.#get("offset") ?? BEFORE_FIRST));
+      this.#offset = toOffset(Number(this.#meta.get("offset") ?? BEFORE_FIRST));
     } catch (error) {
       this.#database.close();
       throw error;
@@ -79,7 +77,7 @@ export class FilesState {
 
   commit(offset: Offset): void {
     invariant(this.#begun && !this.lost, "there is nothing to commit");
-    this.#set("offset", String(offset));
+    this.#meta.set("offset", String(offset));
     this.#database.exec("COMMIT");
     this.#begun = false;
     this.#offset = offset;
@@ -94,33 +92,8 @@ export class FilesState {
   close(): void {
     this.#database.close();
   }
-
-  #get(key: string): string | undefined {
-    return this.#database.prepare<[string], string>("SELECT value FROM meta WHERE key = ?").pluck().get(key);
-  }
-
-  #set(key: string, value: string): void {
-    this.#database.prepare("INSERT OR REPLACE INTO meta VALUES (?, ?)").run(key, value);
-  }
 }
 
 export function removeFilesState(file: string): void {
   for (const suffix of ["", "-wal", "-shm"]) fs.rmSync(file + suffix, { force: true });
-}
-
-function damaged(file: string, cause: unknown): TidemarkError {
-  return new TidemarkError("INTEGRITY", `the standby's index of its trees, ${file}, is damaged: ${String(cause)}`, {
-    hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`.",
-    cause,
-  });
-}
-
-function newer(file: string, version: string): TidemarkError {
-  return new TidemarkError(
-    "RECORD_VERSION",
-    `${file} has format version ${version}; this Tidemark knows ${FORMAT_VERSION}`,
-    {
-      hint: "Upgrade Tidemark on this host.",
-    },
-  );
 }
