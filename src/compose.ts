@@ -1,6 +1,10 @@
-import type { LogConfig } from "./config/config.ts";
+import type { EncryptionConfig, LogConfig } from "./config/config.ts";
+import { Identities } from "./keys/identities.ts";
+import type { DataKey } from "./keys/data-key.ts";
+import { readKeptKeys } from "./keys/kept-keys.ts";
 import type { ChangeLog } from "./log/change-log.ts";
 import { openEmbeddedLog } from "./log/embedded-log.ts";
+import { LogKeys } from "./log/log-keys.ts";
 import { openJetStreamLog } from "./log/jetstream-log.ts";
 import { hasCode, type TidemarkError } from "./runtime/errors.ts";
 import { retry } from "./runtime/retry.ts";
@@ -9,11 +13,15 @@ export interface OpenLogOptions {
   readonly log: LogConfig;
   readonly set: string;
   readonly mode: "write" | "read";
+  readonly encryption: EncryptionConfig;
+  /** Of a capture of this host, whose own keys open what it wrote itself. */
+  readonly state?: string | undefined;
   readonly onProblem?: (error: TidemarkError) => void;
 }
 
 /** One attempt, for commands that end. @throws LOG_UNREACHABLE, LOG_DENIED, LOG_FOREIGN, AGENT_RUNNING */
-export async function openLog({ log, ...options }: OpenLogOptions): Promise<ChangeLog> {
+export async function openLog({ log, encryption, state, ...rest }: OpenLogOptions): Promise<ChangeLog> {
+  const options = { ...rest, keys: keysOf(encryption, state) };
   switch (log.kind) {
     case "embedded":
       return openEmbeddedLog({ directory: log.directory, ...options });
@@ -22,6 +30,14 @@ export async function openLog({ log, ...options }: OpenLogOptions): Promise<Chan
     default:
       return log satisfies never;
   }
+}
+
+function keysOf({ identity }: EncryptionConfig, state: string | undefined): LogKeys {
+  const kept = (): readonly DataKey[] => {
+    const keys = state === undefined ? undefined : readKeptKeys(state);
+    return keys ? [keys.current, ...keys.previous] : [];
+  };
+  return new LogKeys({ identities: new Identities(identity), kept });
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {

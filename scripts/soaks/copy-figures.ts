@@ -79,7 +79,12 @@ export async function judge(run: CopyRun): Promise<Outcome> {
 async function shippedInto(config: string): Promise<{ copyBytes: number; copies: number; bytesACommit: number }> {
   const { log, set } = loadConfig({ role: "run", flags: { config }, environment: {}, directory: "/" });
   if (!log) throw new Error("the configuration names a log");
-  await using source = await openLog({ log, set, mode: "read" });
+  await using source = await openLog({
+    log,
+    set,
+    mode: "read",
+    encryption: { recipients: [], identity: undefined, asked: false },
+  });
   const total = { copyBytes: 0, copies: 0, bytes: 0, commits: 0 };
   const { signal } = new AbortController();
   for await (const events of readEvents(source, { after: BEFORE_FIRST, follow: false, signal })) {

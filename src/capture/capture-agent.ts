@@ -72,6 +72,8 @@ export interface CaptureAgent {
   status(): CaptureStatus;
   /** Appends a mark and resolves with its position. @throws MARK_EXISTS */
   mark(name: string): Promise<{ offset: Offset; atMs: number }>;
+  /** What is captured from now on is encrypted with a new key; resolves with where it is announced. @throws NOT_ENCRYPTED */
+  rotateKey(): Promise<{ key: string; offset: Offset }>;
   /** Resolves with an offset that contains every commit made before the call, once it is acknowledged. */
   sync(): Promise<Offset>;
 }

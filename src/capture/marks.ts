@@ -59,7 +59,7 @@ export class Marks {
     if (!known || known.sent) return known !== undefined;
     const { first, last } = await log.bounds();
     const after = toOffset(Math.max(known.offset, first - 1, BEFORE_FIRST));
-    for await (const events of readEvents(log, { after, through: last, follow: false, signal })) {
+    for await (const events of readEvents(log, { after, through: last, follow: false, sealed: true, signal })) {
       const found = events.find(({ body }) => body.kind === "mark" && body.name === name);
       if (!found) continue;
       state.addMark(name, found.offset);

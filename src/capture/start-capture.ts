@@ -6,6 +6,7 @@ import type { Config, DatabaseConfig } from "../config/config.ts";
 import { pagesPerRecord } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import type { WriterKey } from "../log/key-in-use.ts";
 import { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
@@ -14,6 +15,7 @@ import { toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { CaptureAgent, CaptureStatus } from "./capture-agent.ts";
 import { CaptureFeed, feedStatus } from "./capture-feed.ts";
+import { CaptureKeys } from "./capture-keys.ts";
 import { CaptureSet } from "./capture-set.ts";
 import { CaptureState } from "./capture-state.ts";
 import { Marks } from "./marks.ts";
@@ -80,6 +82,7 @@ class Agent implements CaptureAgent {
   #feed: CaptureFeed | undefined;
   #set: CaptureSet | undefined;
   #indexes: StoredIndexes | undefined;
+  #keys: CaptureKeys | undefined;
   /** When the set has file trees. */
   #files: FileSide | undefined;
   #failure: TidemarkError | undefined;
@@ -100,7 +103,9 @@ class Agent implements CaptureAgent {
     const { config, signal, clock, logger, log } = this.#options;
     const captured = this.#state.captured();
     const members = CaptureSet.membersAtStart({ config, captured });
-    const writer = await this.#openWriter();
+    const keys = new CaptureKeys({ directory: config.state, recipients: config.encryption.recipients, logger });
+    this.#keys = keys;
+    const writer = await this.#openWriter(await keys.open());
     crashPoint("capture: log opened");
     const onFailure = (error: unknown): void => this.#fail(toTidemarkError(error));
     const { heartbeatMs } = config.capture;
@@ -127,6 +132,8 @@ class Agent implements CaptureAgent {
     this.#set = new CaptureSet({ config, logger, clock, captured, makeCapture, onFailure, stop });
     this.#set.prepare(members);
     if (queue) this.#files = await this.#openFileSide(feed, queue);
+    // The log's tail was read back, and all that it holds is stored.
+    keys.forgetUnused(log.keys?.used);
     if (signal.aborted) this.#stop.abort();
     else signal.addEventListener("abort", () => this.#stop.abort(), { once: true });
     this.#run(this.#set, parts).then(this.#done.resolve, this.#done.reject);
@@ -154,6 +161,13 @@ class Agent implements CaptureAgent {
     return this.#marks.make(name, this.#openedFeed(), async () => this.#syncAll());
   }
 
+  async rotateKey(): Promise<{ key: string; offset: Offset }> {
+    const { writer } = this.#openedFeed();
+    invariant(this.#keys, "the log is opened at the start");
+    const key = await this.#keys.rotate();
+    return { key: key.key.id, offset: await writer.changeKey(key) };
+  }
+
   async sync(): Promise<Offset> {
     await this.#syncAll();
     return this.#openedFeed().flush();
@@ -174,7 +188,7 @@ class Agent implements CaptureAgent {
     return this.#feed;
   }
 
-  async #openWriter(): Promise<LogWriter> {
+  async #openWriter(key: WriterKey | undefined): Promise<LogWriter> {
     const { config, log, clock, signal, takeover = false } = this.#options;
     const giveUp = (): void => this.#abandon.abort();
     signal.addEventListener("abort", giveUp, { once: true });
@@ -188,6 +202,7 @@ class Agent implements CaptureAgent {
         signal: this.#abandon.signal,
         foreignWriterGraceMs: 3 * config.capture.heartbeatMs,
         takeover,
+        key,
       });
     } finally {
       signal.removeEventListener("abort", giveUp);

@@ -3,6 +3,7 @@ import { Command } from "commander";
 import { captureCommand } from "./capture.ts";
 import { checkCommand } from "./check.ts";
 import type { Cli } from "./cli.ts";
+import { keyCommand } from "./key.ts";
 import { logCommand } from "./log.ts";
 import { markCommand } from "./mark.ts";
 import { marksCommand } from "./marks.ts";
@@ -41,9 +42,10 @@ export function createProgram(cli: Cli): Command {
     logCommand,
     statusCommand,
     checkCommand,
+    keyCommand,
   ];
   for (const create of commands) program.addCommand(create(cli));
-  for (const command of [program, ...program.commands]) {
+  for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: inner }) => inner)]) {
     command.exitOverride().configureOutput({ outputError: () => undefined });
   }
   return program;

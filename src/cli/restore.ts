@@ -51,14 +51,16 @@ export function restoreCommand(cli: Cli): Command {
 }
 
 async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
-  const [{ restore }, { LogHistory }, { parseRestoreTarget }] = await Promise.all([
+  const [{ restore }, { LogHistory }, { requireKeys }, { parseRestoreTarget }] = await Promise.all([
     import("../restore/restore.ts"),
     import("../restore/log-history.ts"),
+    import("../log/open-record.ts"),
     import("../restore/restore-target.ts"),
   ]);
   const target = parseRestoreTarget(options.to);
   const settings = await settingsFor(cli, "client", options);
   await using log = await openLogToRead("restore", settings);
+  await requireKeys(log);
   using progress = progressLine(cli.clock.monotonic);
   const report = await restore({
     history: new LogHistory(log),

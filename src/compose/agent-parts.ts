@@ -2,9 +2,10 @@ import type { Logger } from "pino";
 
 import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { startCapture } from "../capture/start-capture.ts";
-import { openLogPatiently } from "../compose.ts";
+import { type OpenLogOptions, openLogPatiently } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import { requireKeys } from "../log/open-record.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
 import { startReplica } from "../replica/start-replica.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
@@ -29,11 +30,11 @@ export interface PartOptions {
 
 function openPartLog(
   { config, signal, onProblem }: PartOptions,
-  mode: "write" | "read",
+  { mode, state }: Pick<OpenLogOptions, "mode" | "state">,
 ): Promise<ChangeLog | undefined> {
-  const { log, set } = config;
+  const { log, set, encryption } = config;
   invariant(log !== undefined, "an agent has a log");
-  return openLogPatiently({ log, set, mode, signal, onProblem, onRetry: onProblem });
+  return openLogPatiently({ log, set, encryption, mode, state, signal, onProblem, onRetry: onProblem });
 }
 
 export interface CapturePartOptions extends PartOptions {
@@ -76,7 +77,7 @@ export class CapturePart {
   async #once(): Promise<void> {
     const { config, logger, clock, signal, takeover, acceptEmpty, onLogOpened } = this.#options;
     this.agent = undefined;
-    await using log = await openPartLog(this.#options, "write");
+    await using log = await openPartLog(this.#options, { mode: "write", state: config.state });
     if (!log) return;
     this.log = log;
     onLogOpened();
@@ -108,6 +109,8 @@ export class CapturePart {
 }
 
 export interface ReplicaPartOptions extends PartOptions {
+  /** The set is captured in this process, too: its keys are at hand. */
+  readonly besideCapture: boolean;
   readonly reseed: boolean;
 }
 
@@ -123,13 +126,17 @@ export class ReplicaPart {
 
   /** @throws what halted the standby */
   async run(): Promise<void> {
-    const { config, logger, clock, signal, reseed, onReady } = this.#options;
-    const { set, standby: directory, replica } = config;
+    const { config, logger, clock, signal, reseed, besideCapture, onReady } = this.#options;
+    const { set, state, standby: directory, replica } = config;
     invariant(directory !== undefined, "a replica has a standby");
-    await using log = signal.aborted ? undefined : await openPartLog(this.#options, "read");
+    await using log = signal.aborted
+      ? undefined
+      : await openPartLog(this.#options, { mode: "read", state: besideCapture ? state : undefined });
     if (!log) return;
     this.log = log;
     try {
+      // Before a reseed drops anything.
+      await requireKeys(log);
       const child = logger.child({ part: "replica" });
       this.agent = await startReplica({ set, directory, config: replica, log, logger: child, clock, signal, reseed });
       this.agent.ready.then(onReady, ignore);

@@ -87,7 +87,8 @@ class Agents implements RunningAgents {
     const onLogOpened = (): void => this.#logMade.resolve();
     if (role !== "replica")
       this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
-    if (role !== "capture") this.#replica = new ReplicaPart({ ...this.#part(this.#stopReplica), reseed });
+    if (role !== "capture")
+      this.#replica = new ReplicaPart({ ...this.#part(this.#stopReplica), reseed, besideCapture: role === "run" });
     this.#waitsFor = role === "run" ? 2 : 1;
   }
 

@@ -10,7 +10,7 @@ import { withoutSecrets } from "./log-location.ts";
 import { nearestName } from "./nearest-name.ts";
 
 const MAX_FILE_BYTES = 1024 * 1024;
-const SECRET_KEYS: ReadonlySet<string> = new Set(["password", "token"]);
+const SECRET_KEYS: ReadonlySet<string> = new Set(["password", "token", "identity", "recipients"]);
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 type KeyPath = readonly PropertyKey[];

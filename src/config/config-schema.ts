@@ -89,6 +89,7 @@ export const fileSchema = z.strictObject({
   state: text.optional(),
   wal: z.strictObject({ max: size.optional(), seal: size.optional() }).optional(),
   heartbeat: duration.optional(),
+  encryption: z.strictObject({ recipients: z.array(text).optional(), identity: text.optional() }).optional(),
   granularity: z.enum(["adaptive", "commit"]).optional(),
   /** Bytes a second. */
   copyRate: size.optional(),
@@ -106,7 +107,6 @@ export type FileConfig = z.output<typeof fileSchema>;
 /** Keys of the product that later versions bring, by dotted path. */
 export const LATER_KEYS: readonly string[] = [
   "repository",
-  "encryption",
   "base",
   "keep",
   "classes",

@@ -15,10 +15,25 @@ export interface Config {
   readonly state: string;
   readonly capture: CaptureConfig;
   readonly replica: ReplicaConfig;
+  readonly encryption: EncryptionConfig;
   readonly objectives: { readonly rpoMs: number };
   /** Where /metrics is answered; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
 }
+
+export interface EncryptionConfig {
+  /** Public keys (`age1…`) for which the log is encrypted; empty: it is not. */
+  readonly recipients: readonly string[];
+  /** Where the private keys of this host are; undefined: it has none. */
+  readonly identity: IdentitySource | undefined;
+  /** The file has `encryption:`. */
+  readonly asked: boolean;
+}
+
+/** Where private keys are. `text` is the key itself, out of the environment: never shown. */
+export type IdentitySource =
+  | { readonly kind: "file"; readonly path: string }
+  | { readonly kind: "text"; readonly text: string; readonly variable: string };
 
 export interface DatabaseConfig {
   /** Absolute path on the primary. */

@@ -3,6 +3,7 @@ import os from "node:os";
 import path from "node:path";
 
 import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig } from "./config.ts";
+import { encryptionConfig, requireRecipientsToWrite } from "./encryption-config.ts";
 import { captureConfig, replicaConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
@@ -73,6 +74,7 @@ export function loadSettings(options: LoadOptions): Settings {
     state,
     capture: captureConfig(file, options.flags.setWal),
     replica: replicaConfig(file),
+    encryption: encryptionOf(options, file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),
     file: file?.path,
@@ -105,6 +107,12 @@ export function loadConfig(options: LoadOptions): Config & Settings {
   }
   const state = role === "replica" ? standbyState(settings.standby ?? "") : (settings.state ?? "");
   return deepFreeze({ ...settings, set, state });
+}
+
+function encryptionOf({ role, environment }: LoadOptions, file: ConfigFile | undefined): Settings["encryption"] {
+  const encryption = encryptionConfig(file, environment);
+  if (role === "run" || role === "capture") requireRecipientsToWrite(encryption, file);
+  return encryption;
 }
 
 export function logMissing(command: string): Error {

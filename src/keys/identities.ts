@@ -1,11 +1,7 @@
 import fs from "node:fs";
 
+import type { IdentitySource } from "../config/config.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
-
-/** Where private keys are. `text` is the key itself, out of the environment. */
-export type IdentitySource =
-  | { readonly kind: "file"; readonly path: string }
-  | { readonly kind: "text"; readonly text: string; readonly variable: string };
 
 /** What is to be opened. */
 export interface Locked {

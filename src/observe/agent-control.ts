@@ -28,6 +28,7 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
   return {
     "GET /status": () => statusOf(live()),
     "POST /mark": (body) => markOn(live(), body),
+    "POST /rotate-key": () => rotateKeyOn(live()),
     "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
   };
 }
@@ -82,6 +83,11 @@ async function markOn(agents: LiveAgents, body: Readonly<Record<string, unknown>
   const name = requireMarkName(body["name"]);
   const { offset: at, atMs } = await capturing(agents).mark(name);
   return { ok: true, name, offset: at, at: new Date(atMs).toISOString(), ...waitedFor(agents) };
+}
+
+async function rotateKeyOn(agents: LiveAgents): Promise<unknown> {
+  const { key, offset: at } = await capturing(agents).rotateKey();
+  return { ok: true, key, offset: at };
 }
 
 /** @throws USAGE */

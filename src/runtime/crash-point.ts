@@ -5,6 +5,7 @@
 export const CRASH_POINTS = [
   // Start of a capture agent.
   "capture: state made",
+  "keys: stored",
   "capture: log opened",
   "capture: head known",
   "capture: indexes replayed",

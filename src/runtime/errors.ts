@@ -63,6 +63,7 @@ const CODES = {
   // Encryption.
   KEY_MISSING: { exit: EXIT.usage, retryable: false },
   KEY_WRONG: { exit: EXIT.usage, retryable: false },
+  NOT_ENCRYPTED: { exit: EXIT.usage, retryable: false },
   KEY_DAMAGED: { exit: EXIT.verification, retryable: false },
   // The standby and restore.
   STANDBY_DIVERGED: { exit: EXIT.verification, retryable: false },

@@ -171,7 +171,7 @@ test.each([
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["repository", "encryption", "base", "keep", "classes", "alerts", "hooks"])(
+test.each(["repository", "base", "keep", "classes", "alerts", "hooks"])(
   "%s belongs to a later version, and is never ignored",
   (key) => {
     expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
@@ -179,6 +179,38 @@ test.each(["repository", "encryption", "base", "keep", "classes", "alerts", "hoo
     );
   },
 );
+
+const PUBLIC = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+const PRIVATE = "AGE-SECRET-KEY-1NOTONETHATANYBODYHASEVERUSEDFORANYTHINGATALL";
+
+test("encryption: public keys, and where the identity is; the environment goes before the file", () => {
+  const text = `set: a\nencryption: { recipients: [${PUBLIC}, ${PUBLIC}], identity: id.txt }`;
+  const load = (environment: Record<string, string>) =>
+    loadSettings(options({ config: file(text) }, { role: "client", environment })).encryption;
+  expect(load({})).toEqual({ recipients: [PUBLIC], identity: { kind: "file", path: at("id.txt") }, asked: true });
+  const own = { kind: "text", text: PRIVATE, variable: "TIDEMARK_IDENTITY" };
+  expect(load({ TIDEMARK_IDENTITY: ` ${PRIVATE}\n` }).identity).toEqual(own);
+  expect(load({ TIDEMARK_IDENTITY: "/etc/id.txt" }).identity).toEqual({ kind: "file", path: "/etc/id.txt" });
+});
+
+test.each([
+  [`encryption: { recipients: [${PRIVATE}] }`, "recipients[0]: this is a private key"],
+  [`encryption: { identity: ${PRIVATE} }`, "encryption.identity: this is a private key"],
+  ["encryption: { recipients: [age1UPPER] }", '"age1UPPER" is no public key of age'],
+  ["encryption: { recipients: [] }", "must be 1 to 32 public keys"],
+  ["encryption: { recipients: age1abc }", "encryption.recipients: (not shown) is a text where a list is expected"],
+  [`encryption: { recipients: ${PRIVATE} }`, "(not shown)"],
+])("encryption that would not work is refused, and no private key is shown: %s", (text, message) => {
+  const refused = refusedFile(text);
+  expect(refused.message).toContain(message);
+  expect(`${refused.message} ${refused.hint}`).not.toContain(PRIVATE);
+});
+
+test("who writes needs public keys; who reads does not", () => {
+  const config = file("databases: [a.db]\nstandby: b\nencryption: { identity: id.txt }");
+  expect(refusal(() => loadConfig(options({ config }))).message).toContain("there are no recipients");
+  expect(loadSettings(options({ config }, { role: "client" })).encryption.recipients).toEqual([]);
+});
 
 test("so are the tokens of an HTTP interface that only tells", () => {
   expect(refusedFile("http: { listen: 127.0.0.1:9470, tokens: a.yml }").message).toContain(

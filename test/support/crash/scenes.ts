@@ -10,6 +10,7 @@ import type { CrashPoint } from "../../../src/runtime/crash-point.ts";
 const SCENES = {
   "capture: state made": "first",
   "log: made": "first",
+  "keys: stored": "encrypted",
   "capture: log opened": "first",
   "capture: head known": "first",
   "capture: pinned": "first",
