@@ -27,8 +27,8 @@ export async function writeSecrets({ database, pathOf }: SecretPlace, tree: stri
   await app.run("PRAGMA journal_mode=WAL");
   await app.run("CREATE TABLE IF NOT EXISTS secret (id INTEGER PRIMARY KEY, body BLOB)");
   await app.run(`INSERT INTO secret (body) VALUES ('${SECRETS.row}' || randomblob(3000))`);
-  const among = `randomblob(20000) || '${SECRETS.largeRow}' || `;
-  await app.run(`INSERT INTO secret (body) VALUES (${among.repeat(4)} randomblob(20000))`);
+  const large = `randomblob(20000) || '${SECRETS.largeRow}' || `;
+  await app.run(`INSERT INTO secret (body) VALUES (${large.repeat(4)} randomblob(20000))`);
   const root = pathOf(tree);
   fs.mkdirSync(root, { recursive: true });
   const write = (name: string, bytes: number, secret: string): string => {
