@@ -57,10 +57,11 @@ class Volume implements Disposable {
 }
 
 async function halted(deployment: Deployment, tree: string): Promise<string> {
-  return waitFor(`the halt of ${tree}`, async () => {
+  const look = async (): Promise<string | undefined | false> => {
     const { state, problem } = await deployment.treeState(tree);
     return state === "halted" && problem;
-  });
+  };
+  return waitFor(`the halt of ${tree}`, look, { timeoutMs: 15_000 });
 }
 
 /** A commit gets into the log, whatever is with the files or the standby. */

@@ -1,4 +1,6 @@
+import { randomBytes } from "node:crypto";
 import fs from "node:fs";
+import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { expect, test } from "vitest";
@@ -6,7 +8,9 @@ import { expect, test } from "vitest";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { CopyScene } from "../support/copy-scene.ts";
 import { Deployment } from "../support/deployment.ts";
+import { checkOrder, createFilesTable, runFileWriters } from "../support/file-order.ts";
 import { NatsServer } from "../support/nats-server.ts";
+import { Random } from "../support/random.ts";
 import { waitFor } from "../support/wait.ts";
 
 const insert = (count: number): string =>
@@ -107,4 +111,31 @@ test("while the log is away the application's own TRUNCATE checkpoints do not wa
   await server.start();
   await deployment.start("replica");
   expect(await deployment.difference()).toBeUndefined();
+});
+
+test("files and their rows that come while the log is away get there in their order, and what is gone by then is gone", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({
+    nats: server.address,
+    trees: ["{ path: app/uploads, maxDelete: 100% }"],
+  });
+  const { database } = deployment;
+  const root = deployment.pathOf("uploads");
+  fs.mkdirSync(root);
+  fs.writeFileSync(path.join(root, "goes"), "there before");
+  await createFilesTable(database);
+  await deployment.start("capture");
+  await deployment.start("replica");
+  expect(await deployment.treeDifference("uploads")).toBe("");
+  await server.kill();
+  fs.rmSync(path.join(root, "goes"));
+  fs.writeFileSync(path.join(root, "large"), randomBytes(20_000_000));
+  const writers = [0, 1].map((writer) => ({ database, root, writer, commits: 80, delayMs: 2, deleteAge: 20 }));
+  await runFileWriters(writers, 60_000);
+  await server.start();
+  expect(await deployment.treeDifference("uploads")).toBe("");
+  expect(await deployment.difference()).toBeUndefined();
+  const { wrong, rows } = checkOrder(await deployment.events(), new Random("log away"), 100);
+  expect(wrong).toEqual([]);
+  expect(rows).toBeGreaterThan(0);
 });
