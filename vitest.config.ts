@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
 // Tests start servers and other processes: two files at a time is what two cores bear, and nothing is tried twice.
@@ -11,5 +12,8 @@ export default defineConfig({
     retry: 0,
     allowOnly: false,
     passWithNoTests: false,
+    // Hundreds of processes of ours are started: without it each of them spends half a second of processor time on
+    // making JavaScript of the same files (0.50 s before, 0.23 s after).
+    env: { NODE_COMPILE_CACHE: join(import.meta.dirname, "node_modules/.cache/node-compile") },
   },
 });
