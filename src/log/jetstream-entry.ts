@@ -2,7 +2,8 @@ import { decodeRecordHeader } from "../event/codec.ts";
 import { type Epoch, type Offset, offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import { toLogError } from "./jetstream-connection.ts";
-import { lookAgain, messageAt, type OpenStream } from "./jetstream-stream.ts";
+import { lookAgain } from "./jetstream-look.ts";
+import { messageAt, type OpenStream } from "./jetstream-stream.ts";
 import { fencedError, foreignWriterError, purgedError } from "./log-errors.ts";
 
 /** One record on its way. */

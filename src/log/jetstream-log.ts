@@ -6,12 +6,12 @@ import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } f
 import { JetStreamAppender } from "./jetstream-append.ts";
 import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
 import { durabilityOf } from "./jetstream-durability.ts";
+import { lookAgain } from "./jetstream-look.ts";
 import { readStream } from "./jetstream-read.ts";
 import {
   boundsOf,
   keepGenesis,
   keptGenesis,
-  lookAgain,
   messageAt,
   openStream,
   type OpenStream,

@@ -6,7 +6,8 @@ import { hasCode } from "../runtime/errors.ts";
 import { Waker } from "../runtime/waker.ts";
 import type { ReadOptions, StoredRecord } from "./change-log.ts";
 import { toLogError } from "./jetstream-connection.ts";
-import { boundsOf, lookAgain, type OpenStream } from "./jetstream-stream.ts";
+import { assertHeld, lookAgain } from "./jetstream-look.ts";
+import { boundsOf, type OpenStream } from "./jetstream-stream.ts";
 import { gapError, purgedError, unreachableError } from "./log-errors.ts";
 
 /** By bytes, not by count: the server cuts off a consumer that has much more than this under way. */
@@ -48,15 +49,18 @@ export async function* readStream(
   const progress = { position: after, through: follow ? Number.MAX_SAFE_INTEGER : undefined };
   let delayMs = FIRST_DELAY_MS;
   let patienceMs = FIRST_PATIENCE_MS;
+  let doubtful = false;
   while (!signal.aborted && progress.position < (progress.through ?? Infinity)) {
     const patience = { ...options, patienceMs };
     patienceMs = Math.min(patienceMs * 2, BARREN_MS);
     try {
+      if (doubtful) await assertHeld(stream, offset(progress.position + 1));
       await using pull = await PullConsumer.begin(stream, progress.position, patience);
       progress.through ??= pull.last;
       for (let batch = await pull.next(progress); batch; batch = await pull.next(progress)) {
         delayMs = FIRST_DELAY_MS;
         patienceMs = FIRST_PATIENCE_MS;
+        doubtful = false;
         yield batch;
       }
     } catch (thrown) {
@@ -68,6 +72,7 @@ export async function* readStream(
       await sleep(delayMs, signal);
       delayMs = Math.min(delayMs * 2, MAX_DELAY_MS);
       await stream.connection.settled(signal);
+      doubtful = true;
     }
   }
 }
@@ -216,8 +221,8 @@ class PullConsumer implements AsyncDisposable {
 
   #receive(error: Error | null, message: Msg): void {
     if (error) return this.#lose(error.message);
-    const status = message.headers?.code ?? 0;
-    if (status === 0 || message.reply?.startsWith("$JS.ACK.")) this.#receiveRecord(message);
+    const status = isRecord(message) ? 0 : (message.headers?.code ?? 0);
+    if (status === 0) this.#receiveRecord(message);
     else if (status !== STATUS.heartbeat) this.#endPull(status, message.headers?.description ?? "");
     this.#waker.wake();
   }
@@ -246,6 +251,9 @@ class PullConsumer implements AsyncDisposable {
 
 /** Status codes of pull requests, ADR-13 of NATS. */
 const STATUS = { heartbeat: 100, expired: 408, limit: 409 };
+
+/** The headers of a record are not looked at: of a damaged one they may be none, and the client library throws then. */
+const isRecord = (message: Msg): boolean => message.reply?.startsWith("$JS.ACK.") === true;
 
 /** From the reply subject: `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.…`, from 2.11 on perhaps with domain and account before. */
 function streamSequence(reply: string): number | undefined {

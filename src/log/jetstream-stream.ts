@@ -9,16 +9,13 @@ import {
 import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecord, decodeRecordHeader, MAX_RECORD_BYTES } from "../event/codec.ts";
 import { type Offset, offset } from "../event/positions.ts";
-import { sleep } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { LogBounds } from "./change-log.ts";
 import { type JetStreamConnection, toLogError } from "./jetstream-connection.ts";
-import { foreignError, recreatedError, regressedError, tooLargeError } from "./log-errors.ts";
+import { foreignError, tooLargeError } from "./log-errors.ts";
 
 /** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
 const DUPLICATE_WINDOW_MS = 120_000;
-const LOOKS = 3;
-const NEXT_LOOK_MS = 700;
 /** JetStream API error codes. */
 const STREAM_NOT_FOUND = 10059;
 const NO_RESOURCES = [10023, 10028, 10047];
@@ -38,6 +35,8 @@ export interface OpenStream {
   readonly subject: string;
   /** Creation time as the server tells it: another one is another stream. */
   readonly created: string;
+  /** Its head at opening. What a stream held stays its head, whatever is purged. */
+  readonly head: Offset;
 }
 
 /** Finds the stream, or creates it in mode write. @throws LOG_FOREIGN, LOG_DENIED, LOG_UNREACHABLE */
@@ -54,7 +53,7 @@ export async function openStream(
   assertRoom(location, { max_msg_size: found.config.max_msg_size });
   await assertOurRecords(connection, { info: found, set: options.set });
   if (options.mode === "write") await applyLimits(connection, { info: found, config: options.config });
-  return { connection, location, name, subject, created: found.created };
+  return { connection, location, name, subject, created: found.created, head: offset(found.state.last_seq) };
 }
 
 /** Better at the start than in the middle of the first large transaction. */
@@ -96,23 +95,6 @@ function isStreamNotFound(error: unknown): boolean {
 export function boundsOf(info: StreamInfo): LogBounds {
   const { messages, first_seq, last_seq, bytes } = info.state;
   return { first: offset(messages > 0 ? first_seq : last_seq + 1), last: offset(last_seq), bytes };
-}
-
-/**
- * Looks at the stream again: is it still the one that was opened, and does it still hold `known`? A cluster that has just
- * elected a leader may deny both for a moment, so bad news is believed only when it is heard several times.
- */
-export async function lookAgain(stream: OpenStream, known: Offset): Promise<StreamInfo> {
-  for (let look = 1; ; look += 1) {
-    const info = await streamInfo(stream.connection, stream.name);
-    if (info && info.created !== stream.created) {
-      throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
-    }
-    if (info && info.state.last_seq >= known) return info;
-    if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
-    if (look === LOOKS && info) throw regressedError(stream.location, known, info.state.last_seq);
-    await sleep(NEXT_LOOK_MS);
-  }
 }
 
 async function createStream(

@@ -24,6 +24,16 @@ export function purgedError(location: string, wanted: number, last: number): Tid
   );
 }
 
+export function lostError(location: string, expected: number, head: number): TidemarkError {
+  return new TidemarkError(
+    "LOG_GAP",
+    `${location}: expected offset ${expected}, got ${head} as its head and no such record; its server lost it`,
+    {
+      hint: `Check the disk of the log's server: what is damaged there cannot be read any more. ${RESEED}`,
+    },
+  );
+}
+
 export function regressedError(location: string, known: number, head: number): TidemarkError {
   return new TidemarkError(
     "LOG_REGRESSED",

@@ -1,7 +1,7 @@
 import { decodeRecord, decodeRecordHeader, NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
 import type { EpochStart, EventBody, LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, type Offset, offset } from "../event/positions.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-log.ts";
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
@@ -91,7 +91,7 @@ class HashChain {
   async next(record: StoredRecord): Promise<LogEvent> {
     const expected = offset(this.position + 1);
     if (record.offset !== expected) throw gapError(this.#log.location, expected, record.offset);
-    const header = decodeRecordHeader(record.data);
+    const header = this.#headerOf(record);
     if (header.offset !== expected)
       throw this.#corrupt(expected, `the record there says that it is offset ${header.offset}`);
     if (this.#hash && !equalBytes(header.previousHash, this.#hash)) throw await this.#broken(expected);
@@ -99,6 +99,16 @@ class HashChain {
     this.#hash = recordHash(record.data);
     this.position = expected;
     return event;
+  }
+
+  #headerOf({ offset: at, data }: StoredRecord): ReturnType<typeof decodeRecordHeader> {
+    try {
+      return decodeRecordHeader(data);
+    } catch (error) {
+      // Of a record that is damaged so far nobody else knows where it was.
+      if (hasCode(error, "RECORD_INVALID")) throw this.#corrupt(at, `what is there is no ${error.message}`);
+      throw error;
+    }
   }
 
   /** The record before is not the one that was read: either it was damaged, or this is another log by now. */

@@ -1,0 +1,41 @@
+import type { StreamInfo } from "@nats-io/jetstream";
+import { type Offset, offset } from "../event/positions.ts";
+import { sleep } from "../runtime/clock.ts";
+import { boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-stream.ts";
+import { lostError, recreatedError, regressedError } from "./log-errors.ts";
+
+const LOOKS = 3;
+const NEXT_LOOK_MS = 700;
+
+/**
+ * Looks at the stream again: is it still the one that was opened, and does it still hold `known`? A cluster that has just
+ * elected a leader may deny both for a moment, so bad news is believed only when it is heard several times. A server that
+ * meets a damaged record may cut its stream off there: then the head that was seen at opening is gone.
+ */
+export async function lookAgain(stream: OpenStream, known: Offset): Promise<StreamInfo> {
+  const seen = offset(Math.max(known, stream.head));
+  for (let look = 1; ; look += 1) {
+    const info = await streamInfo(stream.connection, stream.name);
+    if (info && info.created !== stream.created) {
+      throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+    }
+    if (info && info.state.last_seq >= seen) return info;
+    if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
+    if (look === LOOKS && info) throw regressedError(stream.location, seen, info.state.last_seq);
+    await sleep(NEXT_LOOK_MS);
+  }
+}
+
+/**
+ * For a reader to whom nothing comes. A server passes a record that it cannot read any more to no consumer, nor what lies
+ * behind it, and says that all is well: only who asks for the record by its number is told. @throws LOG_GAP
+ */
+export async function assertHeld(stream: OpenStream, at: Offset): Promise<void> {
+  for (let look = 1; ; look += 1) {
+    const { first, last } = boundsOf(await lookAgain(stream, offset(at - 1)));
+    if (last < at || first > at) return;
+    if (await messageAt(stream.connection, stream.name, at)) return;
+    if (look === LOOKS) throw lostError(stream.location, at, last);
+    await sleep(NEXT_LOOK_MS);
+  }
+}
