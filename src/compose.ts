@@ -6,6 +6,9 @@ import type { ChangeLog } from "./log/change-log.ts";
 import { openEmbeddedLog } from "./log/embedded-log.ts";
 import { LogKeys } from "./log/log-keys.ts";
 import { openJetStreamLog } from "./log/jetstream-log.ts";
+import { keyInUse } from "./log/open-record.ts";
+import { Sealing } from "./repository/keys/sealing.ts";
+import type { Clock } from "./runtime/clock.ts";
 import { hasCode, type TidemarkError } from "./runtime/errors.ts";
 import { retry } from "./runtime/retry.ts";
 
@@ -32,12 +35,24 @@ export async function openLog({ log, encryption, state, ...rest }: OpenLogOption
   }
 }
 
+/** Of a repository. `log`: of whoever writes it; what the log encrypts, the repository encrypts. @throws as keyInUse */
+export async function repositorySealing(
+  { encryption, state }: Pick<OpenLogOptions, "encryption" | "state">,
+  { clock, log }: { readonly clock: Clock; readonly log?: ChangeLog },
+): Promise<Sealing> {
+  const identities = new Identities(encryption.identity);
+  return new Sealing({ identities, kept: keptIn(state), clock, logKey: log && (await keyInUse(log)) });
+}
+
 function keysOf({ identity }: EncryptionConfig, state: string | undefined): LogKeys {
-  const kept = (): readonly DataKey[] => {
+  return new LogKeys({ identities: new Identities(identity), kept: keptIn(state) });
+}
+
+function keptIn(state: string | undefined): () => readonly DataKey[] {
+  return () => {
     const keys = state === undefined ? undefined : readKeptKeys(state);
     return keys ? [keys.current, ...keys.previous] : [];
   };
-  return new LogKeys({ identities: new Identities(identity), kept });
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {

@@ -1,8 +1,7 @@
 import type { Logger } from "pino";
 
-import type { DataKey } from "../keys/data-key.ts";
+import type { DataKey, OwnKey } from "../keys/data-key.ts";
 import { forgetKeys, type KeptKeys, keysFor, readKeptKeys, rotateKeys } from "../keys/kept-keys.ts";
-import type { WriterKey } from "../log/key-in-use.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 
 export interface CaptureKeysOptions {
@@ -24,11 +23,11 @@ export class CaptureKeys {
   }
 
   /** Undefined: what is captured is not encrypted. @throws CONFIG, KEY_DAMAGED */
-  async open(): Promise<WriterKey | undefined> {
+  async open(): Promise<OwnKey | undefined> {
     const { directory, recipients, logger } = this.#options;
     const before = readKeptKeys(directory);
     this.#previous = before?.previous ?? [];
-    if (recipients.length > 0) return writerKey(await keysFor(directory, recipients));
+    if (recipients.length > 0) return ownKey(await keysFor(directory, recipients));
     if (before) logger.warn("the log was encrypted until now, and is not any more: there are no recipients");
     return undefined;
   }
@@ -43,15 +42,15 @@ export class CaptureKeys {
   }
 
   /** @throws NOT_ENCRYPTED */
-  async rotate(): Promise<WriterKey> {
+  async rotate(): Promise<OwnKey> {
     const { directory, recipients } = this.#options;
-    if (recipients.length > 0) return writerKey(await rotateKeys(directory, recipients));
+    if (recipients.length > 0) return ownKey(await rotateKeys(directory, recipients));
     throw new TidemarkError("NOT_ENCRYPTED", "this set is not encrypted: there is no key to rotate", {
       hint: "List public keys as recipients: under encryption: in tidemark.yml and start the agent again.",
     });
   }
 }
 
-function writerKey({ current, wrapped }: KeptKeys): WriterKey {
+function ownKey({ current, wrapped }: KeptKeys): OwnKey {
   return { key: current, wrapped };
 }

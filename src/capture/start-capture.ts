@@ -6,7 +6,7 @@ import type { Config, DatabaseConfig } from "../config/config.ts";
 import { pagesPerRecord } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
-import type { WriterKey } from "../log/key-in-use.ts";
+import type { OwnKey } from "../keys/data-key.ts";
 import { LogWriter } from "../log/log-writer.ts";
 import { sleep, type Clock } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
@@ -188,7 +188,7 @@ class Agent implements CaptureAgent {
     return this.#feed;
   }
 
-  async #openWriter(key: WriterKey | undefined): Promise<LogWriter> {
+  async #openWriter(key: OwnKey | undefined): Promise<LogWriter> {
     const { config, log, clock, signal, takeover = false } = this.#options;
     const giveUp = (): void => this.#abandon.abort();
     signal.addEventListener("abort", giveUp, { once: true });

@@ -24,6 +24,12 @@ export interface WrappedKey {
   readonly recipients: readonly string[];
 }
 
+/** A key, and how it is told to those who read. */
+export interface OwnKey {
+  readonly key: DataKey;
+  readonly wrapped: WrappedKey;
+}
+
 /** `nameKey`: the one that is in use already. */
 export function makeDataKey(nameKey: Uint8Array = randomBytes(KEY_BYTES)): DataKey {
   return { id: randomBytes(KEY_ID_BYTES).toString("hex"), dataKey: randomBytes(KEY_BYTES), nameKey };

@@ -2,17 +2,11 @@ import type { PackedBody } from "../event/codec.ts";
 import type { EventBody, KeyAnnounced } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { isEncryptable, Nonces, type RecordEncryption } from "../event/record-cipher.ts";
-import type { DataKey, WrappedKey } from "../keys/data-key.ts";
+import type { DataKey, OwnKey } from "../keys/data-key.ts";
 
 /** So much, or so long after its last announcement a key is announced again: a log can be trimmed up to the newest. */
 const ANNOUNCE_EVERY_BYTES = 64 * 1024 * 1024;
 const ANNOUNCE_EVERY_MS = 10 * 60 * 1000;
-
-/** A key, and how it is told to those who read. */
-export interface WriterKey {
-  readonly key: DataKey;
-  readonly wrapped: WrappedKey;
-}
 
 /** The last announcement, and what was written since. */
 interface Announced {
@@ -35,7 +29,7 @@ export class KeyInUse {
   readonly #nonces = new Nonces();
   #announced: Announced = { encryption: undefined, atMs: 0, bytes: 0 };
 
-  constructor({ key, wrapped }: WriterKey) {
+  constructor({ key, wrapped }: OwnKey) {
     this.#key = key;
     const { wrapped: file, recipients } = wrapped;
     this.announcement = { kind: "key", id: Buffer.from(key.id, "hex"), wrapped: file, recipients };

@@ -76,7 +76,8 @@ export class LogKeys {
   }
 }
 
-async function announcementAt(log: ChangeLog, at: Offset): Promise<KeyAnnounced> {
+/** @throws LOG_GAP, LOG_CORRUPT, RECORD_INVALID */
+export async function announcementAt(log: ChangeLog, at: Offset): Promise<KeyAnnounced> {
   const record = await log.get(at);
   if (!record) throw keyGone(log, at);
   const { body } = decodeRecord(record);

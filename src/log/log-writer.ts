@@ -6,7 +6,8 @@ import type { Clock } from "../runtime/clock.ts";
 import { hasCode } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
-import { KeyInUse, type WriterKey } from "./key-in-use.ts";
+import { KeyInUse } from "./key-in-use.ts";
+import type { OwnKey } from "../keys/data-key.ts";
 import { type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
@@ -28,7 +29,7 @@ export interface LogWriterOptions {
   /** Shown to people in the genesis record: `tidemark x.y.z`. */
   readonly createdBy?: string;
   /** With it every record is encrypted that can be. */
-  readonly key?: WriterKey | undefined;
+  readonly key?: OwnKey | undefined;
   readonly maxPendingBytes?: number;
 }
 
@@ -147,7 +148,7 @@ export class LogWriter {
   }
 
   /** What is appended from now on is encrypted with this key. Resolves when the log has its announcement. */
-  async changeKey(key: WriterKey): Promise<Offset> {
+  async changeKey(key: OwnKey): Promise<Offset> {
     this.#key = new KeyInUse(key);
     return this.append(this.#announcement()).acknowledged;
   }

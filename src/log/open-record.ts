@@ -1,10 +1,11 @@
 import { type DecodedRecord, decodeRecord, decodeRecordHeader, keyOffsetIn, requireChecksum } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
+import type { OwnKey } from "../keys/data-key.ts";
 import { Identities } from "../keys/identities.ts";
 import { hasCode } from "../runtime/errors.ts";
 import type { ChangeLog } from "./change-log.ts";
 import { newestKeyOffset } from "./key-offsets.ts";
-import { LogKeys } from "./log-keys.ts";
+import { announcementAt, LogKeys } from "./log-keys.ts";
 
 /** Decodes a record of a log, with its key when it needs one. @throws as decodeRecord, and as LogKeys.open */
 export async function openRecord(log: ChangeLog, data: Uint8Array): Promise<DecodedRecord> {
@@ -28,8 +29,16 @@ export async function dataKeyOf(log: ChangeLog, data: Uint8Array): Promise<Uint8
  * empty, or not encrypted. @throws as LogKeys.open
  */
 export async function requireKeys(log: ChangeLog): Promise<void> {
+  await keyInUse(log);
+}
+
+/** With which the log is encrypted at its end, as it was announced last; undefined when it is not. @throws as LogKeys.open */
+export async function keyInUse(log: ChangeLog): Promise<OwnKey | undefined> {
   const at = await newestKeyOffset(log);
-  if (at !== undefined) await keysOf(log).open(log, at);
+  if (at === undefined) return undefined;
+  const { wrapped, recipients } = await announcementAt(log, at);
+  const key = await keysOf(log).open(log, at);
+  return { key, wrapped: { id: key.id, wrapped, recipients } };
 }
 
 function keysOf(log: ChangeLog): LogKeys {

@@ -5,6 +5,7 @@ import { CliScene } from "../support/cli-scene.ts";
 // Every step is a process of its own; many at once are slow on a busy machine.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
+const NESTED = ["key list", "key rotate"];
 const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "log", "status", "check"];
 
 test("the help lists the commands there are, and no others", async () => {
@@ -13,12 +14,12 @@ test("the help lists the commands there are, and no others", async () => {
   expect(code).toBe(0);
   const listed = stdout.split("Commands:")[1]?.split("Exit codes:")[0] ?? "";
   const names = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name);
-  expect(names).toEqual([...COMMANDS, "help"]);
+  expect(names).toEqual([...COMMANDS, "key", "help"]);
 });
 
-test.each(COMMANDS)("%s --help tells its flags, with examples", async (command) => {
+test.each([...COMMANDS, ...NESTED])("%s --help tells its flags, with examples", async (command) => {
   await using scene = new CliScene();
-  const { code, stdout } = await scene.run([command, "--help"]);
+  const { code, stdout } = await scene.run([...command.split(" "), "--help"]);
   expect(code).toBe(0);
   for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--json"])
     expect(stdout).toContain(flag);
