@@ -23,6 +23,17 @@ export function encodeBody(body: EventBody): BodyParts {
   return data ? { map, pieces: [data], rawBytes: map.length + data.length } : { map, pieces: [], rawBytes: map.length };
 }
 
+/**
+ * As encodeBody, without the content of files: whoever keeps it elsewhere finds it by the name that the map says.
+ *
+ * @throws RecordProblem
+ */
+export function encodeWithoutContent(body: EventBody): BodyParts {
+  if (!("data" in body)) return encodeBody(body);
+  const map = packMap(wireFields(body.kind, checkFields(body.kind, propertyOf(body))));
+  return { map, pieces: [], rawBytes: map.length };
+}
+
 function withPages(fields: Record<string, unknown>, { pages, pageSize }: SqlitePart | SqliteCommit): BodyParts {
   const numbers = pages.map((page) => {
     if (page.data.length !== pageSize) {
@@ -36,9 +47,20 @@ function withPages(fields: Record<string, unknown>, { pages, pageSize }: SqliteP
 
 /** Page images and content of the result are views into `raw`. @throws RecordProblem */
 export function decodeBody(kind: EventKind, raw: Uint8Array, mapBytes: number): EventBody {
-  const map = unpackMap(raw.subarray(0, mapBytes));
+  const body = decodeParts(kind, raw.subarray(0, mapBytes), raw.subarray(mapBytes));
+  requireContent(body, "data" in body ? body.data : undefined);
+  return body;
+}
+
+/** What encodeWithoutContent made. The data of a `file.chunk` is empty. @throws RecordProblem */
+export function decodeWithoutContent(kind: EventKind, mapBytes: Uint8Array, pages: Uint8Array): EventBody {
+  const body = decodeParts(kind, mapBytes, pages);
+  return body.kind === "file.chunk" ? { ...body, data: new Uint8Array(0) } : body;
+}
+
+function decodeParts(kind: EventKind, mapBytes: Uint8Array, behind: Uint8Array): EventBody {
+  const map = unpackMap(mapBytes);
   const fields = readFields(kind, map);
-  const behind = raw.subarray(mapBytes);
   const { raw: rest } = KIND_FORMATS[kind];
   if (rest === "pages") {
     const pages = slicePages(map.get("pages"), behind, fields["pageSize"] as number);
@@ -46,9 +68,7 @@ export function decodeBody(kind: EventKind, raw: Uint8Array, mapBytes: number): 
   }
   const data = rest !== undefined && behind.length > 0 ? behind : undefined;
   if (behind.length > 0 && !data) throw new RecordProblem(`${behind.length} bytes follow the map`);
-  const body = { kind, ...fields, ...(data ? { data } : {}) } as unknown as EventBody;
-  requireContent(body, data);
-  return body;
+  return { kind, ...fields, ...(data ? { data } : {}) } as unknown as EventBody;
 }
 
 /** Content is never empty, and inline content is the whole file in one chunk. */

@@ -1,8 +1,8 @@
-import { applyRules, type FieldRule, propertyOf } from "../event/field-rules.ts";
+import { applyRules, type FieldRule, locateField, propertyOf } from "../event/field-rules.ts";
 import { packMap, unpackMap } from "../event/message-pack.ts";
 import { RecordProblem } from "../event/record-error.ts";
 
-/** Of a map: what must be there, in the order in which it is written, and what may be. */
+/** Of a map: fields in a form of their own (`wire`) only at the top. What must be there, in the order in which it is written, and what may be. */
 export interface MapFormat {
   readonly fields: Readonly<Record<string, FieldRule>>;
   readonly optional?: Readonly<Record<string, FieldRule>>;
@@ -10,13 +10,23 @@ export interface MapFormat {
 
 /** The result owns its memory. @throws RecordProblem when a field is not what the format allows */
 export function encodeMap(format: MapFormat, value: object): Uint8Array {
-  return Uint8Array.from(packMap(checked(format, propertyOf(value))));
+  const fields = Object.entries(checked(format, propertyOf(value)));
+  const wired = fields.map(([name, one]) => [name, ruleOf(format, name)?.wire?.write(one) ?? one]);
+  return Uint8Array.from(packMap(Object.fromEntries(wired) as Record<string, unknown>));
 }
 
 /** Fields that the format does not name are left out: a later version may have more. @throws RecordProblem */
 export function decodeMap(format: MapFormat, data: Uint8Array): Record<string, unknown> {
   const map = unpackMap(data);
-  return checked(format, (name) => map.get(name));
+  return checked(format, (name) => {
+    const value = map.get(name);
+    const wire = value === undefined ? undefined : ruleOf(format, name)?.wire;
+    return wire ? locateField(name, () => wire.read(value)) : value;
+  });
+}
+
+function ruleOf({ fields, optional }: MapFormat, name: string): FieldRule | undefined {
+  return fields[name] ?? optional?.[name];
 }
 
 function checked({ fields, optional = {} }: MapFormat, get: (name: string) => unknown): Record<string, unknown> {

@@ -1,0 +1,173 @@
+import { RecordProblem } from "../event/record-error.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import type { BlobIndex, BlobLocation } from "./blob-index.ts";
+import { blobAs, blobName } from "./pack.ts";
+import type { SealedObjects } from "./sealed-objects.ts";
+
+/** Fetched side by side, at most so many requests, and so many bytes of what is stored and what comes of it. */
+const PARALLEL = 8;
+const MAX_BYTES_AHEAD = 32 * 1024 * 1024;
+/** Of one request. */
+const MAX_GROUP_BYTES = 2 * 1024 * 1024;
+const MAX_GROUP_RAW_BYTES = 8 * 1024 * 1024;
+/** Cheaper read over than asked for apart. */
+const MAX_GAP_BYTES = 32 * 1024;
+
+export interface BlobReaderOptions {
+  readonly objects: SealedObjects;
+  readonly index: BlobIndex;
+  readonly refresh: (signal: AbortSignal) => Promise<void>;
+}
+
+/** Blobs that lie near each other in a pack, in the order in which they are asked for. */
+interface Group {
+  readonly pack: string;
+  readonly start: number;
+  end: number;
+  rawBytes: number;
+  readonly blobs: BlobLocation[];
+}
+
+export class BlobReader {
+  readonly #options: BlobReaderOptions;
+
+  constructor(options: BlobReaderOptions) {
+    this.#options = options;
+  }
+
+  /** From any pack that has it sound. @throws OBJECT_MISSING, OBJECT_CORRUPT, what the store throws */
+  async read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    const tried = new Set<string>();
+    const failures: unknown[] = [];
+    for (const isLast of [false, true]) {
+      for (const location of this.#options.index.locations(id).filter(({ pack }) => !tried.has(pack))) {
+        tried.add(location.pack);
+        try {
+          const [data] = await this.#fetch(groupOf(location), signal);
+          if (data) return data;
+        } catch (error) {
+          if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+          failures.push(error);
+        }
+      }
+      // It may lie elsewhere since the index was read.
+      if (!isLast) await this.#options.refresh(signal);
+    }
+    throw failures[0] ?? this.#missing(id);
+  }
+
+  async *readMany(
+    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array, void, void> {
+    const stop = new AbortController();
+    const both = AbortSignal.any([signal, stop.signal]);
+    const groups = this.#groups(ids, both);
+    const running: { readonly bytes: number; readonly blobs: Promise<Uint8Array[]> }[] = [];
+    let ahead = 0;
+    try {
+      for (let isDone = false; ;) {
+        while (!isDone && running.length < PARALLEL && ahead < MAX_BYTES_AHEAD) {
+          const next = await groups.next();
+          if (next.done) isDone = true;
+          else {
+            const bytes = next.value.end - next.value.start + next.value.rawBytes;
+            const blobs = this.#fetchOrRescue(next.value, both);
+            blobs.catch(() => undefined);
+            running.push({ bytes, blobs });
+            ahead += bytes;
+          }
+        }
+        const first = running.shift();
+        if (!first) return;
+        yield* await first.blobs;
+        ahead -= first.bytes;
+      }
+    } finally {
+      stop.abort();
+      await Promise.allSettled(running.map(({ blobs }) => blobs));
+      await groups.return();
+    }
+  }
+
+  async *#groups(
+    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Group, void, void> {
+    let group: Group | undefined;
+    for await (const id of ids) {
+      const location = await this.#locate(id, signal);
+      if (group && takesIn(group, location)) continue;
+      if (group) yield group;
+      group = groupOf(location);
+    }
+    if (group) yield group;
+  }
+
+  async #locate(id: Uint8Array, signal: AbortSignal): Promise<BlobLocation> {
+    const { index, refresh } = this.#options;
+    const known = index.locations(id)[0];
+    if (known) return known;
+    await refresh(signal);
+    const found = index.locations(id)[0];
+    if (found) return found;
+    throw this.#missing(id);
+  }
+
+  /** What cannot be read as a group is read blob by blob, from other packs where there are some. */
+  async #fetchOrRescue(group: Group, signal: AbortSignal): Promise<Uint8Array[]> {
+    try {
+      return await this.#fetch(group, signal);
+    } catch (error) {
+      if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+      const rescued: Uint8Array[] = [];
+      for (const { id } of group.blobs) rescued.push(await this.read(id, signal));
+      return rescued;
+    }
+  }
+
+  async #fetch({ pack, start, end, blobs }: Group, signal: AbortSignal): Promise<Uint8Array[]> {
+    const { objects } = this.#options;
+    const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
+    const opened: Uint8Array[] = [];
+    for (const blob of blobs) {
+      const at = blob.position - start;
+      opened.push(await this.#open(blob, bytes.subarray(at, at + blob.storedBytes)));
+    }
+    return opened;
+  }
+
+  #open(blob: BlobLocation, stored: Uint8Array): Promise<Uint8Array> {
+    const { objects } = this.#options;
+    return objects.within(`${blob.pack}: blob ${blobName(blob.id)}`, async () => {
+      const data = await objects.sealer.open(blobAs(blob), stored);
+      if (data.length === blob.rawBytes) return data;
+      throw new RecordProblem(`it has ${data.length} bytes, its listing says ${blob.rawBytes}`);
+    });
+  }
+
+  #missing(id: Uint8Array): TidemarkError {
+    const { location } = this.#options.objects;
+    return new TidemarkError("OBJECT_MISSING", `${location}: no pack holds the blob ${blobName(id)}`, {
+      hint: "`tidemark verify` tells what is missing and what depends on it.",
+    });
+  }
+}
+
+function groupOf(location: BlobLocation): Group {
+  const { pack, position, storedBytes, rawBytes } = location;
+  return { pack, start: position, end: position + storedBytes, rawBytes, blobs: [location] };
+}
+
+/** Takes in what lies in the group, or a little behind it. */
+function takesIn(group: Group, location: BlobLocation): boolean {
+  const { pack, position, storedBytes, rawBytes } = location;
+  const end = Math.max(group.end, position + storedBytes);
+  const isNear = pack === group.pack && position >= group.start && position <= group.end + MAX_GAP_BYTES;
+  const fits = end - group.start <= MAX_GROUP_BYTES && group.rawBytes + rawBytes <= MAX_GROUP_RAW_BYTES;
+  if (!isNear || !fits) return false;
+  group.end = end;
+  group.rawBytes += rawBytes;
+  group.blobs.push(location);
+  return true;
+}

@@ -1,0 +1,129 @@
+import type { Offset } from "../event/positions.ts";
+import { RecordProblem } from "../event/record-error.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
+import { hasCode } from "../runtime/errors.ts";
+import { decodeEnvelopeHead, MAX_ENVELOPE_BYTES, MAX_RAW_BYTES } from "./envelope.ts";
+import { parseSegmentName, SEGMENT_PREFIX, segmentsAfter } from "./object-names.ts";
+import type { SealedObjects } from "./sealed-objects.ts";
+import { encodeSegments } from "./segment-encoder.ts";
+import { decodeHead, pieceOffsets } from "./segment-head.ts";
+import { decodePiece } from "./segment-piece.ts";
+import type {
+  ReadSegmentOptions,
+  SegmentEvent,
+  SegmentHead,
+  SegmentInfo,
+  SegmentPiece,
+  SegmentRun,
+  SegmentStore,
+} from "./segment.ts";
+
+/** Fetched of a segment at first when its events are wanted, and when only its head is. */
+const FIRST_BYTES = 1024 * 1024;
+const FIRST_HEAD_BYTES = 16 * 1024;
+
+/** The beginning of a segment, as far as it was fetched. */
+interface Opened {
+  readonly segment: SegmentInfo;
+  readonly head: SegmentHead;
+  /** Where the first piece begins. */
+  readonly headBytes: number;
+  readonly start: Uint8Array;
+}
+
+/** Segments, each an object. */
+export class ObjectSegmentStore implements SegmentStore {
+  readonly #objects: SealedObjects;
+
+  constructor(objects: SealedObjects) {
+    this.#objects = objects;
+  }
+
+  async *list(signal: AbortSignal, after?: Offset): AsyncGenerator<SegmentInfo, void, void> {
+    const behind = after === undefined ? undefined : segmentsAfter(after);
+    for await (const { name, bytes } of this.#objects.store.list(SEGMENT_PREFIX, signal, behind)) {
+      const parsed = parseSegmentName(name);
+      if (parsed) yield { name, bytes, ...parsed };
+    }
+  }
+
+  async newest(signal: AbortSignal): Promise<SegmentHead | undefined> {
+    const segments: SegmentInfo[] = [];
+    for await (const segment of this.list(signal)) segments.push(segment);
+    const furthest = segments.sort((one, other) => other.last - one.last || one.first - other.first);
+    for (const [index, segment] of furthest.entries()) {
+      try {
+        return await this.head(segment, signal);
+      } catch (error) {
+        // One that is damaged was not written: its events are archived again as long as the log has them.
+        const isLast = index === furthest.length - 1;
+        if (isLast || !hasCode(error, "OBJECT_CORRUPT", "OBJECT_MISSING")) throw error;
+      }
+    }
+    return undefined;
+  }
+
+  async head(segment: SegmentInfo, signal: AbortSignal): Promise<SegmentHead> {
+    const { head } = await this.#open(segment, { bytes: FIRST_HEAD_BYTES, signal });
+    return head;
+  }
+
+  async *read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
+    const { signal, after = segment.first - 1, through = segment.last } = options;
+    const opened = await this.#open(segment, { bytes: FIRST_BYTES, signal });
+    const { head, headBytes } = opened;
+    const starts = pieceOffsets(headBytes, head.pieces);
+    for (const [index, piece] of head.pieces.entries()) {
+      if (piece.last <= after) continue;
+      if (piece.first > through) return;
+      const events = await this.#piece(opened, { index, piece, start: starts[index] ?? 0 }, signal);
+      yield events.filter(({ head: { offset } }) => offset > after && offset <= through);
+    }
+  }
+
+  async write(run: SegmentRun, signal: AbortSignal): Promise<SegmentInfo[]> {
+    const written: SegmentInfo[] = [];
+    for (const { data, ...segment } of encodeSegments(run, this.#objects.sealer)) {
+      await this.#objects.store.put(segment.name, data, signal);
+      crashPoint("repository: segment stored");
+      written.push(segment);
+    }
+    return written;
+  }
+
+  async #open(segment: SegmentInfo, { bytes, signal }: { bytes: number; signal: AbortSignal }): Promise<Opened> {
+    const { name } = segment;
+    const as = { kind: "segment", name } as const;
+    const objects = this.#objects;
+    const first = await objects.range(name, { offset: 0, bytes: Math.min(bytes, segment.bytes) }, signal);
+    return objects.within(name, async () => {
+      const { bytes: headBytes } = decodeEnvelopeHead(first, as);
+      if (headBytes > Math.min(segment.bytes, MAX_RAW_BYTES + MAX_ENVELOPE_BYTES))
+        throw new RecordProblem(`its head has ${headBytes} bytes, all of it ${segment.bytes}`);
+      const start = headBytes <= first.length ? first : await objects.range(name, { offset: 0, bytes: headBytes }, signal);
+      const head = decodeHead(await objects.sealer.open(as, start.subarray(0, headBytes)), segment);
+      const end = head.pieces.reduce((sum, piece) => sum + piece.bytes, headBytes);
+      if (end !== segment.bytes) throw new RecordProblem(`it has ${segment.bytes} bytes, its head says ${end}`);
+      return { segment, head, headBytes, start };
+    });
+  }
+
+  async #piece(
+    { segment, start: fetched }: Opened,
+    { index, piece, start }: { readonly index: number; readonly piece: SegmentPiece; readonly start: number },
+    signal: AbortSignal,
+  ): Promise<SegmentEvent[]> {
+    const { name } = segment;
+    const objects = this.#objects;
+    const end = start + piece.bytes;
+    const stored =
+      end <= fetched.length
+        ? fetched.subarray(start, end)
+        : await objects.range(name, { offset: start, bytes: piece.bytes }, signal);
+    return objects.within(name, async () => {
+      const raw = await objects.sealer.open({ kind: "piece", name: `${name}#${index}` }, stored);
+      if (raw.length !== piece.rawBytes) throw new RecordProblem(`piece ${index} has ${raw.length} bytes`);
+      return decodePiece(raw, { location: objects.location, name, first: piece.first, last: piece.last });
+    });
+  }
+}

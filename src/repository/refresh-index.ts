@@ -1,0 +1,95 @@
+import { RecordProblem } from "../event/record-error.ts";
+import { hasCode } from "../runtime/errors.ts";
+import type { BlobIndex } from "./blob-index.ts";
+import { MAX_RAW_BYTES } from "./envelope.ts";
+import { decodeExpired } from "./notes.ts";
+import { decodeEntries, decodeIndex, LISTING_LENGTH_BYTES, type PackListing } from "./pack.ts";
+import type { SealedObjects } from "./sealed-objects.ts";
+
+export const INDEX_PREFIX = "index/";
+export const EXPIRED_PREFIX = "expired/";
+const PACK_PREFIX = "packs/";
+/** Objects fetched side by side. */
+const PARALLEL = 8;
+
+/** Brings the local index to what the repository has now. @throws what the store throws, REPOSITORY_VERSION */
+export async function refreshIndex(index: BlobIndex, objects: SealedObjects, signal: AbortSignal): Promise<void> {
+  const damaged: string[] = [];
+  await follow(index, { prefix: INDEX_PREFIX, objects, signal }, async (name) => {
+    try {
+      index.addIndex(name, await objects.get({ kind: "index", name }, signal, decodeIndex));
+    } catch (error) {
+      if (!hasCode(error, "OBJECT_CORRUPT")) throw error;
+      damaged.push(name);
+    }
+  });
+  await follow(index, { prefix: EXPIRED_PREFIX, objects, signal }, async (name) => {
+    const { names } = await objects.get({ kind: "expired", name }, signal, decodeExpired);
+    index.addMarks(name, names);
+  });
+  if (damaged.length > 0) await heal(damaged, index, { objects, signal });
+}
+
+interface Source {
+  readonly objects: SealedObjects;
+  readonly signal: AbortSignal;
+}
+
+/** What is new under a prefix is read, what is gone is forgotten. */
+async function follow(
+  index: BlobIndex,
+  { prefix, objects, signal }: Source & { readonly prefix: string },
+  read: (name: string) => Promise<void>,
+): Promise<void> {
+  const gone = index.sources(prefix);
+  const fresh: string[] = [];
+  for await (const { name } of objects.store.list(prefix, signal)) if (!gone.delete(name)) fresh.push(name);
+  let next = 0;
+  const work = async (): Promise<void> => {
+    for (let name = fresh[next++]; name !== undefined; name = fresh[next++]) {
+      try {
+        await read(name);
+      } catch (error) {
+        // Removed since it was listed: what it said is in another by now.
+        if (!hasCode(error, "OBJECT_MISSING")) throw error;
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: PARALLEL }, work));
+  index.drop([...gone]);
+}
+
+/** Every pack lists what is in it: those that no sound index object names are found by that. They may not be referred to. */
+async function heal(damaged: readonly string[], index: BlobIndex, { objects, signal }: Source): Promise<void> {
+  const packs: PackListing[] = [];
+  for await (const { name, bytes } of objects.store.list(PACK_PREFIX, signal)) {
+    if (index.hasPack(name)) continue;
+    try {
+      packs.push(await readListing(objects, { name, bytes }, signal));
+    } catch (error) {
+      if (!hasCode(error, "OBJECT_CORRUPT", "OBJECT_MISSING")) throw error;
+    }
+  }
+  for (const name of damaged) index.addIndex(name, packs, { healed: true });
+}
+
+/** From the pack itself. @throws OBJECT_MISSING, OBJECT_CORRUPT */
+export async function readListing(
+  objects: SealedObjects,
+  { name, bytes }: { readonly name: string; readonly bytes: number },
+  signal: AbortSignal,
+): Promise<PackListing> {
+  const end = bytes - LISTING_LENGTH_BYTES;
+  const tail = await objects.within(name, () => {
+    if (end < 0) throw new RecordProblem(`${bytes} bytes are too short for a pack`);
+    return objects.range(name, { offset: end, bytes: LISTING_LENGTH_BYTES }, signal);
+  });
+  const listingBytes = new DataView(tail.buffer, tail.byteOffset).getUint32(0);
+  return objects.within(name, async () => {
+    if (listingBytes > end || listingBytes > MAX_RAW_BYTES)
+      throw new RecordProblem(`its listing is said to have ${listingBytes} bytes of ${bytes}`);
+    const stored = await objects.range(name, { offset: end - listingBytes, bytes: listingBytes }, signal);
+    const raw = await objects.sealer.open({ kind: "pack", name }, stored);
+    return { name, bytes, blobs: decodeEntries(raw, end - listingBytes) };
+  });
+}
