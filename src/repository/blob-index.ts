@@ -202,7 +202,9 @@ function openIndex(file: string): Database.Database {
 class OtherFormat extends Error {}
 
 function isDamage(error: unknown): boolean {
-  return error instanceof OtherFormat || /^SQLITE_(CORRUPT|NOTADB|CONSTRAINT|ERROR|MISMATCH)/.test(errnoOf(error) ?? "");
+  return (
+    error instanceof OtherFormat || /^SQLITE_(CORRUPT|NOTADB|CONSTRAINT|ERROR|MISMATCH)/.test(errnoOf(error) ?? "")
+  );
 }
 
 function removeIndex(file: string): void {

@@ -38,7 +38,7 @@ export class BlobReader {
   /** From any pack that has it sound. @throws OBJECT_MISSING, OBJECT_CORRUPT, what the store throws */
   async read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
     const tried = new Set<string>();
-    const failures: unknown[] = [];
+    let failure: TidemarkError | undefined;
     for (const isLast of [false, true]) {
       for (const location of this.#options.index.locations(id).filter(({ pack }) => !tried.has(pack))) {
         tried.add(location.pack);
@@ -47,13 +47,13 @@ export class BlobReader {
           if (data) return data;
         } catch (error) {
           if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
-          failures.push(error);
+          failure ??= error;
         }
       }
       // It may lie elsewhere since the index was read.
       if (!isLast) await this.#options.refresh(signal);
     }
-    throw failures[0] ?? this.#missing(id);
+    throw failure ?? this.#missing(id);
   }
 
   async *readMany(

@@ -81,7 +81,9 @@ class ObjectLock implements RepositoryLock {
     const { objects, mode, clock } = this.#options;
     const names: string[] = [];
     for await (const { name } of objects.store.list(LOCK_PREFIX, signal)) names.push(name);
-    const released = new Set(names.filter((name) => name.endsWith(RELEASED)).map((name) => name.slice(0, -RELEASED.length)));
+    const released = new Set(
+      names.filter((name) => name.endsWith(RELEASED)).map((name) => name.slice(0, -RELEASED.length)),
+    );
     for (const name of names) {
       if (name.endsWith(RELEASED) || released.has(name) || this.#names.includes(name)) continue;
       const note = await readLock(objects, name, signal);
@@ -93,7 +95,7 @@ class ObjectLock implements RepositoryLock {
   async #renew(): Promise<void> {
     const { clock } = this.#options;
     let renewedMs = clock.monotonic();
-    for (let pauseMs = RENEW_MS; ; ) {
+    for (let pauseMs = RENEW_MS; ;) {
       await sleep(pauseMs, this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       try {

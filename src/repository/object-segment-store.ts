@@ -100,7 +100,8 @@ export class ObjectSegmentStore implements SegmentStore {
       const { bytes: headBytes } = decodeEnvelopeHead(first, as);
       if (headBytes > Math.min(segment.bytes, MAX_RAW_BYTES + MAX_ENVELOPE_BYTES))
         throw new RecordProblem(`its head has ${headBytes} bytes, all of it ${segment.bytes}`);
-      const start = headBytes <= first.length ? first : await objects.range(name, { offset: 0, bytes: headBytes }, signal);
+      const start =
+        headBytes <= first.length ? first : await objects.range(name, { offset: 0, bytes: headBytes }, signal);
       const head = decodeHead(await objects.sealer.open(as, start.subarray(0, headBytes)), segment);
       const end = head.pieces.reduce((sum, piece) => sum + piece.bytes, headBytes);
       if (end !== segment.bytes) throw new RecordProblem(`it has ${segment.bytes} bytes, its head says ${end}`);

@@ -56,7 +56,7 @@ export class PackWriter implements BlobWriter {
   async finish(signal: AbortSignal): Promise<BlobsWritten> {
     if (!this.#open.isEmpty) this.#close();
     // Those under way began with another signal, which may be aborted.
-    await Promise.all(this.#full.map((pack) => this.#uploads.get(pack)));
+    await Promise.all(this.#uploads.values());
     for (const pack of this.#full) if (!pack.isStored) await this.#store(pack, signal);
     await this.#list(signal);
     const written = this.#written;

@@ -79,7 +79,8 @@ export function decodeEntries(entries: Uint8Array, packBytes: number): PackedBlo
     if (!type || position === undefined || storedBytes === undefined || rawBytes === undefined)
       throw new RecordProblem(`entry ${index} of the listing is of no kind that there is`);
     const isInside = storedBytes >= HEAD_BYTES + SEAL_BYTES && position + storedBytes <= packBytes;
-    if (!isInside || rawBytes > MAX_RAW_BYTES) throw new RecordProblem(`entry ${index} of the listing lies outside its pack`);
+    if (!isInside || rawBytes > MAX_RAW_BYTES)
+      throw new RecordProblem(`entry ${index} of the listing lies outside its pack`);
     return { id: entries.slice(at, at + BLOB_ID_BYTES), type, position, storedBytes, rawBytes };
   });
 }

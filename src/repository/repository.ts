@@ -1,5 +1,6 @@
 import type { BaseStore } from "./base.ts";
 import type { BlobStore } from "./blob-store.ts";
+import type { SealedObjects } from "./sealed-objects.ts";
 import type { SegmentStore } from "./segment.ts";
 
 /** What the object `config` says. */
@@ -25,6 +26,8 @@ export interface Repository extends AsyncDisposable {
   readonly config: RepositoryConfig;
   /** For messages. Never a secret. */
   readonly location: string;
+  /** All of it, for whoever verifies or cleans up. */
+  readonly objects: SealedObjects;
   readonly blobs: BlobStore;
   readonly segments: SegmentStore;
   readonly bases: BaseStore;

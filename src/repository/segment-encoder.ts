@@ -34,7 +34,11 @@ export function* encodeSegments({ logId, records }: SegmentRun, sealer: Reposito
   }
 }
 
-function encodeSegment({ logId, records }: SegmentRun, packed: PackedEvent[], sealer: RepositorySealer): EncodedSegment {
+function encodeSegment(
+  { logId, records }: SegmentRun,
+  packed: PackedEvent[],
+  sealer: RepositorySealer,
+): EncodedSegment {
   const [firstPacked, lastPacked, lastRecord] = [packed[0], packed.at(-1), records.at(-1)];
   invariant(firstPacked && lastPacked && lastRecord, "a segment has events");
   const [from, to] = [firstPacked.header, lastPacked.header];

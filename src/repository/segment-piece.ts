@@ -77,7 +77,7 @@ export function encodePiece(events: readonly PackedEvent[]): Uint8Array<ArrayBuf
       at += part.length;
     }
   }
-  return piece as Uint8Array<ArrayBuffer>;
+  return piece;
 }
 
 /** Where each column begins. */

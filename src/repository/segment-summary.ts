@@ -36,7 +36,10 @@ function addCommit(
   if (cause === "copy") database.copy = offset;
 }
 
-function databaseOf(databases: Map<string, Gathered>, { database: name, pageSize }: SqlitePart | SqliteCommit): Gathered {
+function databaseOf(
+  databases: Map<string, Gathered>,
+  { database: name, pageSize }: SqlitePart | SqliteCommit,
+): Gathered {
   const known = databases.get(name);
   if (known) return known;
   const nothing = { offset: BEFORE_FIRST, timeMs: 0, sizePages: 0, checksum: 0n, commits: 0, largestPages: 0 };

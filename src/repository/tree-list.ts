@@ -77,7 +77,15 @@ function* itemsOf(entry: TreeEntry): Generator<Uint8Array> {
   else yield* itemsOfFile(entry);
 }
 
-function* itemsOfFile({ path: at, offset, metadata, size, hash: whole, group, chunkList }: FileEntry): Generator<Uint8Array> {
+function* itemsOfFile({
+  path: at,
+  offset,
+  metadata,
+  size,
+  hash: whole,
+  group,
+  chunkList,
+}: FileEntry): Generator<Uint8Array> {
   const more = Math.max(0, Math.ceil(chunkList.length / MAX_CHUNKS_BYTES) - 1);
   const first = chunkList.subarray(0, MAX_CHUNKS_BYTES);
   yield itemOf("file", { kind: "file", path: at, offset, ...metadata, size, hash: whole, chunks: first, more, group });
@@ -117,7 +125,8 @@ export class TreeListReader {
     for (let at = 0; at < list.length;) {
       const left = list.length - at - LENGTH_BYTES;
       const length = left < 0 ? 0 : view.getUint32(at);
-      if (length === 0 || length > left) throw new RecordProblem(`the list of entries ends in the middle, at byte ${at}`);
+      if (length === 0 || length > left)
+        throw new RecordProblem(`the list of entries ends in the middle, at byte ${at}`);
       const entry = this.#take(list.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
       if (entry) yield entry;
       at += LENGTH_BYTES + length;

@@ -98,6 +98,11 @@ export const CRASH_POINTS = [
   "files: removed",
   "files: synced",
   "files: committed",
+  // What is written into a repository.
+  "repository: pack stored",
+  "repository: index stored",
+  "repository: segment stored",
+  "repository: base stored",
 ] as const;
 
 export type CrashPoint = (typeof CRASH_POINTS)[number];

@@ -93,6 +93,10 @@ const SCENES = {
   "turnstile: files sent": "files",
   "turnstile: commits sent": "files",
   "turnstile: removals sent": "files",
+  "repository: pack stored": "repository",
+  "repository: index stored": "repository",
+  "repository: segment stored": "repository",
+  "repository: base stored": "repository",
 } as const satisfies Record<CrashPoint, string>;
 
 type SceneName = (typeof SCENES)[CrashPoint];
