@@ -6,6 +6,7 @@ import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
 import { order } from "./order.ts";
 import { scrub } from "./scrub.ts";
+import { torture } from "./torture.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
@@ -14,6 +15,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   many,
   order,
   scrub,
+  torture,
 };
 
 function help(): string {

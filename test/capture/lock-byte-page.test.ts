@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { committedImage } from "../support/compare.ts";
 import { Deployment } from "../support/deployment.ts";
+import { waitFor } from "../support/wait.ts";
 
 const GIB = 1024 ** 3;
 const PAGE_SIZE = 65_536;
@@ -42,6 +43,14 @@ test(
     await deployment.answer("sync", "--applied");
     expect(digestOf(deployment.standbyDatabase)).toBe(digestOf(deployment.database));
     expect((await deployment.commits()).at(-1)?.cause).toBe("repair");
+
+    // The replica reads all of its copy too, to compare it with its index, and another program to see that it is sound.
+    await waitFor("the check of all pages of the standby", async () => {
+      const { standby } = (await deployment.answer("status")) as { standby?: { databases: { checked: boolean }[] } };
+      return standby?.databases[0]?.checked;
+    });
+    await using reader = new SqlSession(deployment.standbyDatabase);
+    expect(await reader.value("PRAGMA quick_check")).toBe("ok");
   },
 );
 

@@ -14,16 +14,55 @@ import { reportOf, type Program } from "./apps/program.ts";
 import type { ReaderReport } from "./apps/reader.ts";
 import { bankDigest, Recorder } from "./apps/recorder.ts";
 import type { WriterOptions, WriterReport } from "./apps/writer.ts";
-import type { Deployment } from "./deployment.ts";
+import { Deployment } from "./deployment.ts";
+import { NatsServer } from "./nats-server.ts";
 import type { Random } from "./random.ts";
 import type { RunningTidemark } from "./tidemark-cli.ts";
 
 const READY_TIMEOUT_MS = 45_000;
-/** So many restores to offsets and to times. */
-const OFFSETS = 25;
-const TIMES = 25;
 /** A commit is in the log within this time while capture runs, on a loaded machine. */
 const CAPTURED_WITHIN_MS = 3000;
+
+export interface TortureOptions {
+  readonly random: Random;
+  /** Deaths of each agent. */
+  readonly rounds: number;
+  /** To offsets, and as many to times. */
+  readonly restores: number;
+}
+
+/** `run` is killed again and again, then a capture and a replica that follow it. */
+export async function tortureEmbedded({ random, rounds, restores }: TortureOptions): Promise<void> {
+  await using deployment = new Deployment();
+  await using torture = new Torture(deployment, random);
+  await torture.begin(["run"]);
+  for (let round = 0; round < rounds; round += 1) await torture.kill("run");
+  await torture.stop("run");
+  await torture.start("capture");
+  await torture.start("replica");
+  for (let round = 0; round < rounds; round += 1) {
+    await torture.kill("capture");
+    await torture.kill("replica");
+  }
+  await torture.finish(restores);
+}
+
+/** Agents and, in between, their server. */
+export async function tortureNats({ random, rounds, restores }: TortureOptions): Promise<void> {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address });
+  await using torture = new Torture(deployment, random);
+  await torture.begin(["capture", "replica"]);
+  for (let round = 0; round < rounds; round += 1) {
+    await torture.kill("capture");
+    await torture.kill("replica");
+    if (round % 2 === 0) {
+      await server.kill();
+      await server.start();
+    }
+  }
+  await torture.finish(restores);
+}
 
 type AgentName = "run" | "capture" | "replica";
 
@@ -37,7 +76,7 @@ interface Absence {
  * Three writers, two readers of the standby, and agents that are killed and started again. At the end everything must
  * be equal, and any moment restorable.
  */
-export class Torture {
+class Torture implements AsyncDisposable {
   readonly #deployment: Deployment;
   readonly #random: Random;
   readonly #agents = new Map<AgentName, RunningTidemark>();
@@ -97,8 +136,8 @@ export class Torture {
     await agent.waitReady(READY_TIMEOUT_MS);
   }
 
-  /** Ends the programs and requires that everything is as it must be. Returns how many restores were right. */
-  async finish(): Promise<number> {
+  /** Ends the programs and requires that everything is as it must be, in so many restores to offsets and as many to times. */
+  async finish(restores: number): Promise<void> {
     await sleep(1000);
     const writers = await Promise.all(this.#writers.map(async (writer) => reportOf<WriterReport>(writer)));
     assert.equal(await this.#deployment.difference(), undefined);
@@ -117,17 +156,17 @@ export class Torture {
     const { seq, digest } = bankDigest(this.#deployment.standbyDatabase);
     assert.equal(seq, recorder.lastSeq);
     assert.equal(digest, recorder.digestAt(seq));
-    return this.#restoreEverywhere(recorder);
+    await this.#restoreEverywhere(recorder, restores);
   }
 
   /** Offsets and times, each exactly what the recorder wrote down. */
-  async #restoreEverywhere(recorder: Recorder): Promise<number> {
+  async #restoreEverywhere(recorder: Recorder, restores: number): Promise<void> {
     const events = await this.#deployment.events();
     const first = events.find(({ body }) => body.kind === "sqlite.commit");
     const last = events.at(-1);
     if (!first || !last) throw new Error("the log holds no commit");
     let seqBefore = 0;
-    const offsets = Array.from({ length: OFFSETS }, () => this.#random.integer(first.offset, last.offset));
+    const offsets = Array.from({ length: restores }, () => this.#random.integer(first.offset, last.offset));
     for (const wanted of offsets.toSorted((a, b) => a - b)) {
       const event = events[wanted - 1];
       if (!event) throw new Error(`the log holds no event ${wanted}`);
@@ -135,7 +174,7 @@ export class Torture {
       assert.ok(seq >= seqBefore, `offset ${wanted} holds ${seq}, an earlier one held ${seqBefore}`);
       seqBefore = seq;
     }
-    for (let times = 0; times < TIMES; times += 1) {
+    for (let times = 0; times < restores; times += 1) {
       const timeMs = this.#random.integer(first.timeMs, last.timeMs);
       const event = events.findLast((one) => one.timeMs <= timeMs) ?? first;
       const text = new Date(timeMs).toISOString();
@@ -146,7 +185,6 @@ export class Torture {
       const least = away ? 0 : recorder.lastEndedBefore(sureMs);
       assert.ok(seq >= least, `${text} holds ${seq}, but ${least} had ended`);
     }
-    return offsets.length + TIMES;
   }
 
   /** Restores and compares; returns the number of the last transaction in it. */
@@ -172,7 +210,7 @@ export class Torture {
     return seq;
   }
 
-  async end(): Promise<void> {
+  async [Symbol.asyncDispose](): Promise<void> {
     for (const program of [...this.#writers, ...this.#readers]) await program[Symbol.asyncDispose]();
   }
 }
