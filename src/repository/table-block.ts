@@ -13,7 +13,7 @@ const MAX_EXTENTS = BLOCK_BYTES / EXTENT_BYTES;
 /** As many as a block can have pages. */
 const MAX_PATCHES = BLOCK_BYTES / 512;
 
-const idOrHole = (value: unknown): unknown => (value === null || value === undefined ? undefined : blobId(value));
+const idOrHole = (value: unknown): unknown => (value === null || value === undefined ? null : blobId(value));
 const page = integer(0, MAX_PAGE_NUMBER);
 
 const FORMAT: MapFormat = {
@@ -30,8 +30,11 @@ export function encodeTableBlock({ extents, patches }: TableBlock): Uint8Array {
 /** `name`: of the blob, for messages. @throws OBJECT_CORRUPT */
 export function decodeTableBlock(raw: Uint8Array, name = "of a base"): TableBlock {
   try {
-    return decodeMap(FORMAT, raw) as unknown as TableBlock;
+    const { extents, patches } = decodeMap(FORMAT, raw) as unknown as Wire;
+    return { extents: extents.map((id) => id ?? undefined), patches };
   } catch (error) {
     throw objectError(error, { location: "table block", name });
   }
 }
+
+type Wire = Pick<TableBlock, "patches"> & { readonly extents: readonly (Uint8Array | null)[] };

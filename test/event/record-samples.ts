@@ -210,7 +210,7 @@ const treeBody: fc.Arbitrary<EventBody> = fc.oneof(
 
 const anyEpoch = fc.integer({ min: 1, max: 0xffffffff }).map(epoch);
 const reason = fc.constantFrom("start" as const, "takeover" as const, "promotion" as const);
-const body: fc.Arbitrary<EventBody> = fc.oneof(
+export const anyBody: fc.Arbitrary<EventBody> = fc.oneof(
   fc.record({ kind: fc.constant("genesis" as const), set: text, logId: text, checksumSeed: u64, createdBy: text }),
   fc.record({ kind: fc.constant("epoch" as const), epoch: anyEpoch, writer: text, host: text, reason }),
   { weight: 2, arbitrary: sqlitePart },
@@ -228,7 +228,7 @@ export const anyFields: fc.Arbitrary<RecordFields> = fc
     timeMs: fc.nat({ max: MAX_TIME_MS }),
     previousHash: fc.uint8Array({ minLength: 32, maxLength: 32 }),
     consistent: fc.boolean(),
-    body,
+    body: anyBody,
   })
   .map((fields) => (fields.body.kind === "epoch" ? { ...fields, epoch: fields.body.epoch } : fields));
 

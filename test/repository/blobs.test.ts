@@ -122,7 +122,8 @@ test("what was given up with one signal is finished with another", async () => {
   for (const data of big) ids.push(await writer.add("extent", data));
   stop.abort();
   await writer.finish(fixture.signal);
-  expect(await readAll(repository, ids)).toEqual(big);
+  const found = await readAll(repository, ids);
+  expect(found.map((data, index) => data.equals(big[index] ?? data))).toEqual(big.map(() => true));
 });
 
 /** Each is found, named, and never handed out. */
