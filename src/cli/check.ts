@@ -56,6 +56,7 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     ...trees.findings,
     ...(await checkLimits(settings)),
     ...(await checkPlaces(settings, copyBytes(settings.databases) + trees.bytes)),
+    ...(await checkEncryption(settings)),
     ...(await checkLog(settings)),
   ];
 }
@@ -107,13 +108,21 @@ async function checkPlaces(settings: Settings, copyBytes: number): Promise<Findi
   return findings;
 }
 
+async function checkEncryption({ encryption }: Settings): Promise<Finding[]> {
+  const { encryptionFindings } = await import("../observe/check-encryption.ts");
+  return encryptionFindings(encryption);
+}
+
 /** A log that does not exist yet is no fault: the first `run` or `capture` makes it. */
 async function checkLog(settings: Settings): Promise<Finding[]> {
   const { fail, ok } = await import("../observe/finding.ts");
+  const { keyFindings } = await import("../observe/check-encryption.ts");
   const { logFindings } = await import("../observe/check-log.ts");
   try {
     await using log = await openLogToRead("check", settings);
-    return await logFindings(log);
+    // Who captures has keys of its own; a standby alone has to open the log's.
+    const mustRead = settings.standby !== undefined && settings.databases.length + settings.trees.length === 0;
+    return [...(await logFindings(log)), ...(await keyFindings(log, { mustRead }))];
   } catch (error) {
     const place = settings.log ? locationOf(settings.log) : "";
     if (hasCode(error, "LOG_UNREACHABLE") && isOnlyNew(error.message))

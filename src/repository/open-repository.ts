@@ -31,11 +31,11 @@ export interface OpenRepositoryOptions {
   readonly sealing?: RepositorySealing;
 }
 
-/** How a repository with a key is opened. */
+/** How a repository gets its sealer. */
 export interface RepositorySealing {
   /** Whether one that is begun now gets a key. */
   readonly encrypt: boolean;
-  /** Of one whose config says that it is encrypted. @throws KEY_MISSING, KEY_WRONG */
+  /** @throws KEY_MISSING, KEY_WRONG; NOT_ENCRYPTED when it is not, and what is to be written must be */
   open(store: ObjectStore, config: RepositoryConfig, options: SealingOptions): Promise<RepositorySealer>;
 }
 
@@ -94,8 +94,8 @@ async function sealerOf(
   config: RepositoryConfig,
   { store, mode, signal, sealing }: OpenRepositoryOptions,
 ): Promise<RepositorySealer> {
-  if (!config.encrypted) return plainSealer;
   if (sealing) return sealing.open(store, config, { mode, signal });
+  if (!config.encrypted) return plainSealer;
   throw new TidemarkError("KEY_MISSING", `${store.location} is encrypted, and no identity is given to open it`, {
     hint: "Name the file of one with identity: under encryption: in tidemark.yml, or in TIDEMARK_IDENTITY.",
   });

@@ -5,7 +5,11 @@ import path from "node:path";
 import Database from "better-sqlite3";
 import { expect, test, vi } from "vitest";
 
+import { makeDataKey, wrapKey } from "../../src/keys/data-key.ts";
+import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
+import { newIdentity } from "../support/age-identity.ts";
 import { CliScene } from "../support/cli-scene.ts";
+import { mark, openWriter } from "../support/log-scene.ts";
 import { freePort, NatsServer } from "../support/nats-server.ts";
 import { lastJson } from "../support/tidemark-cli.ts";
 
@@ -248,3 +252,36 @@ test("places that cannot be written, and a limit below one copy", async () => {
   const log = await check(scene, []);
   expect(codes(log, "fail")).toEqual(["CONFIG", "LOG_UNREACHABLE"]);
 });
+
+test("encryption: recipients, who may read the identity, and whether a standby can open the log", async () => {
+  await using scene = new CliScene();
+  const [ann, bob] = [await newIdentity(), await newIdentity()];
+  scene.write("identity.txt", ann.identity);
+  const config = (recipients: string): void =>
+    void scene.write(
+      "tidemark.yml",
+      `set: app\nlog: embedded:log\nstandby: standby\nencryption: { identity: identity.txt, recipients: [${recipients}] }`,
+    );
+  config(ann.recipient);
+  expect(codes(await check(scene, []), "warn")).toEqual(expect.arrayContaining(["ENCRYPTION_ONE", "IDENTITY_OPEN"]));
+  fs.chmodSync(scene.path("identity.txt"), 0o600);
+  config(`${ann.recipient}, ${bob.recipient.slice(0, -1)}`);
+  const mistyped = (await check(scene, [])).findings.find(({ severity }) => severity === "fail");
+  expect(mistyped?.message).toContain("it has a typing error");
+  config(`${ann.recipient}, ${bob.recipient}`);
+  await writeEncryptedLog(scene.path("log"), bob.recipient);
+  const wrong = await check(scene, []);
+  expect({ exit: wrong.exit, fail: codes(wrong, "fail") }).toEqual({ exit: 2, fail: ["KEY_WRONG"] });
+  scene.write("identity.txt", bob.identity);
+  const right = await check(scene, []);
+  expect(codes(right, "fail")).toEqual([]);
+  expect(codes(right, "ok")).toEqual(expect.arrayContaining(["ENCRYPTION", "IDENTITY", "KEY"]));
+});
+
+async function writeEncryptedLog(directory: string, recipient: string): Promise<void> {
+  await using log = await openEmbeddedLog({ directory, set: "app", mode: "write" });
+  const key = makeDataKey();
+  const writer = await openWriter(log, { key: { key, wrapped: await wrapKey(key, [recipient]) } });
+  writer.append([mark("secret")]);
+  await writer.flush();
+}

@@ -17,6 +17,7 @@ import { type AgeIdentity, newIdentity } from "../support/age-identity.ts";
 import { FaultyStore } from "../support/faulty-store.ts";
 
 const { signal } = new AbortController();
+const options = { mode: "write", signal } as const;
 const ann = await newIdentity();
 const bob = await newIdentity();
 const BASE: SealedAs = { kind: "base", name: "bases/1" };
@@ -51,7 +52,7 @@ const config = {
 };
 
 async function openSealer(at: string, person?: AgeIdentity, logKey?: OwnKey): Promise<RepositorySealer> {
-  return new Sealing({ identities: identitiesOf(person), clock, logKey }).open(new FsStore(at), config, signal);
+  return new Sealing({ identities: identitiesOf(person), clock, logKey }).open(new FsStore(at), config, options);
 }
 
 async function readKeys(at: string, person?: AgeIdentity): Promise<RepositoryKeys> {
@@ -96,7 +97,7 @@ test("what is sealed opens under its name and kind only, and unchanged", async (
   const plain = await new Sealing({ identities: identitiesOf(ann), clock }).open(
     new FsStore(directory()),
     { ...config, encrypted: false },
-    signal,
+    options,
   );
   await expect(sealer.open(BASE, plain.seal(BASE, TEXT))).rejects.toThrow("it is not encrypted, unlike the repository");
   await expect(plain.open(BASE, stored)).rejects.toThrow("it is encrypted, unlike the repository");
@@ -105,7 +106,7 @@ test("what is sealed opens under its name and kind only, and unchanged", async (
 test("nothing is written in the clear that the log encrypts", async () => {
   const sealing = new Sealing({ identities: identitiesOf(ann), clock, logKey: await ownKey(ann) });
   expect(sealing.encrypt).toBe(true);
-  const open = sealing.open(new FsStore(directory()), { ...config, encrypted: false }, signal);
+  const open = sealing.open(new FsStore(directory()), { ...config, encrypted: false }, options);
   expect(await failure(open)).toMatchObject({ code: "NOT_ENCRYPTED" });
 });
 

@@ -1,6 +1,7 @@
 import type { OwnKey } from "../../keys/data-key.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import type { ObjectStore } from "../object-store.ts";
+import type { RepositorySealing, SealingOptions as RepositorySealingOptions } from "../open-repository.ts";
 import { plainSealer } from "../plain-sealer.ts";
 import type { RepositoryConfig } from "../repository.ts";
 import type { RepositorySealer } from "../sealer.ts";
@@ -17,7 +18,7 @@ export interface SealingOptions extends Omit<RepositoryKeysOptions, "store"> {
 }
 
 /** How a repository gets its sealer: by what its config says, and the keys in it. */
-export class Sealing {
+export class Sealing implements RepositorySealing {
   readonly #options: SealingOptions;
 
   constructor(options: SealingOptions) {
@@ -30,12 +31,16 @@ export class Sealing {
   }
 
   /** @throws NOT_ENCRYPTED (it would hold in the clear what the log encrypts), KEY_MISSING, KEY_WRONG, KEY_DAMAGED */
-  async open(store: ObjectStore, config: RepositoryConfig, signal: AbortSignal): Promise<RepositorySealer> {
+  async open(
+    store: ObjectStore,
+    config: RepositoryConfig,
+    { mode, signal }: RepositorySealingOptions,
+  ): Promise<RepositorySealer> {
     const { logKey, ...options } = this.#options;
-    if (!config.encrypted && logKey) throw notEncrypted(store);
+    if (!config.encrypted && logKey && mode === "write") throw notEncrypted(store);
     if (!config.encrypted) return plainSealer;
     const keys = await RepositoryKeys.read({ ...options, store }, signal);
-    if (logKey) await keys.adopt(logKey, signal);
+    if (logKey && mode === "write") await keys.adopt(logKey, signal);
     return KeySealer.open(keys, signal);
   }
 }
