@@ -1,3 +1,5 @@
+import path from "node:path";
+
 import type { EncryptionConfig, LogConfig } from "./config/config.ts";
 import { Identities } from "./keys/identities.ts";
 import type { DataKey } from "./keys/data-key.ts";
@@ -8,6 +10,9 @@ import { LogKeys } from "./log/log-keys.ts";
 import { openJetStreamLog } from "./log/jetstream-log.ts";
 import { keyInUse } from "./log/open-record.ts";
 import { Sealing } from "./repository/keys/sealing.ts";
+import { FsStore } from "./repository/fs-store.ts";
+import { openRepository } from "./repository/open-repository.ts";
+import type { Repository } from "./repository/repository.ts";
 import type { Clock } from "./runtime/clock.ts";
 import { hasCode, type TidemarkError } from "./runtime/errors.ts";
 import { retry } from "./runtime/retry.ts";
@@ -53,6 +58,26 @@ function keptIn(state: string | undefined): () => readonly DataKey[] {
     const keys = state === undefined ? undefined : readKeptKeys(state);
     return keys ? [keys.current, ...keys.previous] : [];
   };
+}
+
+export interface OpenRepositoryToReadOptions {
+  /** As `--repository` takes it. */
+  readonly location: string;
+  /** Where relative paths count from. */
+  readonly directory: string;
+  /** For the index of its blobs while it is open. */
+  readonly cacheDirectory: string;
+  readonly encryption: EncryptionConfig;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
+export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
+  const { location, directory, encryption, ...rest } = options;
+  const store = new FsStore(path.resolve(directory, location));
+  const sealing = await repositorySealing({ encryption }, rest);
+  return openRepository({ ...rest, store, mode: "read", createdBy: "", sealing });
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {

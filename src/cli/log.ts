@@ -7,11 +7,11 @@ import { shownPlace } from "../event/tree-path.ts";
 import type { History } from "../restore/history.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
-import { openLogToRead } from "./open-log.ts";
+import { openHistory } from "./open-history.ts";
 import { positionOf } from "./position-of.ts";
-import { type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { type HistoryOptions, setCommand } from "./set-options.ts";
 
-interface LogOptions extends SetOptions {
+interface LogOptions extends HistoryOptions {
   readonly from?: string;
   readonly to?: string;
   readonly follow?: boolean;
@@ -20,7 +20,8 @@ interface LogOptions extends SetOptions {
 export function logCommand(cli: Cli): Command {
   return setCommand({
     name: "log",
-    summary: "list the events of the log",
+    repository: true,
+    summary: "list the events of the log, or of a repository",
     description:
       "Lists events: offset, time, kind, name, size. --from and --to take an offset, a time (RFC 3339 with zone) or mark:NAME, both included.",
     examples: [
@@ -36,10 +37,8 @@ export function logCommand(cli: Cli): Command {
 }
 
 async function list(cli: Cli, options: LogOptions): Promise<void> {
-  const settings = await settingsFor(cli, "client", options);
-  await using log = await openLogToRead("log", settings);
-  const { LogHistory } = await import("../restore/log-history.ts");
-  const history = new LogHistory(log);
+  await using opened = await openHistory(cli, { command: "log", options, keys: false });
+  const { history } = opened;
   const range = await rangeOf(cli, history, options);
   if (range === undefined) return;
   const follow = options.follow ?? false;

@@ -1,23 +1,22 @@
 import type { Command } from "commander";
 
 import { type Cli, oneShot } from "./cli.ts";
-import { openLogToRead } from "./open-log.ts";
-import { type SetOptions, setCommand, settingsFor } from "./set-options.ts";
+import { openHistory } from "./open-history.ts";
+import { type HistoryOptions, setCommand } from "./set-options.ts";
 import { textTable } from "./text-table.ts";
 
 export function marksCommand(cli: Cli): Command {
   return setCommand({
     name: "marks",
-    summary: "list the marks in the log",
+    repository: true,
+    summary: "list the marks in the log, or in a repository",
     examples: ["tidemark marks --standby /mnt/standby", "tidemark marks --json -c tidemark.yml"],
-  }).action((options: SetOptions) => oneShot(cli, () => marks(cli, options)));
+  }).action((options: HistoryOptions) => oneShot(cli, () => marks(cli, options)));
 }
 
-async function marks(cli: Cli, options: SetOptions): Promise<void> {
-  const settings = await settingsFor(cli, "client", options);
-  await using log = await openLogToRead("marks", settings);
-  const { LogHistory } = await import("../restore/log-history.ts");
-  const found = await new LogHistory(log).marks(cli.signal);
+async function marks(cli: Cli, options: HistoryOptions): Promise<void> {
+  await using opened = await openHistory(cli, { command: "marks", options, keys: false });
+  const found = await opened.history.marks(cli.signal);
   const told = found.map(({ name, offset, timeMs }) => ({ name, offset, at: new Date(timeMs).toISOString() }));
   if (options.json) return cli.print(JSON.stringify({ marks: told }));
   if (told.length === 0) return cli.note("no marks yet; `tidemark mark NAME` makes one");

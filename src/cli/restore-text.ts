@@ -38,9 +38,22 @@ function previewText(report: RestorePreview): string[] {
     ...textTable(rows),
     ...textTable(treeRows(report, "")),
     `reads events ${report.fromOffset} to ${report.offset}; needs ${formatSize(report.bytesNeeded)}, ${formatSize(report.bytesFree)} are free`,
+    ...fetchText(report),
     ...consistencyText(report),
     ...gapText(report),
   ];
+}
+
+function fetchText({ fetches, base }: RestorePreview): string[] {
+  if (!fetches) return [];
+  const { segments, segmentBytes, logEvents, contentBytes } = fetches;
+  const parts = [
+    base ? `the base of offset ${base.offset}, ${base.at}` : "no base",
+    `${formatSize(contentBytes)} of pages and contents`,
+    `${counted(segments, "segment") || "no segments"} of ${formatSize(segmentBytes)}`,
+    ...(logEvents > 0 ? [`${counted(logEvents, "event")} of the log`] : []),
+  ];
+  return [`fetches ${parts.join(", ")}`];
 }
 
 function treeRows({ trees }: RestoreReport | RestorePreview, proof: string): string[][] {

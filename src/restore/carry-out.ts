@@ -1,10 +1,16 @@
 import type { Offset } from "../event/positions.ts";
 import { databasePath } from "../replica/standby-paths.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
+import { isDamage } from "./blob-copies.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
-import type { BlobReader } from "./plan-base.ts";
+import type { FetchedState } from "./fetched-state.ts";
+import { fillDatabases } from "./fill-databases.ts";
+import { fillTrees } from "./fill-trees.ts";
 import { finishTrees, type Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
+import type { BlobReader } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { readBack } from "./read-back.ts";
 import type { Finished } from "./report.ts";
@@ -22,15 +28,25 @@ export interface RestoreProgress {
 export interface CarryOutOptions {
   readonly planned: PlannedRestore;
   /** Undefined: the events carry everything. */
-  readonly blobs: BlobReader | undefined;
+  readonly archived: Archived | undefined;
   readonly seed: bigint;
   /** Databases and trees are written below this directory, which is empty. */
   readonly directory: string;
-  /** Contents of files lie here until they get their names: in the same file system, not there yet. */
+  /** Contents of files lie here until they get their names: in the same file system. */
   readonly staging: string;
+  /** From here on a restore that is killed cannot be gone on with. */
+  readonly onNaming: () => void;
   readonly check: CheckMode;
   readonly signal: AbortSignal;
   readonly onProgress: (progress: RestoreProgress) => void;
+}
+
+/** Where what the events do not carry comes from. */
+export interface Archived {
+  readonly blobs: BlobReader;
+  readonly fetched: FetchedState;
+  /** Pages of the base cannot be had. */
+  readonly onBaseDamage: (error: TidemarkError) => void;
 }
 
 export interface CarriedOut {
@@ -63,6 +79,7 @@ export async function carryOut(history: History, options: CarryOutOptions): Prom
     finished.set(database, { sha256, check });
   }
   if (trees) {
+    options.onNaming();
     const { staging: staged, directory, signal } = options;
     return { databases: finished, refusals: await finishTrees({ trees, staged, directory, signal, onBytes }) };
   }
@@ -79,6 +96,7 @@ async function build(history: History, options: CarryOutOptions): Promise<Map<Pl
     const builder = stack.adopt(new DatabaseBuilder(database, file, options.seed), (open) => open.close());
     builders.set(database.name, builder);
   }
+  await fetch({ builders, contents }, options);
   await applyEvents(history, { builders, contents }, options);
   for (const builder of builders.values()) await builder.finish();
   return new Map([...builders.values()].map((builder) => [builder.plan, builder.file]));
@@ -87,6 +105,32 @@ async function build(history: History, options: CarryOutOptions): Promise<Map<Pl
 interface Builders {
   readonly builders: ReadonlyMap<string, DatabaseBuilder>;
   readonly contents: TreeBuilder | undefined;
+}
+
+/** What a base holds, and contents of files that a repository has. */
+async function fetch({ builders, contents }: Builders, options: CarryOutOptions): Promise<void> {
+  const { planned, archived, signal } = options;
+  if (!archived) return;
+  const total = bytesToFetch(planned);
+  let done = 0;
+  const onBytes = (bytes: number): void => {
+    done += bytes;
+    options.onProgress({ phase: "fetch", done, total, unit: "bytes" });
+  };
+  try {
+    await fillDatabases(builders.values(), { ...archived, offset: planned.plan.afterOffset, signal, onBytes });
+  } catch (error) {
+    if (isDamage(error)) archived.onBaseDamage(error);
+    throw error;
+  }
+  if (contents && planned.trees) await fillTrees(contents, planned.trees.plan, { ...archived, signal, onBytes });
+  crashPoint("restore: all fetched");
+}
+
+/** As they are in the result. */
+export function bytesToFetch({ plan, trees }: PlannedRestore): number {
+  const ofDatabases = plan.databases.map(({ base }) => (base ? base.sizePages * base.pageSize : 0));
+  return ofDatabases.reduce((sum, bytes) => sum + bytes, trees?.plan.blobBytes() ?? 0);
 }
 
 /** Records after this one are read. */

@@ -3,7 +3,7 @@ import type { EventKind } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { FLAG } from "../event/record-header.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { beforeFirst, type EventHead, type History } from "./history.ts";
+import { type EventHead, type History } from "./history.ts";
 import type { RestorePoint } from "./resolve-target.ts";
 
 /** A point at which every path that was dirty had been captured: databases and files go together. */
@@ -52,6 +52,8 @@ export class ConsistentPoints {
     if ((flags & FLAG.consistent) !== 0) {
       this.#nearest = this.#last;
       this.#changedSince = false;
+      // Only capture of trees says so.
+      this.#hasTrees = true;
     } else if (!CHANGES_NOTHING.has(kind)) this.#changedSince = true;
   }
 
@@ -71,14 +73,14 @@ export class ConsistentPoints {
   }
 }
 
-/** The point itself when it is consistent, otherwise the nearest one before it. Reads the heads of all events up to it. @throws OFFSET_NOT_FOUND */
+/** The point itself when it is consistent, otherwise the nearest one before it. Reads the heads of the events behind that one. @throws OFFSET_NOT_FOUND */
 export async function consistentPoint(
   history: History,
   point: RestorePoint,
   signal: AbortSignal,
 ): Promise<RestorePoint> {
   const points = new ConsistentPoints();
-  const after = beforeFirst(point.bounds);
+  const after = await history.consistentAfter(point.offset);
   for await (const { head } of history.scan({ after, through: point.offset, signal })) points.take(head);
   if (points.isConsistent) return point;
   const { nearest } = points;

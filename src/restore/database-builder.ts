@@ -6,8 +6,11 @@ import { lockBytePage } from "../format/database-header.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
+import type { PageHashes } from "./fetched-state.ts";
 import type { BaseDatabase } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
+
+const { O_RDWR, O_CREAT } = fs.constants;
 
 /**
  * Writes one database, from a base if there is one and from its events, into a new file, and proves the rolling checksum of each. Pages go straight into
@@ -24,19 +27,51 @@ export class DatabaseBuilder {
   constructor(plan: PlannedDatabase, file: string, seed: bigint) {
     this.plan = plan;
     this.file = file;
-    this.#fd = fs.openSync(file, "wx");
+    // One that a killed restore left behind is gone on with: see takeOver.
+    this.#fd = fs.openSync(file, O_RDWR | O_CREAT, 0o666);
     this.#index = new PageIndex(plan.pageSize, seed);
   }
 
-  /** Pages of the base, one behind the other; of a page that comes again the last image counts. Before all events. */
-  fill(firstPage: number, data: Uint8Array): void {
-    const { pageSize } = this.plan;
+  /**
+   * Pages of the base, one behind the other; of a page that comes again the last image counts, and those behind the end
+   * do not. Before all events.
+   */
+  fill(firstPage: number, stored: Uint8Array): void {
+    const { pageSize, base } = this.plan;
+    const data = stored.subarray(0, Math.max(0, (base?.sizePages ?? 0) - firstPage + 1) * pageSize);
     const lockPage = lockBytePage(pageSize);
     for (let at = 0; at < data.length; at += pageSize) {
       const pageNumber = firstPage + at / pageSize;
       if (pageNumber !== lockPage) this.#index.set(pageNumber, data.subarray(at, at + pageSize));
     }
     writeFully(this.#fd, data, (firstPage - 1) * pageSize);
+  }
+
+  /** Nothing but zeros, up to the end of the database: the file has a hole there. */
+  fillZeros(firstPage: number, bytes: number): void {
+    const { pageSize, base } = this.plan;
+    const page = new Uint8Array(pageSize);
+    const end = Math.min(firstPage + bytes / pageSize, (base?.sizePages ?? 0) + 1);
+    for (let pageNumber = firstPage; pageNumber < end; pageNumber += 1) this.#index.set(pageNumber, page);
+  }
+
+  /** Single pages of the base; 0 stands for one that does not count. */
+  patch(pages: readonly number[], data: Uint8Array): void {
+    const { pageSize } = this.plan;
+    for (const [slot, pageNumber] of pages.entries()) {
+      if (pageNumber !== 0) this.fill(pageNumber, data.subarray(slot * pageSize, (slot + 1) * pageSize));
+    }
+  }
+
+  /** Hashes of the pages that were filled since the last call. */
+  takeHashes(): PageHashes[] {
+    return this.#index.takeDirtyBlocks();
+  }
+
+  /** Pages of the base that an earlier restore wrote into the file. */
+  takeOver(hashes: Iterable<PageHashes>): void {
+    this.#index.resize(this.plan.base?.sizePages ?? 0);
+    for (const { block, hashes: words } of hashes) this.#index.loadBlock(block, words);
   }
 
   /** All of the base is there. @throws CHECKSUM_MISMATCH when it is not the one that it says it is */

@@ -2,7 +2,9 @@ import path from "node:path";
 
 import { nearestName } from "../config/nearest-name.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import { databasePath } from "../replica/standby-paths.ts";
 import { HelperProcess } from "./helper-process.ts";
+import type { RestorePlan } from "./plan.ts";
 
 type TableFormat = "db" | "sql";
 
@@ -37,13 +39,22 @@ export interface ExtractedTable {
   readonly leftOut: readonly string[];
 }
 
-export interface ExtractOptions {
-  readonly database: { readonly name: string; readonly file: string };
-  readonly tables: readonly string[];
-  readonly format: TableFormat;
+export interface TakeOptions {
+  /** Undefined: whole databases are asked for. */
+  readonly tables?: TablesWanted | undefined;
+  /** Where the restored databases are. */
+  readonly from: string;
   /** The results are made in it. */
-  readonly directory: string;
+  readonly to: string;
   readonly signal: AbortSignal;
+}
+
+/** @throws USAGE naming the databases when there are several */
+export function requireOneDatabase({ databases }: RestorePlan): void {
+  if (databases.length === 1) return;
+  throw new TidemarkError("USAGE", `there are ${databases.length} databases at this point: whose table is meant?`, {
+    hint: `Name one with \`--database\`: ${databases.map(({ name }) => name).join(", ")}.`,
+  });
 }
 
 /**
@@ -52,17 +63,22 @@ export interface ExtractOptions {
  *
  * @throws USAGE when there is no such table, INTEGRITY when SQLite cannot read all of it, INTERRUPTED
  */
-export async function extractTables(options: ExtractOptions): Promise<ExtractedTable[]> {
-  const { database, format, directory, signal } = options;
+export async function takeTables(
+  { databases }: RestorePlan,
+  { tables, from, to, signal }: TakeOptions,
+): Promise<ExtractedTable[] | undefined> {
+  const database = databases[0]?.name;
+  if (!tables || database === undefined) return undefined;
+  const source = databasePath({ root: from }, database);
   const extracted: ExtractedTable[] = [];
   using helper = new HelperProcess<ExtractRequest, ExtractAnswer>("table-process", signal);
-  for (const name of new Set(options.tables)) {
-    const file = freeNameAmong(extracted, fileName(name, format));
-    const request = { file: database.file, table: name, format, result: path.join(directory, file) };
-    const answer = await helper.ask(request, `taking the table ${name} out of ${database.name}`);
-    if ("tables" in answer) throw noTable(name, database.name, answer.tables);
-    if ("problem" in answer) throw unreadable(name, database.name, answer.problem);
-    extracted.push({ database: database.name, name, file, ...answer });
+  for (const name of new Set(tables.names)) {
+    const file = freeNameAmong(extracted, fileName(name, tables.format));
+    const request = { file: source, table: name, format: tables.format, result: path.join(to, file) };
+    const answer = await helper.ask(request, `taking the table ${name} out of ${database}`);
+    if ("tables" in answer) throw noTable(name, database, answer.tables);
+    if ("problem" in answer) throw unreadable(name, database, answer.problem);
+    extracted.push({ database, name, file, ...answer });
   }
   return extracted;
 }

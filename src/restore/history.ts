@@ -48,6 +48,8 @@ export interface History {
   timeAt(at: Offset): Promise<number>;
   /** Offset of the last event whose time is at or before `timeMs`; `first - 1` when all are later. */
   locate(timeMs: number): Promise<Offset>;
+  /** The newest consistent point up to `at`, if one is known, comes after this offset, and the events behind it are there. */
+  consistentAfter(at: Offset): Promise<Offset>;
   /** Oldest first. */
   marks(signal: AbortSignal): Promise<readonly ListedMark[]>;
   /** Events with their heads only, for finding things; what is applied is verified on its own. @throws LOG_REGRESSED, INTERRUPTED */
@@ -56,12 +58,14 @@ export interface History {
    * Events in batches, proved to be what was written and to follow each other. The memory of a batch's page images is
    * freed when the next one is asked for.
    *
+   * `previousHash`: SHA-256 of the record at `after`, which the first one must name.
+   *
    * `sealed`: those that are encrypted and whose key this host cannot open come as such.
    *
    * @throws LOG_REGRESSED, LOG_CORRUPT, INTERRUPTED; with `follow` it waits for more until `signal` aborts
    */
   events(
-    range: EventRange & { readonly follow?: boolean; readonly sealed?: boolean },
+    range: EventRange & { readonly follow?: boolean; readonly sealed?: boolean; readonly previousHash?: Uint8Array },
   ): AsyncGenerator<readonly LogEvent[]>;
 }
 

@@ -50,6 +50,11 @@ export class LogHistory implements History {
     });
   }
 
+  /** Undefined: nothing was captured yet. */
+  async logId(): Promise<string | undefined> {
+    return (await this.bounds()).last > 0 ? (await readGenesis(this.#log)).logId : undefined;
+  }
+
   async timeAt(at: Offset): Promise<number> {
     const record = await recordAt(this.#log, at);
     return this.#placed(at, () => decodeRecordHeader(record).timeMs);
@@ -57,6 +62,10 @@ export class LogHistory implements History {
 
   locate(timeMs: number): Promise<Offset> {
     return this.#log.locate(timeMs);
+  }
+
+  async consistentAfter(): Promise<Offset> {
+    return beforeFirst(await this.bounds());
   }
 
   /** Reads the whole log, its headers only. */
@@ -89,9 +98,9 @@ export class LogHistory implements History {
   }
 
   async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
-    const { after, through, follow = false, sealed = false, signal } = range;
+    const { after, through, follow = false, signal } = range;
     let position = after;
-    for await (const events of readEvents(this.#log, { after, through, follow, sealed, freed: true, signal })) {
+    for await (const events of readEvents(this.#log, { ...range, follow, freed: true })) {
       position = events.at(-1)?.offset ?? position;
       yield events;
     }

@@ -3,6 +3,7 @@ import type { LogEvent } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { isDamage } from "./blob-copies.ts";
 import { ConsistentPoints } from "./consistent-point.ts";
 import type { PlanBase } from "./plan-base.ts";
 import { type RestorePlan, RestorePlanner } from "./plan.ts";
@@ -17,6 +18,13 @@ import { type PlannedTrees, TreePlanner, type TreePlannerOptions } from "./tree-
  * Parts of large transactions do not count: each of them is closed some time.
  */
 const LOOK_AHEAD_BYTES = 1024 * 1024 * 1024;
+/** From a repository all of it must be fetched. */
+const LOOK_AHEAD_FETCHED_BYTES = 32 * 1024 * 1024;
+/** Damage behind the target is no reason not to restore what is before it. */
+const DAMAGE = [
+  ...(["RECORD_INVALID", "RECORD_VERSION", "LOG_GAP", "LOG_REGRESSED"] as const),
+  ...(["OBJECT_CORRUPT", "OBJECT_MISSING", "OFFSET_NOT_FOUND"] as const),
+];
 
 /** What a restore was asked for: everything, unless databases or paths are named. Named paths alone bring no database back. */
 export interface Wanted {
@@ -34,6 +42,7 @@ export interface PlannedRestore extends Disposable {
   /** Undefined: no tree is asked for, or the log holds none. */
   readonly trees: PlannedTrees | undefined;
   readonly points: ConsistentPoints;
+  readonly base: PlanBase | undefined;
 }
 
 export interface MakePlanOptions {
@@ -47,6 +56,8 @@ export interface MakePlanOptions {
   /** Where the plan of trees is kept meanwhile; undefined: in files of SQLite's own. */
   readonly directory: string | undefined;
   readonly signal: AbortSignal;
+  /** The base cannot be had. */
+  readonly onBaseDamage: (error: TidemarkError) => void;
   readonly onProgress: (done: number, total: number) => void;
 }
 
@@ -60,7 +71,7 @@ export async function makePlan(history: History, options: MakePlanOptions): Prom
     trees: wantsTrees(wanted) ? stack.use(new TreePlanner(treeOptions(options))) : undefined,
     points: new ConsistentPoints(base !== undefined && base.trees.length > 0),
   };
-  await beginTrees(reading, options);
+  await beginTrees(history, reading, options);
   await readToTarget(history, reading, options);
   await readAhead(history, reading, options);
   const { databases, points } = reading;
@@ -69,7 +80,7 @@ export async function makePlan(history: History, options: MakePlanOptions): Prom
   const trees = reading.trees?.plan();
   if (trees) requireApart(plan, trees);
   const owned = stack.move();
-  return { point, plan, trees, points, [Symbol.dispose]: () => owned.dispose() };
+  return { point, plan, trees, points, base, [Symbol.dispose]: () => owned.dispose() };
 }
 
 function wantsDatabases({ databases, paths }: Wanted): boolean {
@@ -97,11 +108,23 @@ function beginsAfter({ base, point }: MakePlanOptions): Offset {
   return base?.offset ?? beforeFirst(point.bounds);
 }
 
-async function beginTrees({ trees }: Reading, { base, signal }: MakePlanOptions): Promise<void> {
+async function beginTrees(
+  history: History,
+  { trees, points }: Reading,
+  { base, signal, onBaseDamage }: MakePlanOptions,
+): Promise<void> {
   if (!trees || !base) return;
-  for await (const entry of base.entries(signal)) {
-    requireGoingOn(signal);
-    trees.begin(entry);
+  // The base is at some offset, not at a consistent one.
+  const after = await history.consistentAfter(base.offset);
+  for await (const { head } of history.scan({ after, through: base.offset, signal })) points.take(head);
+  try {
+    for await (const entry of base.entries(signal)) {
+      requireGoingOn(signal);
+      trees.begin(entry);
+    }
+  } catch (error) {
+    if (isDamage(error)) onBaseDamage(error);
+    throw error;
   }
 }
 
@@ -127,14 +150,19 @@ function takeEvent({ databases, trees }: Reading, event: LogEvent): void {
   trees?.take(event);
 }
 
-/** Only for knowing about gaps: damage behind the target is no reason not to restore what is before it. */
-async function readAhead(history: History, reading: Reading, { point, signal }: MakePlanOptions): Promise<void> {
+/** Only for knowing about gaps. */
+async function readAhead(
+  history: History,
+  reading: Reading,
+  { point, archivedThrough, signal }: MakePlanOptions,
+): Promise<void> {
   const { databases, trees, points } = reading;
+  const limit = archivedThrough > point.offset ? LOOK_AHEAD_FETCHED_BYTES : LOOK_AHEAD_BYTES;
   let bytes = 0;
   if (databases.names.length === 0 && trees?.isEmpty === false) return;
   try {
     for await (const { head, event } of history.scan({ after: point.offset, through: point.bounds.last, signal })) {
-      if (databases.decided || bytes > LOOK_AHEAD_BYTES) return;
+      if (databases.decided || bytes > limit) return;
       points.takeAhead(head);
       const kind = kindOfCode(head.kind);
       if (kind === "sqlite.part") continue;
@@ -142,7 +170,7 @@ async function readAhead(history: History, reading: Reading, { point, signal }: 
       if (kind === "sqlite.commit") databases.take(event());
     }
   } catch (error) {
-    if (!hasCode(error, "RECORD_INVALID", "RECORD_VERSION", "LOG_GAP", "LOG_REGRESSED")) throw error;
+    if (!hasCode(error, ...DAMAGE)) throw error;
   }
 }
 

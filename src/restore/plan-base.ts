@@ -1,4 +1,7 @@
 import type { Offset } from "../event/positions.ts";
+import type { TableBlock } from "../repository/base.ts";
+import type { BlobStore } from "../repository/blob-store.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
 import type { TreeEntry } from "../tree/tree-index.ts";
 
 /** A database as a base of a repository holds it. */
@@ -7,28 +10,36 @@ export interface BaseDatabase {
   readonly pageSize: number;
   readonly sizePages: number;
   readonly checksum: bigint;
-  /** Names of the blobs that tell where its pages are, in the order of the pages. */
-  readonly tables: readonly Uint8Array[];
+  /** So many blocks tell where its pages are. */
+  readonly blockCount: number;
+  block(index: number, signal: AbortSignal): Promise<TableBlock>;
 }
 
 /** All of a set at an offset: a plan may begin with it instead of with the log's copies. */
 export interface PlanBase {
+  /** Tells it from any other. */
+  readonly id: string;
   readonly offset: Offset;
   readonly timeMs: number;
   readonly databases: readonly BaseDatabase[];
   /** Names of its trees. */
   readonly trees: readonly string[];
+  /** That of the repository that has it, before others. */
+  readonly blobs: BlobReader;
   /** The entries of all trees, a directory before what is in it. */
   entries(signal: AbortSignal): AsyncIterable<TreeEntry>;
 }
 
 /** Contents by name. */
-export interface BlobReader {
-  /** In the order of the names, each proved to be what its name says. @throws OBJECT_MISSING, OBJECT_CORRUPT, STORE_UNREACHABLE */
-  read(
-    ids: Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncIterable<{ readonly id: Uint8Array; readonly data: Uint8Array }>;
+export type BlobReader = Pick<BlobStore, "read" | "readMany">;
+
+/** From where events come. */
+export interface EventsToRead {
+  readonly segments: number;
+  /** As stored. */
+  readonly segmentBytes: number;
+  /** Of the log's tail. */
+  readonly logEvents: number;
 }
 
 /** What a repository adds to the events of a history: states to begin with, and contents. */
@@ -36,6 +47,10 @@ export interface Archive {
   /** Events up to here are in it, and the contents that came with them. */
   readonly through: Offset;
   readonly blobs: BlobReader;
+  /** What reading these events takes. */
+  reading(range: { readonly after: Offset; readonly through: Offset }): EventsToRead;
   /** The newest base at or before `at` from which the history goes on to there without a gap. */
-  baseFor(at: Offset, signal: AbortSignal): Promise<PlanBase | undefined>;
+  baseFor(at: Offset): Promise<PlanBase | undefined>;
+  /** Something of this base is damaged, and no repository has another copy. Returns whether there is anything else to begin with. */
+  avoid(base: PlanBase, error: TidemarkError): Promise<boolean>;
 }

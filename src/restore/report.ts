@@ -4,6 +4,7 @@ import { hex } from "./database-builder.ts";
 import type { ExtractedTable } from "./extract-tables.ts";
 import type { Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
+import type { EventsToRead } from "./plan-base.ts";
 import type { PlannedDatabase, PlannedGap } from "./plan.ts";
 import { rfc3339 } from "./rfc3339.ts";
 import type { TargetDirectory } from "./target-directory.ts";
@@ -55,6 +56,8 @@ interface ReportBase {
   /** The newest point at or before this one of which that is known; null when there is none. */
   readonly nearestConsistent: { readonly offset: Offset; readonly at: string } | null;
   readonly gaps: readonly ReportedGap[];
+  /** What a repository had to begin with; left out when only events were used. */
+  readonly base?: { readonly offset: Offset; readonly at: string };
 }
 
 /** Last line of `restore --json`. */
@@ -75,6 +78,11 @@ export interface RestorePreview extends ReportBase {
   readonly databases: readonly ReportedDatabase[];
   /** Events from this offset to `offset` are read. */
   readonly fromOffset: number;
+  /** From a repository; left out when only the log is read. */
+  readonly fetches?: EventsToRead & {
+    /** Of pages and contents, as they are in the result. */
+    readonly contentBytes: number;
+  };
   readonly bytesNeeded: number;
   readonly bytesFree: number;
 }
@@ -95,7 +103,7 @@ export function restoredDatabase(database: PlannedDatabase, { sha256, check }: F
 }
 
 export function reportBase(
-  { plan, trees: planned, points, point }: PlannedRestore,
+  { plan, trees: planned, points, point, base }: PlannedRestore,
   target: TargetDirectory,
 ): ReportBase {
   const { offset, timeMs } = point;
@@ -112,6 +120,7 @@ export function reportBase(
     consistent: points.isConsistent,
     nearestConsistent: nearest ? { offset: nearest.offset, at: rfc3339(nearest.timeMs) } : null,
     gaps: plan.gaps.map(reportedGap),
+    ...(base ? { base: { offset: base.offset, at: rfc3339(base.timeMs) } } : {}),
   };
 }
 

@@ -47,8 +47,11 @@ interface Context extends ResolveOptions {
 
 async function locate(history: History, target: RestoreTarget, context: Context): Promise<Offset> {
   switch (target.kind) {
-    case "latest":
-      return context.newest.last;
+    case "latest": {
+      const { last } = await history.bounds();
+      if (last > context.newest.last) throw await notRestorable(history, last, context);
+      return last;
+    }
     case "offset":
       return target.offset;
     case "time":
@@ -67,6 +70,8 @@ async function locateTime(
   { ranges, newest, clock }: Context,
 ): Promise<Offset> {
   const newestMs = await history.timeAt(newest.last);
+  if (target.timeMs > newestMs && (await history.locate(target.timeMs)) > newest.last)
+    throw await between(history, target.text, { range: newest, lastMs: newestMs, ranges });
   if (target.timeMs >= newestMs) {
     if (target.timeMs === newestMs || target.timeMs <= clock.now()) return newest.last;
     throw new TidemarkError(
@@ -115,7 +120,8 @@ async function between(
 
 async function notRestorable(history: History, at: Offset, { ranges }: Context): Promise<TidemarkError> {
   const [only] = ranges;
-  if (only && ranges.length === 1) return offsetNotFound(history, at, only);
+  const bounds = await history.bounds();
+  if (only && ranges.length === 1 && (at < bounds.first || at > bounds.last)) return offsetNotFound(history, at, only);
   const near = [ranges.findLast(({ last }) => last < at)?.last, ranges.find(({ first }) => first > at)?.first];
   const nearest = near.filter((one) => one !== undefined).join(" and ");
   return new TidemarkError(

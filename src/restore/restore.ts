@@ -1,16 +1,17 @@
 import { BEFORE_FIRST } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { type CarriedOut, carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
+import { bytesToFetch, type CarriedOut, carryOut, firstNeeded, type RestoreProgress } from "./carry-out.ts";
 import type { CheckMode } from "./check-database.ts";
 import { bytesFree, bytesNeeded, isNoRoom, noRoom, requireRoom } from "./disk-room.ts";
 import { workParent } from "./dead-work.ts";
 import { consistentPoint } from "./consistent-point.ts";
 import { makePlan, type PlannedRestore } from "./make-plan.ts";
-import { databasePath } from "../replica/standby-paths.ts";
-import { type ExtractedTable, extractTables, type TablesWanted } from "./extract-tables.ts";
-import type { Archive } from "./plan-base.ts";
-import type { PlannedDatabase, RestorePlan } from "./plan.ts";
+import { requireOneDatabase, type TablesWanted, takeTables } from "./extract-tables.ts";
+import { bootId } from "./boot-id.ts";
+import { FetchedState } from "./fetched-state.ts";
+import type { Archive, PlanBase } from "./plan-base.ts";
+import type { PlannedDatabase } from "./plan.ts";
 import {
   reportBase,
   reportedDatabase,
@@ -19,7 +20,7 @@ import {
   type RestorePreview,
   type RestoreReport,
 } from "./report.ts";
-import { resolveTarget } from "./resolve-target.ts";
+import { type RestorePoint, resolveTarget } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { type History, requireGoingOn } from "./history.ts";
 import { inspectTarget, requireFree } from "./target-directory.ts";
@@ -75,12 +76,20 @@ async function preview(options: RestoreOptions): Promise<RestorePreview> {
   const target = inspectTarget(options.directory);
   requireFree(target, options.force);
   await options.history.seed();
-  using planned = await planRestore(options, undefined);
+  using planned = await planRestore(
+    options,
+    { ...(await beginning(options)), onBaseDamage: () => undefined },
+    undefined,
+  );
+  const after = firstNeeded(planned);
+  const through = planned.point.offset;
+  const contentBytes = bytesToFetch(planned);
   return {
     ...reportBase(planned, target),
     dryRun: true,
     databases: planned.plan.databases.map(reportedDatabase),
-    fromOffset: firstNeeded(planned) + 1,
+    fromOffset: after + 1,
+    ...(options.archive ? { fetches: { ...options.archive.reading({ after, through }), contentBytes } } : {}),
     bytesNeeded: bytesNeeded(planned),
     bytesFree: bytesFree(workParent(target)),
   };
@@ -88,12 +97,30 @@ async function preview(options: RestoreOptions): Promise<RestorePreview> {
 
 async function perform(options: RestoreOptions): Promise<RestoreReport> {
   const startMs = options.clock.monotonic();
+  for (;;) {
+    const begins = await beginning(options);
+    let damage: TidemarkError | undefined;
+    try {
+      return await attempt(options, { ...begins, startMs, onBaseDamage: (error) => void (damage = error) });
+    } catch (error) {
+      const { base } = begins;
+      if (!damage || !base || !(await options.archive?.avoid(base, damage))) throw error;
+    }
+  }
+}
+
+interface Attempt extends Beginning {
+  readonly startMs: number;
+  readonly onBaseDamage: (error: TidemarkError) => void;
+}
+
+async function attempt(options: RestoreOptions, begins: Attempt): Promise<RestoreReport> {
   const seed = await options.history.seed();
-  using workspace = RestoreWorkspace.open(options);
-  using planned = await planRestore(options, workspace.directory);
-  const { databases: finished, refusals } = await build(workspace, planned, { ...options, seed });
+  using workspace = RestoreWorkspace.open({ ...options, identity: identityOf(options, begins) });
+  using planned = await planRestore(options, begins, workspace.directory);
+  const { databases: finished, refusals } = await build(workspace, planned, { ...options, ...begins, seed });
   requireSound(finished, workspace, options.tables ? workspace.scratch : workspace.content);
-  const tables = await takeTables(workspace, planned, options);
+  const tables = await takeTables(planned.plan, { ...options, from: workspace.scratch, to: workspace.content });
   await workspace.makeDurable();
   requireGoingOn(options.signal);
   const kept = workspace.handOver();
@@ -103,26 +130,46 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
     ...(tables ? { tables } : {}),
     ...(refusals && refusals.count > 0 ? { metadataRefused: refusals } : {}),
     ...(kept === undefined ? {} : { kept }),
-    durationMs: Math.round(options.clock.monotonic() - startMs),
+    durationMs: Math.round(options.clock.monotonic() - begins.startMs),
   };
 }
 
-/** `directory`: where the plan may be kept meanwhile. */
-async function planRestore(options: RestoreOptions, directory: string | undefined): Promise<PlannedRestore> {
-  const { history, archive, signal, onProgress, target, databases, paths } = options;
+/** Where a restore goes to, and what it begins with. */
+interface Beginning {
+  readonly point: RestorePoint;
+  readonly base: PlanBase | undefined;
+}
+
+async function beginning({ history, archive, target, consistent, clock, signal }: RestoreOptions): Promise<Beginning> {
   requireGoingOn(signal);
-  const asked = await resolveTarget(history, target, options);
-  const point = options.consistent ? await consistentPoint(history, asked, signal) : asked;
-  const onPlanned = (done: number, total: number): void => onProgress?.({ phase: "plan", done, total });
+  const asked = await resolveTarget(history, target, { clock, signal });
+  const point = consistent ? await consistentPoint(history, asked, signal) : asked;
+  return { point, base: await archive?.baseFor(point.offset) };
+}
+
+/** Undefined when nothing of a killed restore could be used. */
+function identityOf({ databases, paths, tables }: RestoreOptions, { point, base }: Beginning): string | undefined {
+  if (!base) return undefined;
+  return JSON.stringify({ boot: bootId(), base: base.id, offset: point.offset, databases, paths, tables });
+}
+
+/** `directory`: where the plan may be kept meanwhile. */
+async function planRestore(
+  options: RestoreOptions,
+  { point, base, onBaseDamage }: Beginning & Pick<Attempt, "onBaseDamage">,
+  directory: string | undefined,
+): Promise<PlannedRestore> {
+  const { history, archive, signal, onProgress, target, databases, paths } = options;
   const planned = await makePlan(history, {
     target,
     point,
-    base: await archive?.baseFor(point.offset, signal),
+    base,
     archivedThrough: archive?.through ?? BEFORE_FIRST,
     wanted: { databases, paths, tables: options.tables !== undefined },
     directory,
     signal,
-    onProgress: onPlanned,
+    onBaseDamage,
+    onProgress: (done, total) => onProgress?.({ phase: "plan", done, total }),
   });
   try {
     if (options.tables) requireOneDatabase(planned.plan);
@@ -133,49 +180,39 @@ async function planRestore(options: RestoreOptions, directory: string | undefine
   }
 }
 
-/** @throws USAGE naming the databases when there are several */
-function requireOneDatabase({ databases }: RestorePlan): void {
-  if (databases.length === 1) return;
-  throw new TidemarkError("USAGE", `there are ${databases.length} databases at this point: whose table is meant?`, {
-    hint: `Name one with \`--database\`: ${databases.map(({ name }) => name).join(", ")}.`,
-  });
-}
-
-async function takeTables(
-  { scratch, content }: RestoreWorkspace,
-  { plan }: PlannedRestore,
-  { tables, signal }: RestoreOptions,
-): Promise<ExtractedTable[] | undefined> {
-  const [database] = plan.databases;
-  if (!tables || !database) return undefined;
-  const { name } = database;
-  const file = databasePath({ root: scratch }, name);
-  const { names, format } = tables;
-  return extractTables({ database: { name, file }, tables: names, format, directory: content, signal });
-}
-
 async function build(
   workspace: RestoreWorkspace,
   planned: PlannedRestore,
-  options: RestoreOptions & { readonly seed: bigint },
+  options: RestoreOptions & Pick<Attempt, "onBaseDamage"> & { readonly seed: bigint },
 ): Promise<CarriedOut> {
   const { check, signal, seed } = options;
   const onProgress = options.onProgress ?? (() => {});
   requireRoom(planned, workspace);
+  using fetched = options.archive && new FetchedState(workspace.directory);
   try {
     const { staging } = workspace;
     const directory = options.tables ? workspace.scratch : workspace.content;
+    const archived = options.archive &&
+      fetched && {
+        blobs: planned.base?.blobs ?? options.archive.blobs,
+        fetched,
+        onBaseDamage: options.onBaseDamage,
+      };
+    const onNaming = (): void => workspace.forgetIdentity();
     return await carryOut(options.history, {
       planned,
-      blobs: options.archive?.blobs,
+      archived,
       seed,
       directory,
       staging,
       check,
       signal,
+      onNaming,
       onProgress,
     });
   } catch (error) {
+    // The same command goes on with what is there already.
+    if (options.archive && hasCode(error, "STORE_UNREACHABLE", "LOG_UNREACHABLE")) workspace.leave();
     if (!isNoRoom(error)) throw error;
     const { path } = workspace.target;
     throw noRoom(path, { needed: bytesNeeded(planned), free: bytesFree(workspace.directory), cause: error });

@@ -29,7 +29,8 @@ export class TreeBuilder implements Disposable {
     this.#history = history;
     this.#plan = plan;
     this.#directory = directory;
-    fs.mkdirSync(directory, { mode: 0o700 });
+    // An earlier restore may have been killed.
+    fs.mkdirSync(directory, { mode: 0o700, recursive: true });
   }
 
   /** @throws RECORD_INVALID when a record's content is not the one that it names */

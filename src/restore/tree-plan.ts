@@ -101,6 +101,12 @@ export class TreePlan {
     return this.#sum("CASE WHEN twin IS NULL THEN bytes ELSE 0 END");
   }
 
+  /** Of the blobs that are needed, each counted once. */
+  blobBytes(): number {
+    const sum = "SELECT coalesce(sum(bytes), 0) FROM (SELECT bytes FROM place WHERE blob IS NOT NULL GROUP BY blob)";
+    return this.#database.prepare<[], number>(sum).pluck().get() ?? 0;
+  }
+
   /** On disk, about. */
   diskBytes(): number {
     return this.#sum(

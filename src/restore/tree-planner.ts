@@ -1,3 +1,4 @@
+import fs from "node:fs";
 import path from "node:path";
 
 import Database from "better-sqlite3";
@@ -46,7 +47,10 @@ export class TreePlanner implements Disposable {
 
   constructor(options: TreePlannerOptions) {
     this.#options = options;
-    this.#database = new Database(options.directory === undefined ? "" : path.join(options.directory, "plan.db"));
+    const file = options.directory === undefined ? "" : path.join(options.directory, "plan.db");
+    // A killed restore's.
+    if (file !== "") fs.rmSync(file, { force: true });
+    this.#database = new Database(file);
     // Nobody reads it after a crash.
     this.#database.pragma("journal_mode=OFF");
     this.#database.pragma("synchronous=OFF");

@@ -7,7 +7,8 @@ import type Database from "better-sqlite3";
 import { type ByteString, bytesOf } from "../event/tree-path.ts";
 import { syncDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
-import { sweepDeadWork, workParent } from "./dead-work.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
+import { type DeadWork, nameWork, sweepDeadWork, unnameWork, workParent } from "./dead-work.ts";
 import { contentOf, inspectTarget, requireFree, WORK_INFIX, type TargetDirectory } from "./target-directory.ts";
 import { requireUnused } from "./target-in-use.ts";
 import { removeWork } from "./remove-work.ts";
@@ -24,6 +25,8 @@ const SCRATCH = "scratch";
 export interface OpenWorkspaceOptions {
   readonly directory: string;
   readonly force: boolean;
+  /** Of the restore, exactly: one that was killed left a directory of which much may be used. Undefined: nothing may. */
+  readonly identity?: string | undefined;
   /** A test decides here where the work goes; otherwise mount points do. */
   readonly inspect?: (directory: string) => TargetDirectory;
 }
@@ -46,8 +49,14 @@ export class RestoreWorkspace implements Disposable {
   /** Outermost directory that had to be made for the target to have a parent. */
   readonly #madeParent: string | undefined;
   #settled = false;
+  #left = false;
 
-  private constructor(target: TargetDirectory, directory: string, madeParent: string | undefined) {
+  /** `lock`: it was held already when an earlier restore's directory was taken over. */
+  private constructor(
+    target: TargetDirectory,
+    directory: string,
+    { lock, madeParent }: { lock?: Database.Database; madeParent?: string | undefined },
+  ) {
     this.target = target;
     this.directory = directory;
     this.content = path.join(directory, NEW);
@@ -55,23 +64,52 @@ export class RestoreWorkspace implements Disposable {
     this.scratch = path.join(directory, SCRATCH);
     this.#old = path.join(directory, OLD);
     this.#madeParent = madeParent;
-    this.#lock = holdLock(directory);
-    fs.mkdirSync(this.content);
-    fs.mkdirSync(this.scratch);
+    this.#lock = lock ?? holdLock(directory);
+    fs.mkdirSync(this.content, { recursive: true });
+    fs.mkdirSync(this.scratch, { recursive: true });
   }
 
   /** @throws TARGET_NOT_EMPTY, AGENT_RUNNING (another restore into the same target), DATABASE_BUSY, USAGE */
-  static open({ directory, force, inspect = inspectTarget }: OpenWorkspaceOptions): RestoreWorkspace {
-    sweepDeadWork(inspect(directory));
+  static open({ directory, force, identity, inspect = inspectTarget }: OpenWorkspaceOptions): RestoreWorkspace {
+    const left = sweepDeadWork(inspect(directory), identity);
+    try {
+      return RestoreWorkspace.#open({ directory, force, identity, inspect }, left);
+    } catch (error) {
+      left?.lock.close();
+      throw error;
+    }
+  }
+
+  static #open(
+    { directory, force, identity, inspect }: OpenWorkspaceOptions & Required<Pick<OpenWorkspaceOptions, "inspect">>,
+    left: DeadWork | undefined,
+  ): RestoreWorkspace {
     const target = inspect(directory);
     requireFree(target, force);
     if (target.state === "occupied") requireUnused(target.path);
     const parent = workParent(target);
     const madeParent = fs.mkdirSync(parent, { recursive: true });
     const prefix = target.work === "inside" ? "." : `.${path.basename(target.path)}.`;
-    const name = `${prefix}${WORK_INFIX}${process.pid}-${randomBytes(4).toString("hex")}`;
-    fs.mkdirSync(path.join(parent, name), { mode: 0o700 });
-    return new RestoreWorkspace(target, path.join(parent, name), madeParent);
+    const work = path.join(parent, `${prefix}${WORK_INFIX}${process.pid}-${randomBytes(4).toString("hex")}`);
+    if (left) {
+      fs.renameSync(left.directory, work);
+      crashPoint("restore: taken over");
+      return new RestoreWorkspace(target, work, { lock: left.lock, madeParent });
+    }
+    fs.mkdirSync(work, { mode: 0o700 });
+    const workspace = new RestoreWorkspace(target, work, { madeParent });
+    if (identity !== undefined) nameWork(work, identity);
+    return workspace;
+  }
+
+  /** What is here from now on is of no use to another restore. */
+  forgetIdentity(): void {
+    unnameWork(this.directory);
+  }
+
+  /** The directory stays when this is disposed of, for the next restore of this identity. */
+  leave(): void {
+    this.#left = true;
   }
 
   /** Before the result is handed over or kept: names and contents survive a power cut. */
@@ -84,6 +122,7 @@ export class RestoreWorkspace implements Disposable {
    * otherwise it is kept, and its path returned.
    */
   handOver(): string | undefined {
+    this.forgetIdentity();
     const current = inspectTarget(this.target.path);
     // Somebody may have put files there meanwhile.
     if (this.target.state !== "occupied") requireFree(current, false);
@@ -105,6 +144,7 @@ export class RestoreWorkspace implements Disposable {
 
   [Symbol.dispose](): void {
     this.#lock.close();
+    if (this.#left) return;
     const holdsOld = fs.existsSync(this.#old) && fs.readdirSync(this.#old).length > 0;
     if (!holdsOld) removeWork(this.directory);
     if (!this.#settled) this.#removeMadeParents();

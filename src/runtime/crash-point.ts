@@ -103,10 +103,11 @@ export const CRASH_POINTS = [
   "repository: index stored",
   "repository: segment stored",
   "repository: base stored",
-  "archive: contents stored",
-  "base: contents stored",
-  "base: verified",
-  "base: remembered",
+  // A restore from a repository.
+  "restore: taken over",
+  "restore: block fetched",
+  "restore: contents fetched",
+  "restore: all fetched",
 ] as const;
 
 export type CrashPoint = (typeof CRASH_POINTS)[number];

@@ -90,10 +90,6 @@ const SCENES = {
   "tree: sent": "start with files",
   "tree: scanned": "start with files",
   "tree: index stored": "files",
-  "archive: contents stored": "archive",
-  "base: contents stored": "bases",
-  "base: verified": "bases",
-  "base: remembered": "bases",
   "turnstile: files sent": "files",
   "turnstile: commits sent": "files",
   "turnstile: removals sent": "files",
@@ -101,6 +97,10 @@ const SCENES = {
   "repository: index stored": "repository",
   "repository: segment stored": "repository",
   "repository: base stored": "repository",
+  "restore: taken over": "restore",
+  "restore: block fetched": "restore",
+  "restore: contents fetched": "restore",
+  "restore: all fetched": "restore",
 } as const satisfies Record<CrashPoint, string>;
 
 type SceneName = (typeof SCENES)[CrashPoint];

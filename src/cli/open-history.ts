@@ -1,0 +1,113 @@
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import type { Settings } from "../config/load-config.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { Repository } from "../repository/repository.ts";
+import type { RepositoryArchive } from "../restore/archive.ts";
+import type { History } from "../restore/history.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import type { Cli } from "./cli.ts";
+import { openLogToRead } from "./open-log.ts";
+import { type HistoryOptions, settingsFor } from "./set-options.ts";
+
+/** What a command that looks back reads. */
+export interface OpenedHistory extends AsyncDisposable {
+  readonly history: History;
+  /** Undefined: only the log is read. */
+  readonly archive: RepositoryArchive | undefined;
+  /** Why the log behind the repositories is not read, though it is known where it is. */
+  readonly withoutLog: TidemarkError | undefined;
+}
+
+export interface OpenHistoryOptions {
+  /** For messages. */
+  readonly command: string;
+  /** Of the command line. Repositories: the one that is preferred first; none: the log alone is read. */
+  readonly options: HistoryOptions;
+  /** What is encrypted is to be opened: a missing key is an error right away. */
+  readonly keys: boolean;
+}
+
+/**
+ * The repositories, joined with the log's tail when that can be reached; without repositories the log alone. Tells on
+ * stderr what is left out or damaged.
+ */
+export async function openHistory(cli: Cli, options: OpenHistoryOptions): Promise<OpenedHistory> {
+  await using stack = new AsyncDisposableStack();
+  const [{ LogHistory }, { requireKeys }] = await Promise.all([
+    import("../restore/log-history.ts"),
+    import("../log/open-record.ts"),
+  ]);
+  const { command, options: given, keys } = options;
+  const { log: wanted, ...flags } = given;
+  const settings = await settingsFor(cli, "client", { ...flags, log: wanted === false ? undefined : wanted });
+  const locations = given.repository ?? [];
+  if (locations.length === 0) {
+    const log = stack.use(await openLogToRead(command, settings));
+    if (keys) await requireKeys(log);
+    return opened({ history: new LogHistory(log), archive: undefined, withoutLog: undefined }, stack.move());
+  }
+  const repositories = await openRepositories(cli, { locations, settings }, stack);
+  const log = wanted !== false && settings.log ? await tryLog(cli, settings, options) : undefined;
+  if (log && !(log instanceof TidemarkError)) stack.use(log);
+  const { openArchive } = await import("../restore/archive.ts");
+  const archive = await openArchive({
+    repositories,
+    log: log && !(log instanceof TidemarkError) ? new LogHistory(log) : undefined,
+    onDamage: (error) => cli.note(`note: ${error.code}: ${error.message}; something else was taken instead`),
+    signal: cli.signal,
+  });
+  const withoutLog = log instanceof TidemarkError ? log : undefined;
+  return opened({ history: archive.history, archive, withoutLog }, stack.move());
+}
+
+function opened(history: Omit<OpenedHistory, keyof AsyncDisposable>, owned: AsyncDisposableStack): OpenedHistory {
+  return { ...history, [Symbol.asyncDispose]: () => owned.disposeAsync() };
+}
+
+async function openRepositories(
+  cli: Cli,
+  { locations, settings }: { readonly locations: readonly string[]; readonly settings: Settings },
+  stack: AsyncDisposableStack,
+): Promise<Repository[]> {
+  const { openRepositoryToRead } = await import("../compose.ts");
+  const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-index-"));
+  stack.defer(() => fs.rmSync(cacheDirectory, { recursive: true, force: true }));
+  const repositories: Repository[] = [];
+  const problems: TidemarkError[] = [];
+  for (const location of locations) {
+    try {
+      const { directory, clock, signal } = cli;
+      const options = { location, cacheDirectory, encryption: settings.encryption, directory, clock, signal };
+      repositories.push(stack.use(await openRepositoryToRead(options)));
+    } catch (error) {
+      if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
+      problems.push(error);
+    }
+  }
+  if (repositories.length === 0 && problems[0]) throw problems[0];
+  for (const { code, message } of problems) cli.note(`note: ${code}: ${message}; it is left out`);
+  return repositories;
+}
+
+/** Whatever is wrong with it: the repositories are what is left then. */
+async function tryLog(
+  cli: Cli,
+  settings: Settings,
+  { command, keys }: OpenHistoryOptions,
+): Promise<ChangeLog | TidemarkError> {
+  const { requireKeys } = await import("../log/open-record.ts");
+  let log: ChangeLog | undefined;
+  try {
+    log = await openLogToRead(command, settings);
+    if (keys) await requireKeys(log);
+    return log;
+  } catch (error) {
+    await log?.[Symbol.asyncDispose]();
+    if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
+    cli.note(`note: without the log, which may hold more than the repository: ${error.code}: ${error.message}`);
+    return error;
+  }
+}

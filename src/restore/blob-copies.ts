@@ -1,0 +1,92 @@
+import type { BlobStore } from "../repository/blob-store.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import type { BlobReader } from "./plan-base.ts";
+
+/** Whether another copy of an object would help. */
+export function isDamage(error: unknown): error is TidemarkError {
+  return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT");
+}
+
+/** Undefined when what is read is damaged or missing. */
+export async function unlessDamaged<T>(
+  read: () => Promise<T>,
+  onDamage: (error: TidemarkError) => void = () => undefined,
+): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!isDamage(error)) throw error;
+    onDamage(error);
+    return undefined;
+  }
+}
+
+/** The blobs of several repositories as one: those of the first, and of the others what is damaged or missing there. */
+export class BlobCopies implements BlobReader {
+  readonly #copies: readonly BlobStore[];
+  readonly #onDamage: (error: TidemarkError) => void;
+
+  constructor(copies: readonly BlobStore[], onDamage: (error: TidemarkError) => void) {
+    this.#copies = copies;
+    this.#onDamage = onDamage;
+  }
+
+  read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    return this.#readFrom(this.#copies, id, signal);
+  }
+
+  async *readMany(
+    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<Uint8Array, void, void> {
+    const [first] = this.#copies;
+    if (!first) return;
+    const names = Symbol.asyncIterator in ids ? ids[Symbol.asyncIterator]() : ids[Symbol.iterator]();
+    /** Taken and not handed out yet. */
+    let pending: Uint8Array[] = [];
+    const ahead = async function* (again: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
+      for (const id of again) yield id;
+      for (;;) {
+        const next = await names.next();
+        if (next.done) return;
+        pending.push(next.value);
+        yield next.value;
+      }
+    };
+    for (;;) {
+      try {
+        for await (const data of first.readMany(ahead([...pending]), signal)) {
+          pending.shift();
+          yield data;
+        }
+        return;
+      } catch (error) {
+        const damaged = pending[0];
+        if (!isDamage(error) || this.#copies.length === 1 || !damaged) throw error;
+        // It may have been a later one: then this one is read from the first as before.
+        const data = await this.read(damaged, signal);
+        pending = pending.slice(1);
+        yield data;
+      }
+    }
+  }
+
+  /** `left`: copies that were not tried yet. */
+  async #readFrom(left: readonly BlobStore[], id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    const [copy, ...others] = left;
+    if (!copy) throw nowhere(id);
+    try {
+      return await copy.read(id, signal);
+    } catch (error) {
+      if (!isDamage(error) || others.length === 0) throw error;
+      if (copy.has(id)) this.#onDamage(error);
+      return this.#readFrom(others, id, signal);
+    }
+  }
+}
+
+function nowhere(id: Uint8Array): TidemarkError {
+  return new TidemarkError("OBJECT_MISSING", `no repository holds the blob ${Buffer.from(id).toString("hex")}`, {
+    hint: "`tidemark verify` tells what is missing and what depends on it.",
+  });
+}

@@ -1,0 +1,101 @@
+import type { Offset } from "../event/positions.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
+import { invariant } from "../runtime/invariant.ts";
+import type { DatabaseBuilder } from "./database-builder.ts";
+import type { FetchedState } from "./fetched-state.ts";
+import { requireGoingOn } from "./history.ts";
+import type { TablePatch } from "../repository/base.ts";
+import type { BaseDatabase, BlobReader } from "./plan-base.ts";
+
+const EXTENT_BYTES = 256 * 1024;
+const EXTENTS_PER_BLOCK = 256;
+
+export interface FillOptions {
+  readonly blobs: BlobReader;
+  /** Of the base. */
+  readonly offset: Offset;
+  readonly fetched: FetchedState;
+  readonly signal: AbortSignal;
+  /** Of the databases, not of the repository. */
+  readonly onBytes: (bytes: number) => void;
+}
+
+/** What is to be done, in order; those with a blob wait for it. */
+type Step =
+  | { readonly kind: "extent"; readonly builder: DatabaseBuilder; readonly firstPage: number }
+  | { readonly kind: "patch"; readonly builder: DatabaseBuilder; readonly patch: TablePatch }
+  | { readonly kind: "zeros"; readonly builder: DatabaseBuilder; readonly firstPage: number }
+  | { readonly kind: "block"; readonly builder: DatabaseBuilder; readonly base: BaseDatabase; readonly block: number };
+
+/** Writes the pages of a base into the files of those databases that begin with it, and proves the checksum of each. @throws CHECKSUM_MISMATCH, INTERRUPTED */
+export async function fillDatabases(builders: Iterable<DatabaseBuilder>, options: FillOptions): Promise<void> {
+  const filled = [...builders].filter(({ plan }) => plan.base);
+  const steps: Step[] = [];
+  // Names run ahead of contents, past the ends of blocks and of databases: nothing waits for a round trip.
+  for await (const data of options.blobs.readMany(namesAhead(filled, steps, options), options.signal)) {
+    requireGoingOn(options.signal);
+    doReady(steps, options);
+    const step = steps.shift();
+    invariant(step?.kind === "extent" || step?.kind === "patch", "a blob came that nothing waits for");
+    if (step.kind === "extent") step.builder.fill(step.firstPage, data);
+    else step.builder.patch(step.patch.pages, data);
+    doReady(steps, options);
+  }
+  requireGoingOn(options.signal);
+  doReady(steps, options);
+  invariant(steps.length === 0, "blobs are missing and nobody said so");
+  for (const builder of filled) if (builder.plan.base) builder.proveBase(builder.plan.base, options.offset);
+}
+
+async function* namesAhead(
+  builders: readonly DatabaseBuilder[],
+  steps: Step[],
+  { fetched, signal, onBytes }: FillOptions,
+): AsyncGenerator<Uint8Array> {
+  for (const builder of builders) {
+    const { base } = builder.plan;
+    if (!base) continue;
+    builder.takeOver(fetched.pageHashes(base.name));
+    for (let block = 0; block < base.blockCount; block += 1) {
+      if (fetched.hasBlock(base.name, block)) onBytes(blockBytes(base, block));
+      else yield* namesOfBlock({ builder, base, block, steps }, signal);
+    }
+  }
+}
+
+async function* namesOfBlock(
+  { builder, base, block, steps }: { builder: DatabaseBuilder; base: BaseDatabase; block: number; steps: Step[] },
+  signal: AbortSignal,
+): AsyncGenerator<Uint8Array> {
+  const { extents, patches } = await base.block(block, signal);
+  const pagesPerExtent = EXTENT_BYTES / base.pageSize;
+  for (const [index, id] of extents.entries()) {
+    const firstPage = (block * EXTENTS_PER_BLOCK + index) * pagesPerExtent + 1;
+    steps.push({ kind: id ? "extent" : "zeros", builder, firstPage });
+    if (id) yield id;
+  }
+  for (const patch of patches) {
+    if (patch.pages.every((page) => page === 0)) continue;
+    steps.push({ kind: "patch", builder, patch });
+    yield patch.id;
+  }
+  steps.push({ kind: "block", builder, base, block });
+}
+
+/** What need not wait for a blob. */
+function doReady(steps: Step[], { fetched, onBytes }: FillOptions): void {
+  for (let step = steps[0]; step?.kind === "zeros" || step?.kind === "block"; step = steps[0]) {
+    steps.shift();
+    if (step.kind === "zeros") step.builder.fillZeros(step.firstPage, EXTENT_BYTES);
+    else {
+      fetched.saveBlock(step.base.name, step.block, step.builder.takeHashes());
+      onBytes(blockBytes(step.base, step.block));
+      crashPoint("restore: block fetched");
+    }
+  }
+}
+
+function blockBytes({ pageSize, sizePages }: BaseDatabase, block: number): number {
+  const all = EXTENTS_PER_BLOCK * EXTENT_BYTES;
+  return Math.min(all, sizePages * pageSize - block * all);
+}
