@@ -1,12 +1,11 @@
 import { chunksOf } from "../event/chunk-list.ts";
 import { bytesOf } from "../event/tree-path.ts";
-import { RecordProblem } from "../event/record-error.ts";
-import { hasCode } from "../runtime/errors.ts";
 import type { BaseInfo, BaseManifest, ManifestDatabase } from "./base.ts";
 import { blobName } from "./pack.ts";
 import { decodeTableBlock } from "./table-block.ts";
 import { readTree } from "./tree-list.ts";
 import type { BadBlobs } from "./verify-packs.ts";
+import { isDamage } from "./verify-report.ts";
 import type { VerifyContext } from "./verify.ts";
 
 /** A base whose manifest can be read. */
@@ -47,7 +46,7 @@ async function manifestOf(
   try {
     return await repository.bases.read(info, signal);
   } catch (error) {
-    if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+    if (!isDamage(error)) throw error;
     findings.add(info.name, error.message, `the base at offset ${info.offset}`);
     return undefined;
   }
@@ -106,8 +105,7 @@ export class BlobNeeds {
     try {
       await work();
     } catch (error) {
-      const isDamage = error instanceof RecordProblem || hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT");
-      if (!isDamage) throw error;
+      if (!isDamage(error)) throw error;
       this.#context.findings.add(object, error.message, what);
     }
   }
@@ -120,7 +118,7 @@ export class BlobNeeds {
         await this.read(id);
         return undefined;
       } catch (error) {
-        if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+        if (!isDamage(error)) throw error;
         return error.message;
       }
     }

@@ -1,9 +1,9 @@
 import { RecordProblem } from "../event/record-error.ts";
-import { hasCode } from "../runtime/errors.ts";
 import { blobAs, blobName, decodeIndex, type PackedBlob, type PackListing } from "./pack.ts";
 import { NewerObject } from "./object-error.ts";
 import { INDEX_PREFIX, readListing } from "./refresh-index.ts";
 import type { Survey } from "./survey.ts";
+import { isDamage } from "./verify-report.ts";
 import type { VerifyContext } from "./verify.ts";
 
 /** By the id of a blob, in hexadecimal: a pack in which it is not as it was stored. */
@@ -28,7 +28,7 @@ async function listingsOf({ repository, findings, signal }: VerifyContext, name:
   try {
     return await repository.objects.get({ kind: "index", name }, signal, decodeIndex);
   } catch (error) {
-    if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+    if (!isDamage(error)) throw error;
     findings.add(name, error.message);
     return [];
   }
@@ -54,7 +54,7 @@ async function verifyPack(context: VerifyContext, { listing, survey, bad }: Pack
   try {
     await readPack(context, listing, bad);
   } catch (error) {
-    if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+    if (!isDamage(error)) throw error;
     giveUp(error.message);
   }
   context.checked(name, bytes);

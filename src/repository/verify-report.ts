@@ -1,3 +1,5 @@
+import { hasCode, type TidemarkError } from "../runtime/errors.ts";
+
 /** What is wrong with an object, and what it means. */
 export interface VerifyProblem {
   /** Name of the object. */
@@ -40,4 +42,9 @@ export class Findings {
   get problems(): VerifyProblem[] {
     return [...this.#problems.values()].map((each) => ({ ...each, affects: [...each.affects] }));
   }
+}
+
+/** An object that does not say what it should; also one that seems to be of a later version: a flipped bit looks like that. */
+export function isDamage(error: unknown): error is TidemarkError {
+  return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT", "REPOSITORY_VERSION", "RECORD_INVALID", "RECORD_VERSION");
 }

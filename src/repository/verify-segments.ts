@@ -1,10 +1,11 @@
 import { chunksOf } from "../event/chunk-list.ts";
 import { offset, type Offset } from "../event/positions.ts";
 import { bytesOf } from "../event/tree-path.ts";
-import { hasCode, type TidemarkError } from "../runtime/errors.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
 import type { SegmentHead, SegmentInfo } from "./segment.ts";
 import { BlobNeeds, type ReadableBase } from "./verify-bases.ts";
 import type { BadBlobs } from "./verify-packs.ts";
+import { isDamage } from "./verify-report.ts";
 import type { VerifyContext } from "./verify.ts";
 
 interface Known {
@@ -36,7 +37,7 @@ async function headOf(context: VerifyContext, info: SegmentInfo): Promise<Segmen
   try {
     return await context.repository.segments.head(info, context.signal);
   } catch (error) {
-    if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+    if (!isDamage(error)) throw error;
     damaged(context, info, error);
     return undefined;
   }
@@ -55,7 +56,7 @@ async function readEvents(context: VerifyContext, info: SegmentInfo, needs: Blob
       }
     }
   } catch (error) {
-    if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT", "RECORD_INVALID")) throw error;
+    if (!isDamage(error)) throw error;
     damaged(context, info, error);
   }
 }

@@ -1,11 +1,10 @@
-import { hasCode } from "../runtime/errors.ts";
 import { EXPIRED_PREFIX } from "./refresh-index.ts";
 import { decodeExpired } from "./notes.ts";
 import type { Repository } from "./repository.ts";
 import { Survey } from "./survey.ts";
 import { verifyBases } from "./verify-bases.ts";
 import { verifyPacks } from "./verify-packs.ts";
-import { Findings, type VerifyReport } from "./verify-report.ts";
+import { Findings, isDamage, type VerifyReport } from "./verify-report.ts";
 import { verifySegments } from "./verify-segments.ts";
 
 /** What was proved already by a run that was interrupted. */
@@ -70,7 +69,7 @@ async function markedNames(repository: Repository, survey: Survey, signal: Abort
       const note = await repository.objects.get({ kind: "expired", name }, signal, decodeExpired);
       for (const one of note.names) marked.add(one);
     } catch (error) {
-      if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
+      if (!isDamage(error)) throw error;
     }
   }
   return marked;
