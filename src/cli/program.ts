@@ -1,5 +1,7 @@
 import { Command } from "commander";
 
+import { baseCommand } from "./base.ts";
+import { basesCommand } from "./bases.ts";
 import { captureCommand } from "./capture.ts";
 import { checkCommand } from "./check.ts";
 import type { Cli } from "./cli.ts";
@@ -39,6 +41,8 @@ export function createProgram(cli: Cli): Command {
     markCommand,
     marksCommand,
     syncCommand,
+    basesCommand,
+    baseCommand,
     logCommand,
     statusCommand,
     checkCommand,

@@ -1,6 +1,5 @@
-import { Command, Option } from "commander";
+import { Command } from "commander";
 
-import { notAvailable } from "../config/config-error.ts";
 import {
   type Flags,
   type LoadOptions,
@@ -33,9 +32,6 @@ interface CommandText {
   readonly examples: readonly string[];
 }
 
-/** Flags of the product that later versions bring: known, and refused by name. */
-const LATER_FLAGS = ["--repository <url>"];
-
 /** A command that works on a set: the flags that say which, and examples in its help. */
 export function setCommand({ name, summary, description, examples, repository }: CommandText): Command {
   const command = new Command(name)
@@ -46,30 +42,16 @@ export function setCommand({ name, summary, description, examples, repository }:
     .option("--db <path[=name]>", "a database; repeat it for several; globs are expanded", collect)
     .option("--files <dir[=name]>", "a directory of files, or a single file; repeat it for several", collect)
     .option("--standby <dir>", "directory of the standby")
-    .option("--log <where>", "embedded:DIR or nats://[user:password@]host:port[,host:port]")
-    .option("--state <dir>", "directory for the agent's state and control socket")
-    .option("--json", "answer in JSON, and errors too")
-    .addHelpText("after", `\nExamples:\n${examples.map((example) => `  ${example}`).join("\n")}`);
-  if (!repository) return laterOptions(command, LATER_FLAGS);
-  return command
     .option(
       "--repository <where>",
       "a repository: directory, s3://BUCKET/PREFIX or sftp://USER@HOST/PATH; repeatable",
       collect,
     )
-    .option("--no-log", "do not read what the log holds beyond the repository");
-}
-
-/** Options that are only there to be refused by name. */
-export function laterOptions(command: Command, flags: readonly string[]): Command {
-  for (const flag of flags) {
-    const [name = flag] = flag.split(" ");
-    const refuse = (): never => {
-      throw notAvailable(`tidemark ${command.name()}`, name);
-    };
-    command.addOption(new Option(flag).hideHelp().argParser(refuse));
-  }
-  return command;
+    .option("--log <where>", "embedded:DIR or nats://[user:password@]host:port[,host:port]")
+    .option("--state <dir>", "directory for the agent's state and control socket")
+    .option("--json", "answer in JSON, and errors too")
+    .addHelpText("after", `\nExamples:\n${examples.map((example) => `  ${example}`).join("\n")}`);
+  return repository ? command.option("--no-log", "do not read what the log holds beyond the repository") : command;
 }
 
 /** For commander: an option that may be repeated. */

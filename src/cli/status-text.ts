@@ -23,7 +23,7 @@ function heading({ set, epoch, agents }: StatusReport): string {
   return [...parts, running || "no agent runs on this host: this is what the log tells"].join("  ·  ");
 }
 
-function positionRows({ log, capture, standby, rpo }: StatusReport): string[][] {
+function positionRows({ log, capture, standby, repositories, rpo }: StatusReport): string[][] {
   const rows: string[][] = [["", "offset", "time", "behind", ""]];
   if (log)
     rows.push([
@@ -43,6 +43,14 @@ function positionRows({ log, capture, standby, rpo }: StatusReport): string[][] 
       formatDuration(standby.lagMs),
       `${standby.state}, ${standby.lagEvents} events behind, ${proof}`,
     ]);
+  }
+  for (const { location, archived, base, bytes, baseUnderWay } of repositories) {
+    const stored = bytes === null ? [] : [formatSize(bytes)];
+    rows.push(["archived", String(archived?.offset ?? ""), archived?.at ?? "", "", [...stored, location].join(", ")]);
+    const making = baseUnderWay
+      ? `the next: ${Math.floor((100 * baseUnderWay.done) / Math.max(1, baseUnderWay.total))} %`
+      : "";
+    rows.push(["base", String(base?.offset ?? ""), base?.at ?? "", "", making]);
   }
   const actual = rpo.actualMs === null ? "unknown" : formatDuration(rpo.actualMs);
   const verdict = rpo.ok === null ? "" : rpo.ok ? "met" : "MISSED";

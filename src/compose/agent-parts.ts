@@ -6,9 +6,11 @@ import { type OpenLogOptions, openLogPatiently } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { requireKeys } from "../log/open-record.ts";
+import { type ArchiveAgent, startArchive } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
+import { repositoriesToWrite } from "./repositories.ts";
 import { startReplica } from "../replica/start-replica.ts";
-import { type Clock, sleep } from "../runtime/clock.ts";
+import { aborted, type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 
@@ -112,11 +114,14 @@ export interface ReplicaPartOptions extends PartOptions {
   /** The set is captured in this process, too: its keys are at hand. */
   readonly besideCapture: boolean;
   readonly reseed: boolean;
+  /** Whether the archive goes on when the standby has failed for good. */
+  readonly goesOnWithout: (failure: TidemarkError) => boolean;
 }
 
 /** The replica of this process. It begins again by itself after what a retry can heal. */
 export class ReplicaPart {
   agent: ReplicaAgent | undefined;
+  archive: ArchiveAgent | undefined;
   log: ChangeLog | undefined;
   readonly #options: ReplicaPartOptions;
 
@@ -140,10 +145,43 @@ export class ReplicaPart {
       const child = logger.child({ part: "replica" });
       this.agent = await startReplica({ set, directory, config: replica, log, logger: child, clock, signal, reseed });
       this.agent.ready.then(onReady, ignore);
-      await this.agent.done;
+      await using _ = this.#archive(this.agent, log);
+      await this.#ended(this.agent);
     } finally {
       this.log = undefined;
     }
+  }
+
+  async #ended(agent: ReplicaAgent): Promise<void> {
+    try {
+      await agent.done;
+    } catch (error) {
+      if (!this.#options.goesOnWithout(toTidemarkError(error))) throw error;
+      await aborted(this.#options.signal);
+    }
+  }
+
+  /** Goes on until the replica has ended. */
+  #archive(replica: ReplicaAgent, log: ChangeLog): AsyncDisposable {
+    const { config, logger, clock } = this.#options;
+    const stop = new AbortController();
+    const archive = startArchive({
+      ...config,
+      repositories: repositoriesToWrite(config, clock),
+      standby: config.standby ?? "",
+      log,
+      replica,
+      logger: logger.child({ part: "archive" }),
+      clock,
+      signal: stop.signal,
+    });
+    this.archive = archive;
+    return {
+      [Symbol.asyncDispose]: async () => {
+        stop.abort();
+        await archive.done;
+      },
+    };
   }
 }
 

@@ -88,7 +88,12 @@ class Agents implements RunningAgents {
     if (role !== "replica")
       this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
     if (role !== "capture")
-      this.#replica = new ReplicaPart({ ...this.#part(this.#stopReplica), reseed, besideCapture: role === "run" });
+      this.#replica = new ReplicaPart({
+        ...this.#part(this.#stopReplica),
+        reseed,
+        besideCapture: role === "run",
+        goesOnWithout: (failure) => this.#goesOnWithout(failure),
+      });
     this.#waitsFor = role === "run" ? 2 : 1;
   }
 
@@ -158,6 +163,7 @@ class Agents implements RunningAgents {
       self: { role, pid: process.pid, state: this.#state(), problem: this.#problemNow() },
       capture: this.#capture?.agent,
       replica: this.#replica?.agent,
+      archive: this.#replica?.archive,
       log: this.#capture?.log ?? this.#replica?.log,
     };
   }
@@ -225,18 +231,22 @@ class Agents implements RunningAgents {
       if (this.#capture) await this.#logMade.promise;
       await this.#replica.run();
     } catch (error) {
-      const failure = toTidemarkError(error);
-      if (!this.#capture) throw failure;
-      // A mistake in the set-up ends `run` as it starts. A standby that has gone bad must not end the capture: it is what is left.
-      const mistake = this.#waitsFor > 0 && (failure.exitCode === EXIT.usage || failure.exitCode === EXIT.refused);
-      if (mistake || !this.#replica.agent) {
-        this.#stopCapture.abort();
-        throw failure;
-      }
-      this.#halted = failure;
-      const { code, hint, message } = failure;
-      this.#options.logger.error({ part: "replica", code, hint }, `the standby is halted, capture goes on: ${message}`);
+      this.#stopCapture.abort();
+      throw toTidemarkError(error);
     }
+  }
+
+  /**
+   * Whether the rest goes on without the standby. A mistake in the set-up ends `run` as it starts. A standby that has gone bad
+   * must not end capture and archive: they are what is left.
+   */
+  #goesOnWithout(failure: TidemarkError): boolean {
+    const mistake = this.#waitsFor > 0 && (failure.exitCode === EXIT.usage || failure.exitCode === EXIT.refused);
+    if (!this.#capture || mistake) return false;
+    this.#halted = failure;
+    const { code, hint, message } = failure;
+    this.#options.logger.error({ part: "replica", code, hint }, `the standby is halted, capture goes on: ${message}`);
+    return true;
   }
 
   /** So that a stopped standby is as new as the log, if that does not take long. */

@@ -1,11 +1,12 @@
-import type { CaptureConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
+import type { BaseConfig, CaptureConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
 const MINUTE_MS = 60 * 1000;
-const DAY_MS = 24 * 60 * 60 * 1000;
+const HOUR_MS = 60 * MINUTE_MS;
+const DAY_MS = 24 * HOUR_MS;
 
 export function captureConfig(file: ConfigFile | undefined, setWal: boolean | undefined): CaptureConfig {
   const { wal, granularity, heartbeat, copyRate, maxPinned, rescan, order } = file?.values ?? {};
@@ -41,6 +42,11 @@ export function replicaConfig(file: ConfigFile | undefined): ReplicaConfig {
     `${file?.where(["standby"]) ?? "standby"}: checkpoint (${replica.checkpointBytes} bytes) is larger than walMax (${replica.walMaxBytes} bytes)`,
     "Past checkpoint the standby's WAL is emptied, past walMax applying waits for that: make checkpoint the smaller one.",
   );
+}
+
+export function baseConfig(file: ConfigFile | undefined): BaseConfig {
+  const { every, orBytes } = file?.values.base ?? {};
+  return { everyMs: every ?? HOUR_MS, bytes: orBytes ?? 256 * MIB };
 }
 
 function scrubOf(file: ConfigFile | undefined): ScrubConfig {

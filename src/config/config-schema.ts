@@ -49,6 +49,8 @@ const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
+const repository = z.union([text, z.strictObject({ path: text })]);
+
 /** tidemark.yml, described in docs/configuration.md. Every object refuses keys it does not know. */
 export const fileSchema = z.strictObject({
   set: text.optional(),
@@ -97,6 +99,8 @@ export const fileSchema = z.strictObject({
   scrub: interval.optional(),
   /** Bytes a second. */
   scrubRate: size.optional(),
+  repository: z.union([repository, z.array(repository)]).optional(),
+  base: z.strictObject({ every: duration.optional(), orBytes: size.optional() }).optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
   /** Address and port of /metrics and its like. */
   http: z.strictObject({ listen: text.optional() }).optional(),
@@ -105,16 +109,7 @@ export const fileSchema = z.strictObject({
 export type FileConfig = z.output<typeof fileSchema>;
 
 /** Keys of the product that later versions bring, by dotted path. */
-export const LATER_KEYS: readonly string[] = [
-  "repository",
-  "base",
-  "keep",
-  "classes",
-  "http.tokens",
-  "alerts",
-  "hooks",
-  "objectives.rto",
-];
+export const LATER_KEYS: readonly string[] = ["keep", "classes", "http.tokens", "alerts", "hooks", "objectives.rto"];
 
 /** Names that an object at `path` may have; undefined when there is no object in the schema. */
 export function knownKeysAt(path: readonly PropertyKey[]): readonly string[] | undefined {

@@ -1,3 +1,5 @@
+import type { RepositoryLocation } from "./repository-location.ts";
+
 import type { HttpConfig } from "./http-listen.ts";
 
 /** What one run of Tidemark works with: file, environment and flags merged, checked and frozen. See load-config.ts. */
@@ -16,6 +18,9 @@ export interface Config {
   readonly capture: CaptureConfig;
   readonly replica: ReplicaConfig;
   readonly encryption: EncryptionConfig;
+  /** The first is the one that `status` tells of first, and that restores look at first. */
+  readonly repositories: readonly RepositoryConfig[];
+  readonly base: BaseConfig;
   readonly objectives: { readonly rpoMs: number };
   /** Where /metrics is answered; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
@@ -128,4 +133,15 @@ export interface ReplicaConfig {
   /** Past this size appending waits until a checkpoint succeeds. Bytes. */
   readonly walMaxBytes: number;
   readonly scrub: ScrubConfig;
+}
+
+export interface RepositoryConfig {
+  readonly location: RepositoryLocation;
+}
+
+/** When a base is made in a repository: whichever is due first, and only when something changed since the last one. */
+export interface BaseConfig {
+  readonly everyMs: number;
+  /** So much was archived since the last one. */
+  readonly bytes: number;
 }

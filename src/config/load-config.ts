@@ -4,7 +4,7 @@ import path from "node:path";
 
 import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig } from "./config.ts";
 import { encryptionConfig, requireRecipientsToWrite } from "./encryption-config.ts";
-import { captureConfig, replicaConfig } from "./agent-config.ts";
+import { baseConfig, captureConfig, replicaConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
@@ -13,6 +13,7 @@ import { type HttpConfig, parseListen } from "./http-listen.ts";
 import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
 import { realPath } from "./real-path.ts";
+import { repositoryList } from "./repository-list.ts";
 import { defaultSetName, requireSetName } from "./set-name.ts";
 import { type GivenTree, nameTrees, parseNamedPath, refuseWrongTrees } from "./tree-list.ts";
 
@@ -28,6 +29,7 @@ export interface Flags {
   readonly db?: readonly string[] | undefined;
   readonly files?: readonly string[] | undefined;
   readonly standby?: string | undefined;
+  readonly repository?: readonly string[] | undefined;
   readonly log?: string | undefined;
   readonly state?: string | undefined;
   readonly setWal?: boolean | undefined;
@@ -75,6 +77,8 @@ export function loadSettings(options: LoadOptions): Settings {
     capture: captureConfig(file, options.flags.setWal),
     replica: replicaConfig(file),
     encryption: encryptionOf(options, file),
+    repositories: repositoryList({ flags: options.flags.repository, directory: options.directory, file }),
+    base: baseConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),
     file: file?.path,

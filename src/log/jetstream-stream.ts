@@ -19,6 +19,7 @@ const DUPLICATE_WINDOW_MS = 120_000;
 /** JetStream API error codes. */
 const STREAM_NOT_FOUND = 10059;
 const NO_RESOURCES = [10023, 10028, 10047];
+const NO_SUITABLE_PEERS = 10005;
 /** Headers, subject and the like beside the record, within the server's max_payload. */
 export const PUBLISH_HEADER_BYTES = 512;
 /** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
@@ -143,6 +144,13 @@ function createError(error: unknown, location: string): TidemarkError {
   const isPassing = error instanceof JetStreamApiError && error.status === 503 && !NO_RESOURCES.includes(error.code);
   if (!(error instanceof JetStreamApiError) || isPassing) return toLogError(error, location);
   const message = `${location}: the server does not create the stream: ${error.message}`;
+  // Servers that start together form their cluster before all of them are in it.
+  if (error.code === NO_SUITABLE_PEERS) {
+    return new TidemarkError("LOG_UNREACHABLE", message, {
+      hint: "Fewer servers are up, or have room, than `nats.replicas` and `nats.maxBytes` ask for.",
+      cause: error,
+    });
+  }
   if (/overlap/.test(error.message)) return foreignError(location, `another stream has its subject (${error.message})`);
   return new TidemarkError("LOG_DENIED", message, {
     hint: "Check `nats.replicas` and `nats.maxBytes` against the servers that there are and the account's JetStream limits.",

@@ -73,7 +73,7 @@ function dataBytesOf(body: LogEvent["body"]): number {
 }
 
 /** Follows the chain of record hashes. */
-class HashChain {
+export class HashChain {
   readonly #log: ChangeLog;
   readonly #firstOffset: number;
   position: Offset;

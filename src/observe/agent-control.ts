@@ -2,6 +2,7 @@ import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { decodeRecordHeader } from "../event/codec.ts";
 import { offset, type Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import type { ArchiveAgent } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
@@ -20,6 +21,7 @@ export interface LiveAgents {
   readonly self: AgentPart;
   readonly capture: CaptureAgent | undefined;
   readonly replica: ReplicaAgent | undefined;
+  readonly archive: ArchiveAgent | undefined;
   readonly log: ChangeLog | undefined;
 }
 
@@ -30,12 +32,13 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
     "POST /mark": (body) => markOn(live(), body),
     "POST /rotate-key": () => rotateKeyOn(live()),
     "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
+    "POST /base": (_, signal) => baseOn(live(), signal),
   };
 }
 
 /** What `status` of this process says. */
 export async function statusOf(agents: LiveAgents): Promise<StatusReport> {
-  const { set, objectiveMs, clock, capture, replica, self } = agents;
+  const { set, objectiveMs, clock, capture, replica, archive, self } = agents;
   return buildStatusReport({
     set,
     objectiveMs,
@@ -43,6 +46,7 @@ export async function statusOf(agents: LiveAgents): Promise<StatusReport> {
     ...(agents.log ? await lookAtLog(agents.log) : {}),
     capture: capture?.status(),
     replica: replica?.status(),
+    repositories: archive?.status(),
     agents: [self],
   });
 }
@@ -109,6 +113,22 @@ async function syncOn(
   if (body["applied"] !== true || !agents.replica) return { ok: true, offset: at, applied: false, ...without };
   await agents.replica.waitApplied(at, signal);
   return { ok: true, offset: at, applied: true, ...without };
+}
+
+async function baseOn({ archive, self }: LiveAgents, signal: AbortSignal): Promise<unknown> {
+  if (archive) return { ok: true, bases: await archive.createBases(signal) };
+  const capture = self.role === "capture";
+  throw new TidemarkError(
+    "AGENT_NOT_RUNNING",
+    capture
+      ? "the agent here captures; the replica makes bases"
+      : "no repository is configured, or the standby is not up yet",
+    {
+      hint: capture
+        ? "Run this command where `tidemark replica` runs."
+        : "Give --repository, or repository: in tidemark.yml, to the agent; `tidemark status` shows how far it is.",
+    },
+  );
 }
 
 /** Databases that cannot be captured just now: nobody knows what was committed in them. */

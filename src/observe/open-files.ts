@@ -11,15 +11,17 @@ import type { AgentPart } from "./status-report.ts";
 const PINNED = 8 + 4;
 /** Of one database on the standby: a connection and raw descriptors, three files each. */
 const ON_STANDBY = 6;
+/** Of one that stands still while a base is made of it: database and WAL of another connection. */
+const STANDING = 2;
 /** The process itself: log, state, sockets, the runtime. */
 const BASE = 100;
 
-type Needs = Pick<Config, "databases"> & { readonly capture: Pick<Config["capture"], "maxPinned"> };
+type Needs = Pick<Config, "databases" | "repositories"> & { readonly capture: Pick<Config["capture"], "maxPinned"> };
 
 /** Descriptors that an agent may come to hold at once. */
-export function openFilesNeeded(role: AgentPart["role"], { databases, capture }: Needs): number {
+export function openFilesNeeded(role: AgentPart["role"], { databases, capture, repositories }: Needs): number {
   const pinned = role === "replica" ? 0 : Math.min(databases.length, capture.maxPinned) * PINNED;
-  const onStandby = role === "capture" ? 0 : databases.length * ON_STANDBY;
+  const onStandby = role === "capture" ? 0 : databases.length * (ON_STANDBY + repositories.length * STANDING);
   return BASE + pinned + onStandby;
 }
 

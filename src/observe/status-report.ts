@@ -1,6 +1,7 @@
 import type { CaptureStatus, DatabaseCaptureStatus, TreeCaptureStatus } from "../capture/capture-agent.ts";
 import type { LogBounds } from "../log/change-log.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
+import type { ArchivePoint, RepositoryStatus } from "../replica/archive/archive-status.ts";
 import type {
   DatabaseReplicaStatus,
   ReplicaStatus,
@@ -15,8 +16,9 @@ export interface StatusReport {
   readonly log: LogPart | null;
   readonly capture: CapturePart | null;
   readonly standby: StandbyPart | null;
-  /** Until there are repositories: nothing in it. */
-  readonly repository: { readonly base: null; readonly archived: null; readonly bytes: null };
+  /** The first of `repositories`, for scripts; nothing in it when there is none. */
+  readonly repository: Pick<RepositoryPart, "base" | "archived" | "bytes">;
+  readonly repositories: readonly RepositoryPart[];
   readonly rpo: {
     /** What would be lost if the primary died now, as far as is known; null when it is not. */
     readonly actualMs: number | null;
@@ -57,6 +59,26 @@ export interface StandbyPart {
   readonly treeScrub: TreeScrubStatus;
 }
 
+export interface RepositoryPart {
+  readonly location: string;
+  /** The newest base that was read back after it was written. */
+  readonly base: PointPart | null;
+  /** Everything up to here is in its segments. */
+  readonly archived: PointPart | null;
+  /** Stored in all; null until it was reached. */
+  readonly bytes: number | null;
+  readonly problem: string | null;
+  /** Pages of a base under way. */
+  readonly baseUnderWay: { readonly done: number; readonly total: number } | null;
+  /** Bases given up since the start because a WAL of the standby had to be emptied. */
+  readonly basesAbandoned: number;
+}
+
+interface PointPart {
+  readonly offset: number;
+  readonly at: string | null;
+}
+
 export interface Alert {
   readonly severity: "warning" | "critical";
   readonly message: string;
@@ -79,12 +101,15 @@ export interface StatusSources {
   readonly newest?: { readonly epoch: number; readonly timeMs: number } | undefined;
   readonly capture?: CaptureStatus | undefined;
   readonly replica?: ReplicaStatus | undefined;
+  readonly repositories?: readonly RepositoryStatus[] | undefined;
   readonly agents: readonly AgentPart[];
 }
 
 export function buildStatusReport(sources: StatusSources): StatusReport {
   const { capture, replica, log, newest } = sources;
   const rpo = rpoOf(sources);
+  const repositories = (sources.repositories ?? []).map(repositoryOf);
+  const [first] = repositories;
   return {
     set: sources.set ?? null,
     epoch: capture?.epoch ?? newest?.epoch ?? null,
@@ -93,9 +118,16 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
       : null,
     capture: capture ? captureOf(capture) : null,
     standby: replica ? standbyOf(replica) : null,
-    repository: { base: null, archived: null, bytes: null },
+    repository: { base: first?.base ?? null, archived: first?.archived ?? null, bytes: first?.bytes ?? null },
+    repositories,
     rpo,
-    alerts: [...agentAlerts(sources.agents), ...captureAlerts(capture), ...standbyAlerts(replica), ...rpoAlerts(rpo)],
+    alerts: [
+      ...agentAlerts(sources.agents),
+      ...captureAlerts(capture),
+      ...standbyAlerts(replica),
+      ...repositoryAlerts(repositories),
+      ...rpoAlerts(rpo),
+    ],
     agents: sources.agents,
   };
 }
@@ -107,6 +139,23 @@ function captureOf({ offset, atMs, lagMs, databases, files }: CaptureStatus): Ca
 function standbyOf(replica: ReplicaStatus): StandbyPart {
   const { offset, atMs, lagMs, lagEvents, verified, state, lastApplyMs, databases, trees, treeScrub } = replica;
   return { offset, at: isoOf(atMs), lagMs, lagEvents, verified, state, lastApplyMs, databases, trees, treeScrub };
+}
+
+function repositoryOf(repository: RepositoryStatus): RepositoryPart {
+  const { location, base, archived, bytes, problem, baseUnderWay, basesAbandoned } = repository;
+  return {
+    location,
+    base: pointOf(base),
+    archived: pointOf(archived),
+    bytes: bytes ?? null,
+    problem: problem ?? null,
+    baseUnderWay: baseUnderWay ?? null,
+    basesAbandoned,
+  };
+}
+
+function pointOf(point: ArchivePoint | undefined): PointPart | null {
+  return point ? { offset: point.offset, at: isoOf(point.atMs) } : null;
 }
 
 function isoOf(ms: number): string | null {
@@ -180,6 +229,12 @@ function standbyAlerts(replica: ReplicaStatus | undefined): Alert[] {
   return [...alerts, ...treeScrubAlerts(replica.treeScrub)];
 }
 
+function repositoryAlerts(repositories: readonly RepositoryPart[]): Alert[] {
+  return repositories.flatMap(({ location, problem }) =>
+    problem === null ? [] : [critical(`repository ${location}: ${problem}`)],
+  );
+}
+
 function treeScrubAlerts({ at, differing, strays }: TreeScrubStatus): Alert[] {
   const found = (count: number, what: string): Alert[] =>
     count === 0
@@ -213,6 +268,7 @@ export function mergeReports(reports: readonly StatusReport[]): StatusReport | u
       log: merged.log ?? other.log,
       capture: merged.capture ?? other.capture,
       standby: merged.standby ?? other.standby,
+      ...(merged.repositories.length > 0 ? {} : { repository: other.repository, repositories: other.repositories }),
       // Only the one that captures knows what is not in the log yet.
       rpo: merged.capture ? merged.rpo : other.capture ? other.rpo : merged.rpo,
       alerts: [...merged.alerts, ...other.alerts],

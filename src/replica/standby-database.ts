@@ -118,6 +118,11 @@ export class StandbyDatabase {
     this.#lastCheck = result;
   }
 
+  /** A page was found that is not what the index says: the scrub is to look at all of them, soon. */
+  distrust(): void {
+    this.#lastCheck = undefined;
+  }
+
   /** Bytes shown since the last call. */
   takeShownBytes(): number {
     const bytes = this.#shownBytes;

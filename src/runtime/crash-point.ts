@@ -103,6 +103,10 @@ export const CRASH_POINTS = [
   "repository: index stored",
   "repository: segment stored",
   "repository: base stored",
+  "archive: contents stored",
+  "base: contents stored",
+  "base: verified",
+  "base: remembered",
   // A restore from a repository.
   "restore: taken over",
   "restore: block fetched",

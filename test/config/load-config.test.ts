@@ -171,14 +171,25 @@ test.each([
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["repository", "base", "keep", "classes", "alerts", "hooks"])(
-  "%s belongs to a later version, and is never ignored",
-  (key) => {
-    expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
-      `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
-    );
-  },
-);
+test.each(["keep", "classes", "alerts", "hooks"])("%s belongs to a later version, and is never ignored", (key) => {
+  expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
+    `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
+  );
+});
+
+test("repositories: one or a list, in the file or as flags, which replace the file's; each once", () => {
+  const places = (text: string, flags: Flags = {}): string[] => {
+    fs.writeFileSync(at("tidemark.yml"), `set: a\n${text}`);
+    return loadSettings(options(flags, { role: "client" })).repositories.map(({ location }) => location.path);
+  };
+  expect(places("")).toEqual([]);
+  expect(places("repository: backup")).toEqual([at("backup")]);
+  expect(places("repository: [/mnt/hot, { path: cold }]")).toEqual(["/mnt/hot", at("cold")]);
+  expect(places("repository: backup", { repository: ["other"] })).toEqual([at("other")]);
+  expect(refusedFile("repository: [backup, ./backup]").message).toContain(`${at("backup")} is given twice`);
+  expect(refusedFile("repository: ftp://user:secret@host/a").message).toContain("ftp://***@host/a");
+  expect(refusedFile("base: { every: never }").message).toContain("base.every");
+});
 
 const PUBLIC = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
 const PRIVATE = "AGE-SECRET-KEY-1NOTONETHATANYBODYHASEVERUSEDFORANYTHINGATALL";

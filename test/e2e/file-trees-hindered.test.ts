@@ -110,17 +110,17 @@ test("what the agent may not read is told, hinders nothing else, and is captured
   const { deployment, root, copy } = await sceneOf("app/uploads");
   await using _deployment = deployment;
   const problem = async (): Promise<string | undefined> => (await deployment.treeState("uploads")).problem;
-  shell("mkdir closed; echo 2 >closed/in; echo 1 >secret; chmod 000 secret", root);
+  shell("mkdir closed listed; echo 2 >closed/in; echo 2 >listed/in; echo 1 >secret; chmod 000 secret", root);
   await deployment.launchWith({ unprivileged: true }, "run").waitReady();
   expect(await deployment.treeDifference("uploads", ["/secret"])).toBe("");
   expect(await problem()).toMatch(/^secret: cannot be read \(EACCES\)/);
-  shell("chmod 000 closed; echo 3 >later", root);
+  shell("chmod 000 closed; chmod 444 listed; echo 3 >later", root);
   expect(await deployment.treeDifference("uploads", ["/secret"])).toBe("");
-  expect(await problem()).toMatch(/^secret: .*, and 1 more$/);
+  expect(await problem()).toMatch(/^secret: .*, and 2 more$/);
   // What was readable once is not taken for gone.
-  expect(fs.readFileSync(path.join(copy, "closed/in"), "utf8")).toBe("2\n");
+  for (const name of ["closed/in", "listed/in"]) expect(fs.readFileSync(path.join(copy, name), "utf8")).toBe("2\n");
   await expectCommitsGoOn(deployment);
-  shell("chmod 640 secret; chmod 755 closed; echo 4 >>closed/in", root);
+  shell("chmod 640 secret; chmod 755 closed listed; echo 4 >>closed/in", root);
   expect(await deployment.treeDifference("uploads")).toBe("");
   expect(await problem()).toBeUndefined();
 });

@@ -118,6 +118,8 @@ test("files and their rows that come while the log is away get there in their or
   await using deployment = new Deployment({
     nats: server.address,
     trees: ["{ path: app/uploads, maxDelete: 100% }"],
+    // However long the log is away on a loaded machine.
+    config: "order: { maxWait: 60s }",
   });
   const { database } = deployment;
   const root = deployment.pathOf("uploads");
@@ -138,4 +140,27 @@ test("files and their rows that come while the log is away get there in their or
   const { wrong, rows } = checkOrder(await deployment.events(), new Random("log away"), 100);
   expect(wrong).toEqual([]);
   expect(rows).toBeGreaterThan(0);
+});
+
+test("files that were sent to a log that is away are sent again after a kill: only what the log has is stored as known", async () => {
+  await using server = await NatsServer.start();
+  await using deployment = new Deployment({ nats: server.address, trees: ["app/uploads"] });
+  const root = deployment.pathOf("uploads");
+  const index = path.join(deployment.state, "files.db-wal");
+  fs.mkdirSync(root);
+  await createFilesTable(deployment.database);
+  const agent = await deployment.start("capture");
+  await deployment.start("replica");
+  expect(await deployment.treeDifference("uploads")).toBe("");
+  server.pause();
+  fs.writeFileSync(path.join(root, "sent"), "never acknowledged");
+  await waitFor("it is sent", async () => (await deployment.treeState("uploads")).files === 1);
+  const sentMs = performance.now();
+  // The index is stored every second while something is unstored; what it may store is what the test is about.
+  await waitFor("a store", () => performance.now() - sentMs > 1500);
+  await agent.kill9();
+  expect(fs.existsSync(index)).toBe(true);
+  server.resume();
+  await deployment.start("capture");
+  expect(await deployment.treeDifference("uploads")).toBe("");
 });

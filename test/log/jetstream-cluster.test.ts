@@ -75,3 +75,14 @@ test("three servers under load: the leader is killed, led over, each restarted; 
   expect({ seq, digest }).toEqual({ seq: recorder.lastSeq, digest: recorder.digestAt(recorder.lastSeq) });
   process.stdout.write(`writer ${JSON.stringify(report)}\n`);
 }, 180_000);
+
+test("capture starts while one of three servers is not in the cluster yet: it waits until the stream finds its place", async () => {
+  await using cluster = await NatsCluster.start(2);
+  await using deployment = new Deployment({ nats: cluster.addresses.join(","), config: "nats: { replicas: 3 }" });
+  await createBank(deployment.database, DEFAULT_BANK);
+  const agent = deployment.launch("capture");
+  await waitFor("what it waits for", () => agent.output.stderr.includes("no suitable peers"));
+  await cluster.join();
+  await agent.waitReady();
+  expect((await deployment.commits()).map(({ cause }) => cause)).toEqual(["copy"]);
+}, 120_000);

@@ -54,7 +54,9 @@ const tables: fc.Arbitrary<TableBlock> = fc.record({
 });
 
 test("manifests and table blocks come back as they were", () => {
-  const same = (one: unknown, other: unknown): void => expect(plain(one)).toEqual(plain(other));
+  const same = (one: unknown, other: unknown): void => {
+    expect(plain(one)).toEqual(plain(other));
+  };
   fc.assert(fc.property(manifests, (manifest) => same(decodeBase(encodeBase(manifest)), manifest)));
   fc.assert(fc.property(tables, (table) => same(decodeTableBlock(encodeTableBlock(table)), table)));
 });

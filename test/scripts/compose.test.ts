@@ -64,8 +64,9 @@ test("its services, run as processes with their own commands, rights and files: 
   const app = scene.start("app");
   const replica = scene.start("replica");
   const reader = scene.start("reader");
-  await waitFor("orders on the standby", () => / orders on the standby, they fit the till/.test(reader.output), {
-    timeoutMs: 60_000,
+  const arrived = (): boolean => / orders on the standby, they fit the till/.test(reader.output);
+  await waitFor("orders on the standby", arrived, { timeoutMs: 60_000 }).catch((error: unknown) => {
+    throw new Error(`the services said:\n${scene.outputs()}`, { cause: error });
   });
   expect([scene.health("capture"), scene.health("replica")]).toEqual([0, 0]);
   // The order of `docker compose down`: the application first.

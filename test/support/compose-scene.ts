@@ -94,6 +94,13 @@ export class ComposeScene implements AsyncDisposable {
     return spawnSync(program, args, this.#options(name, this.services[name] ?? { image: "" })).status;
   }
 
+  /** The end of what each service said, for the message of a test that fails. */
+  outputs(): string {
+    const said = ([name, { output, errors }]: [string, Process]): string =>
+      `${name}: ${output.slice(-1000)}\n${errors.slice(-3000)}`;
+    return [...this.#processes].map(said).join("\n\n");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const running of this.#processes.values()) await running.kill();
     fs.rmSync(this.directory, { recursive: true, force: true });

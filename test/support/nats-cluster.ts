@@ -4,24 +4,32 @@ import { sleep } from "../../src/runtime/clock.ts";
 import { freePort, NatsServer } from "./nats-server.ts";
 import { waitFor } from "./wait.ts";
 
-/** Three servers that hold every stream three times. */
+/** Three servers, which can hold every stream three times. */
 export class NatsCluster implements AsyncDisposable {
-  readonly servers: readonly NatsServer[];
+  readonly servers: NatsServer[] = [];
+  readonly #routePorts: readonly number[];
 
-  private constructor(servers: readonly NatsServer[]) {
-    this.servers = servers;
+  private constructor(routePorts: readonly number[]) {
+    this.#routePorts = routePorts;
   }
 
-  static async start(): Promise<NatsCluster> {
-    const ports = await Promise.all([freePort(), freePort(), freePort()]);
-    const routes = ports.map((port) => `nats-route://127.0.0.1:${port}`).join(", ");
-    const starting = ports.map((port, index) => {
-      const cluster = `cluster { name: tide, listen: "127.0.0.1:${port}", routes: [${routes}] }`;
-      return NatsServer.start({ config: `server_name: n${index}\n${cluster}` });
-    });
-    const cluster = new NatsCluster(await Promise.all(starting));
+  static async start(servers = 3): Promise<NatsCluster> {
+    const ports = await Promise.all(Array.from({ length: servers }, freePort));
+    const cluster = new NatsCluster(ports);
+    cluster.servers.push(...(await Promise.all(ports.map(async (port, index) => cluster.#startServer(port, index)))));
     await cluster.ready();
     return cluster;
+  }
+
+  /** One server more. */
+  async join(): Promise<void> {
+    this.servers.push(await this.#startServer(await freePort(), this.servers.length));
+  }
+
+  async #startServer(port: number, index: number): Promise<NatsServer> {
+    const routes = this.#routePorts.map((other) => `nats-route://127.0.0.1:${other}`).join(", ");
+    const cluster = `cluster { name: tide, listen: "127.0.0.1:${port}", routes: [${routes}] }`;
+    return NatsServer.start({ config: `server_name: n${index}\n${cluster}` });
   }
 
   get addresses(): string[] {

@@ -164,7 +164,9 @@ export class TreeScene implements AsyncDisposable {
 
   /** The log, folded, is the tree: content, kinds, rights, times, attributes, names of one file. */
   async expectSame(leaveOut: (path: string) => boolean = () => false): Promise<void> {
-    expect(foldOf(await this.events())).toEqual(pictureOf(this.root, leaveOut));
+    const events = await this.events();
+    expect(foldOf(events)).toEqual(pictureOf(this.root, leaveOut));
+    expect(directoriesSaidTooEarly(events)).toEqual([]);
   }
 
   async #settled(): Promise<void> {
@@ -228,6 +230,23 @@ export function foldOf(events: readonly LogEvent[]): Picture {
     }
   }
   return withNames(places);
+}
+
+/** Directories in which something came or went after they were said last: whoever applies the events in order has their times wrong. */
+function directoriesSaidTooEarly(events: readonly LogEvent[]): string[] {
+  const known = new Set<TreePath>();
+  const changed = new Set<TreePath>();
+  for (const { body } of events) {
+    if (!("path" in body)) continue;
+    const { kind, path: at } = body;
+    const isRemoval = kind === "file.remove" || kind === "dir.remove";
+    if (at !== "" && (isRemoval || !known.has(at))) changed.add(parentPath(at));
+    if (kind === "dir.put") changed.delete(at);
+    if (isRemoval) for (const one of known) if (one === at || one.startsWith(`${at}/`)) known.delete(one);
+    if (isRemoval) for (const one of changed) if (one === at || one.startsWith(`${at}/`)) changed.delete(one);
+    if (!isRemoval) known.add(at);
+  }
+  return [...changed];
 }
 
 function requireParent(places: ReadonlyMap<string, { text: string }>, at: TreePath): void {

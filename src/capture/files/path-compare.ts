@@ -124,6 +124,7 @@ export class PathCompare {
   #file(path: TreePath, stat: BigIntStats, atMs: number): Captured | Promise<Captured> {
     const bytes = Number(stat.size);
     if (this.#parts.entries.get(path)?.stamp === stampOf(stat, atMs)) {
+      this.#parts.problems.over(path);
       this.#options.onCompared(1, bytes);
       return "done";
     }

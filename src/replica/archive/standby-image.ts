@@ -15,6 +15,8 @@ export interface ImagedDatabase {
   readonly checksum: bigint;
   /** Undefined when whoever asked for the image knows the database as it was at `offset` already. */
   readonly standing: { readonly pages: StandingPages; readonly hashes: BigUint64Array } | undefined;
+  /** Says that a page was not what its hash says. */
+  readonly distrust: () => void;
 }
 
 /** All of a standby at one recorded offset, while apply goes on. Ends by itself when a WAL must be emptied. */
@@ -44,11 +46,13 @@ export class StandbyImage implements Disposable {
     const { name, offset, index, writer } = database;
     if (!index || !writer) return undefined;
     const { pageSize, sizePages, checksum } = index;
-    if (known.get(name) === offset) return { name, offset, pageSize, sizePages, checksum, standing: undefined };
+    const distrust = (): void => database.distrust();
+    const imaged = { name, offset, pageSize, sizePages, checksum, distrust };
+    if (known.get(name) === offset) return { ...imaged, standing: undefined };
     // Succeeds or not: without frames in the WAL there is less to look for.
     writer.checkpoint();
     const pages = this.#scope.use(writer.stand());
-    return { name, offset, pageSize, sizePages, checksum, standing: { pages, hashes: index.hashes() } };
+    return { ...imaged, standing: { pages, hashes: index.hashes() } };
   }
 
   [Symbol.dispose](): void {

@@ -122,9 +122,7 @@ export class TreeWriter {
   }
 
   setDirectoryMetadata(at: TreePath, metadata: PathMetadata): void {
-    const isClosed = (metadata.mode & OWNER_ACCESS) !== OWNER_ACCESS;
-    const refused = isClosed ? this.#setClosed(at, metadata) : applyMetadata(this.#walk.inside(at), metadata);
-    this.#options.refusals.note(at, refused);
+    this.#options.refusals.note(at, this.#applyToDirectory(at, metadata));
     this.#changed.add(at);
   }
 
@@ -138,8 +136,13 @@ export class TreeWriter {
     }
   }
 
-  /** Its rights keep even its owner out, who we may be, or root without its capabilities: they come last. */
-  #setClosed(at: TreePath, metadata: PathMetadata): readonly string[] {
+  /** The rights that it has, or gets, may keep even its owner out, who we may be, or root without its capabilities: they come last then. */
+  #applyToDirectory(at: TreePath, metadata: PathMetadata): readonly string[] {
+    try {
+      return applyMetadata(this.#walk.inside(at), metadata);
+    } catch (error) {
+      if (errnoOf(error) !== "EACCES") throw error;
+    }
     const directory = `/proc/self/fd/${this.#walk.directory(at)}`;
     const mode = metadata.mode | OWNER_ACCESS;
     fs.chmodSync(directory, mode);

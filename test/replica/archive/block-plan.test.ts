@@ -90,6 +90,8 @@ test("after any changes a base says what every page is, and its tables stay smal
       last = blobs.base(now, last);
       expect(blobs.read(last.table, now)).toEqual(hashes);
       for (const { pages } of last.table.patches) expect(pages.length).toBeLessThanOrEqual(PATCH_PAGES);
+      const live = last.table.patches.flatMap(({ pages }) => pages.filter((page) => page !== 0));
+      expect(new Set(live).size).toBe(live.length);
       hashes = hashes.slice();
       if (random.next() < 0.3) hashes = resized(hashes, random.integer(1, most));
       const changes = Math.floor(hashes.length * random.pick([0, 0.0001, 0.01, 0.05, 0.4]));

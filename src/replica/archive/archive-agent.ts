@@ -1,0 +1,55 @@
+import type { Logger } from "pino";
+
+import type { BaseConfig } from "../../config/config.ts";
+import type { ChangeLog } from "../../log/change-log.ts";
+import type { Repository } from "../../repository/repository.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import type { ReplicaAgent } from "../replica-agent.ts";
+import type { RepositoryStatus } from "./archive-status.ts";
+import type { MadeBase } from "./base-maker.ts";
+import { RepositoryAgent } from "./repository-agent.ts";
+
+/** A repository that is to be opened. */
+export interface RepositoryToOpen {
+  /** For messages; never a secret. */
+  readonly location: string;
+  readonly open: (signal: AbortSignal) => Promise<Repository>;
+}
+
+export interface StartArchiveOptions {
+  readonly repositories: readonly RepositoryToOpen[];
+  readonly base: BaseConfig;
+  readonly set: string;
+  /** Root of the standby. */
+  readonly standby: string;
+  readonly log: ChangeLog;
+  readonly replica: ReplicaAgent;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** Brings the log, and bases of the standby, into every repository of a set. Made by `startArchive`. */
+export interface ArchiveAgent {
+  /** Resolves after a stop, when what was gathered is stored, or could not be. */
+  readonly done: Promise<void>;
+  status(): readonly RepositoryStatus[];
+  /** A base in each repository, at about the same time. @throws the first failure, when all have ended */
+  createBases(signal: AbortSignal): Promise<readonly MadeBase[]>;
+}
+
+/** None of the repositories holds up another one, nor the replica: what is wrong with one is in the status. */
+export function startArchive(options: StartArchiveOptions): ArchiveAgent {
+  const agents = options.repositories.map((repository) => new RepositoryAgent({ ...options, repository }));
+  return {
+    done: Promise.all(agents.map((agent) => agent.run())).then(() => undefined),
+    status: () => agents.map((agent) => agent.status()),
+    createBases: async (signal) => {
+      const ended = await Promise.allSettled(agents.map((agent) => agent.createBase(signal)));
+      return ended.map((one) => {
+        if (one.status === "rejected") throw one.reason;
+        return one.value;
+      });
+    },
+  };
+}

@@ -1,0 +1,25 @@
+import type { Offset } from "../../event/positions.ts";
+
+export interface ArchivePoint {
+  readonly offset: Offset;
+  /** Time of that event, ms since 1970. */
+  readonly atMs: number;
+}
+
+/** One repository, as its archiver sees it. */
+export interface RepositoryStatus {
+  /** For people; never a secret. */
+  readonly location: string;
+  /** What keeps it from being brought up to date. */
+  readonly problem: string | undefined;
+  /** Everything up to here is in its segments. */
+  readonly archived: ArchivePoint | undefined;
+  /** The newest base, read back after it was written. */
+  readonly base: ArchivePoint | undefined;
+  /** Pages looked at, of all, of a base under way. */
+  readonly baseUnderWay: { readonly done: number; readonly total: number } | undefined;
+  /** Bases given up since the start because the standby's WAL had to be emptied. */
+  readonly basesAbandoned: number;
+  /** Stored in all, as far as this agent knows; undefined until it has been reached. */
+  readonly bytes: number | undefined;
+}
