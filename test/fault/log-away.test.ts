@@ -152,7 +152,7 @@ test("files that were sent to a log that is away are sent again after a kill: on
   const agent = await deployment.start("capture");
   await deployment.start("replica");
   expect(await deployment.treeDifference("uploads")).toBe("");
-  server.pause();
+  await server.kill();
   fs.writeFileSync(path.join(root, "sent"), "never acknowledged");
   await waitFor("it is sent", async () => (await deployment.treeState("uploads")).files === 1);
   const sentMs = performance.now();
@@ -160,7 +160,7 @@ test("files that were sent to a log that is away are sent again after a kill: on
   await waitFor("a store", () => performance.now() - sentMs > 1500);
   await agent.kill9();
   expect(fs.existsSync(index)).toBe(true);
-  server.resume();
+  await server.start();
   await deployment.start("capture");
   expect(await deployment.treeDifference("uploads")).toBe("");
 });

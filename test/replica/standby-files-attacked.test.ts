@@ -62,8 +62,11 @@ test.each(["file", "directory"])(
     fs.writeFileSync(path.join(outside, "old"), "theirs");
     scene.write("sub/deep/old", "1");
     scene.write("sub/deep/new", "1");
+    scene.write("sub/deep/same", "1");
     await scene.publish();
     const agent = await fixture.ready();
+    // The first look at all of the standby would find the link as well.
+    await expect.poll(() => agent.status().treeScrub.at, { timeout: 10_000 }).toBeDefined();
     fs.rmSync(path.join(scene.standby, "sub/deep"), { recursive: true });
     fs.symlinkSync(outside, path.join(scene.standby, "sub/deep"));
     scene.write("sub/deep/new", "2");

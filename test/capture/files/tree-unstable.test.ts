@@ -5,8 +5,7 @@ import fs from "node:fs";
 
 import { expect, test } from "vitest";
 
-import { chunksOf } from "../../../src/event/chunk-list.ts";
-import { byteString, nameOf, parentPath, type TreePath } from "../../../src/event/tree-path.ts";
+import { nameOf, parentPath, type TreePath } from "../../../src/event/tree-path.ts";
 import { type Clock, systemClock } from "../../../src/runtime/clock.ts";
 import { until } from "../../support/log-records.ts";
 import { TreeScene } from "../../support/tree-scene.ts";
@@ -58,27 +57,6 @@ test("a large file is captured when it stands still, and holds nobody up before"
   }
   expect((await scene.look("upload")).unsettled).toEqual([]);
   await scene.expectSame();
-});
-
-test("a small file that is written all over is never captured half written", async () => {
-  await using scene = await TreeScene.open();
-  await scene.scan();
-  const blocks = new Set<string>();
-  {
-    await using _writer = await Writer.start(scene.at("small"), "bursts", 960 * 1024);
-    const untilMs = performance.now() + 2500;
-    while (performance.now() < untilMs) await scene.look("small");
-  }
-  const contents = new Map<string, Uint8Array>();
-  for (const { body } of await scene.events()) {
-    if (body.kind === "file.chunk") contents.set(byteString(body.id), body.data);
-    if (body.kind !== "file.put" || body.size === 0) continue;
-    const pieces = [...chunksOf(body.chunks)].map(({ id }) => contents.get(id) ?? Buffer.alloc(0));
-    const text = Buffer.concat(pieces).toString("latin1");
-    blocks.add(text.slice(0, 16));
-    if (/^ *\d+$/.test(text.slice(0, 16))) expect(text.replaceAll(text.slice(0, 16), "")).toBe("");
-  }
-  expect(blocks.size).toBeGreaterThan(3);
 });
 
 test("a file that is appended to without end gets versions that are all there", async () => {
