@@ -42,10 +42,10 @@ export function createProgram(cli: Cli): Command {
     marksCommand,
     syncCommand,
     basesCommand,
-    baseCommand,
     logCommand,
     statusCommand,
     checkCommand,
+    baseCommand,
     keyCommand,
   ];
   for (const create of commands) program.addCommand(create(cli));

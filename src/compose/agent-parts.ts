@@ -163,11 +163,11 @@ export class ReplicaPart {
 
   /** Goes on until the replica has ended. */
   #archive(replica: ReplicaAgent, log: ChangeLog): AsyncDisposable {
-    const { config, logger, clock } = this.#options;
+    const { config, logger, clock, besideCapture } = this.#options;
     const stop = new AbortController();
     const archive = startArchive({
       ...config,
-      repositories: repositoriesToWrite(config, clock),
+      repositories: repositoriesToWrite(config, { clock, log, state: besideCapture ? config.state : undefined }),
       standby: config.standby ?? "",
       log,
       replica,

@@ -5,8 +5,8 @@ import { CliScene } from "../support/cli-scene.ts";
 // Every step is a process of its own; many at once are slow on a busy machine.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
-const NESTED = ["key list", "key rotate"];
-const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "log", "status", "check"];
+const NESTED = ["base create", "key list", "key rotate"];
+const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "bases", "log", "status", "check"];
 
 test("the help lists the commands there are, and no others", async () => {
   await using scene = new CliScene();
@@ -14,18 +14,18 @@ test("the help lists the commands there are, and no others", async () => {
   expect(code).toBe(0);
   const listed = stdout.split("Commands:")[1]?.split("Exit codes:")[0] ?? "";
   const names = [...listed.matchAll(/^ {2}([a-z]+)/gm)].map(([, name]) => name);
-  expect(names).toEqual([...COMMANDS, "key", "help"]);
+  expect(names).toEqual([...COMMANDS, "base", "key", "help"]);
 });
 
 test.each([...COMMANDS, ...NESTED])("%s --help tells its flags, with examples", async (command) => {
   await using scene = new CliScene();
   const { code, stdout } = await scene.run([...command.split(" "), "--help"]);
   expect(code).toBe(0);
-  for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--json"])
+  for (const flag of ["--db", "--standby", "--log", "--state", "--config", "--set", "--repository", "--json"])
     expect(stdout).toContain(flag);
   expect(stdout).toMatch(new RegExp(`Examples:\n  tidemark ${command}`));
   const readsRepositories = ["restore", "log", "marks"].includes(command);
-  expect(stdout.includes("--repository")).toBe(readsRepositories);
+  expect(stdout.includes("--no-log")).toBe(readsRepositories);
 });
 
 test("--version is the package's", async () => {
@@ -63,13 +63,3 @@ test.each([
   expect(human.stderr).toContain(`USAGE: ${refused.message}`);
   expect(human.stderr).toContain(refused.hint);
 });
-
-test.each([[["run", "--repository", "s3://x/y"], "--repository"]])(
-  "%j is for a later version, and refused by name",
-  async (args, flag) => {
-    await using scene = new CliScene();
-    const { exit, code, message } = await scene.refused(args);
-    expect({ exit, code }).toEqual({ exit: 2, code: "CONFIG" });
-    expect(message).toContain(`${flag} is not available in this version`);
-  },
-);

@@ -226,7 +226,7 @@ function isSealed({ event, stored }: ReadRecord): boolean {
 
 function wouldBePlain(location: string): TidemarkError {
   return new TidemarkError(
-    "CONFIG",
+    "NOT_ENCRYPTED",
     `the log is encrypted, and ${location} is not: it would hold in the clear what the log hides`,
     {
       hint: "Give the log a new repository, with encryption: configured here as on the primary.",

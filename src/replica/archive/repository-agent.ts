@@ -2,7 +2,7 @@ import { BEFORE_FIRST } from "../../event/positions.ts";
 import { readLogIdentity } from "../../log/log-reader.ts";
 import type { Repository } from "../../repository/repository.ts";
 import { sleep } from "../../runtime/clock.ts";
-import { hasCode, TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
+import { TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import { Waker } from "../../runtime/waker.ts";
 import { requireGoingOn } from "../standby-errors.ts";
 import type { RepositoryToOpen, StartArchiveOptions } from "./archive-agent.ts";
@@ -15,6 +15,8 @@ import { baseDueMs } from "./base-schedule.ts";
 const FIRST_PAUSE_MS = 1000;
 /** What a retry cannot heal may still be mended by somebody. */
 const LONGEST_PAUSE_MS = 60_000;
+/** Genesis, epoch, and the key if there is one. */
+const BEGINNING_RECORDS = 3;
 /** Between two looks at a log that holds nothing yet. */
 const EMPTY_LOG_MS = 500;
 /** What a timer can wait at most. */
@@ -107,18 +109,14 @@ export class RepositoryAgent {
     }
   }
 
+  /** Once the log says all that it begins with: whether it is encrypted, too. */
   async #logId(): Promise<string> {
     const { log, signal } = this.#options;
-    for (;;) {
-      try {
-        return (await readLogIdentity(log, signal)).logId;
-      } catch (error) {
-        // Capture has just begun.
-        if (!hasCode(error, "LOG_EMPTY")) throw error;
-      }
+    while ((await log.bounds()).last < BEGINNING_RECORDS) {
       await sleep(EMPTY_LOG_MS, signal);
       requireGoingOn(signal);
     }
+    return (await readLogIdentity(log, signal)).logId;
   }
 
   /** Tries again until it resolves, or until the agent stops. */
