@@ -7,11 +7,15 @@ const MAX_BLOBS = 20_000;
 
 /** A pack that is being filled. */
 export class OpenPack {
-  readonly #name = newPackName();
+  readonly #name: string;
   readonly #pieces: Uint8Array[] = [];
   readonly #blobs: PackedBlob[] = [];
   readonly #ids = new Set<string>();
   #bytes = 0;
+
+  constructor(name: string = newPackName()) {
+    this.#name = name;
+  }
 
   get isEmpty(): boolean {
     return this.#blobs.length === 0;

@@ -21,7 +21,11 @@ export interface EncodedSegment extends SegmentInfo {
 }
 
 /** The segments of a run, in their order, made as they are asked for. */
-export function* encodeSegments({ logId, records }: SegmentRun, sealer: RepositorySealer): Generator<EncodedSegment> {
+export function* encodeSegments(
+  { logId, records }: SegmentRun,
+  sealer: RepositorySealer,
+  newUuid: () => string = randomUUID,
+): Generator<EncodedSegment> {
   for (let at = 0; at < records.length;) {
     const packed: PackedEvent[] = [];
     for (let bytes = 0; at < records.length; at += 1) {
@@ -30,14 +34,15 @@ export function* encodeSegments({ logId, records }: SegmentRun, sealer: Reposito
       if (packed.length > 0 && bytes > SEGMENT_BYTES) break;
       packed.push(event);
     }
-    yield encodeSegment({ logId, records: records.slice(at - packed.length, at) }, packed, sealer);
+    const run = { logId, records: records.slice(at - packed.length, at) };
+    yield encodeSegment(run, packed, { sealer, uuid: newUuid() });
   }
 }
 
 function encodeSegment(
   { logId, records }: SegmentRun,
-  packed: PackedEvent[],
-  sealer: RepositorySealer,
+  packed: readonly PackedEvent[],
+  { sealer, uuid }: { readonly sealer: RepositorySealer; readonly uuid: string },
 ): EncodedSegment {
   const [firstPacked, lastPacked, lastRecord] = [packed[0], packed.at(-1), records.at(-1)];
   invariant(firstPacked && lastPacked && lastRecord, "a segment has events");
@@ -45,7 +50,7 @@ function encodeSegment(
   invariant(to.offset - from.offset === packed.length - 1, "the events of a segment follow each other");
   const { offset: first } = from;
   const { offset: last } = to;
-  const name = segmentName({ first, last }, randomUUID());
+  const name = segmentName({ first, last }, uuid);
   const pieces: SegmentPiece[] = [];
   const sealed: Uint8Array[] = [];
   for (const events of cut(packed)) {
