@@ -9,12 +9,14 @@ import { openEmbeddedLog } from "./log/embedded-log.ts";
 import { LogKeys } from "./log/log-keys.ts";
 import { openJetStreamLog } from "./log/jetstream-log.ts";
 import { keyInUse } from "./log/open-record.ts";
+import { RepositoryKeys } from "./repository/keys/repository-keys.ts";
 import { Sealing } from "./repository/keys/sealing.ts";
+import type { ObjectStore } from "./repository/object-store.ts";
 import { FsStore } from "./repository/fs-store.ts";
 import { openRepository } from "./repository/open-repository.ts";
 import type { Repository } from "./repository/repository.ts";
 import type { Clock } from "./runtime/clock.ts";
-import { hasCode, type TidemarkError } from "./runtime/errors.ts";
+import { hasCode, TidemarkError } from "./runtime/errors.ts";
 import { retry } from "./runtime/retry.ts";
 
 export interface OpenLogOptions {
@@ -75,9 +77,29 @@ export interface OpenRepositoryToReadOptions {
 /** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
 export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
   const { location, directory, encryption, ...rest } = options;
-  const store = new FsStore(path.resolve(directory, location));
+  const store = storeAt(location, directory);
   const sealing = await repositorySealing({ encryption }, rest);
   return openRepository({ ...rest, store, mode: "read", createdBy: "", sealing });
+}
+
+export type RepositoryKeysOptions = Omit<OpenRepositoryToReadOptions, "cacheDirectory">;
+
+/** For who changes who can read a repository: `work` gets its keys. @throws NOT_ENCRYPTED, STORE_UNREACHABLE, STORE_DENIED */
+export async function withRepositoryKeys<T>(
+  { location, directory, encryption, clock, signal }: RepositoryKeysOptions,
+  work: (keys: RepositoryKeys, shownLocation: string) => Promise<T>,
+): Promise<T> {
+  await using store = storeAt(location, directory);
+  const identities = new Identities(encryption.identity);
+  const keys = await RepositoryKeys.read({ store, identities, clock }, signal);
+  if (keys.all.length > 0) return work(keys, store.location);
+  throw new TidemarkError("NOT_ENCRYPTED", `${store.location}: there are no keys, so nothing in it is encrypted`, {
+    hint: "Check the place. A new repository is encrypted when the log of its set is.",
+  });
+}
+
+function storeAt(location: string, directory: string): ObjectStore {
+  return new FsStore(path.resolve(directory, location));
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {
