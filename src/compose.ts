@@ -48,7 +48,20 @@ export async function repositorySealing(
   { clock, log }: { readonly clock: Clock; readonly log?: ChangeLog },
 ): Promise<Sealing> {
   const identities = new Identities(encryption.identity);
-  return new Sealing({ identities, kept: keptIn(state), clock, logKey: log && (await keyInUse(log)) });
+  const logKey = log && (await keyInUse(log));
+  // The very first records may be on their way.
+  if (log && !logKey && encryption.recipients.length > 0) throw noKeyYet(log);
+  return new Sealing({ identities, kept: keptIn(state), clock, logKey });
+}
+
+function noKeyYet({ location }: ChangeLog): TidemarkError {
+  return new TidemarkError(
+    "LOG_EMPTY",
+    `${location}: no key was announced yet, and what is archived is to be encrypted`,
+    {
+      hint: "Start the capture agent with encryption: in its configuration, too.",
+    },
+  );
 }
 
 function keysOf({ identity }: EncryptionConfig, state: string | undefined): LogKeys {

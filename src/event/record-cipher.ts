@@ -17,7 +17,6 @@ const NONCE_BYTES = 12;
 const CIPHERTEXT_AT = NONCE_AT + NONCE_BYTES;
 const TAG_BYTES = 16;
 
-export const DATA_KEY_BYTES = 32;
 const ALGORITHM = "aes-256-gcm";
 
 /** What says who writes and with which key must be readable without one, and says nothing of what is protected. */

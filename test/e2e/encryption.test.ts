@@ -166,6 +166,29 @@ test("without the identity nothing is applied or restored, and it is said whose 
   expect((await capture.stop()).code).toBe(0);
 });
 
+test("nor in a repository; the primary's own process writes it without an identity, who has one reads it", async () => {
+  await using plain = new Deployment({ config: `${TREES}\nrepository: repository` });
+  await using secret = new Deployment({ config: `${encryptedFor(ann)}\nrepository: repository` });
+  for (const deployment of [plain, secret]) {
+    await secretsWritten(deployment);
+    await using first = await deployment.start("run");
+    await deployment.answer("mark", SECRETS.mark);
+    await deployment.answer("base", "create");
+    await first.kill9();
+    await using second = await deployment.start("run");
+    await secretsWritten(deployment);
+    await deployment.answer("base", "create");
+    expect((await second.stop()).code).toBe(0);
+  }
+  const found = (deployment: Deployment): string[] => secretsIn([path.join(deployment.directory, "repository")]);
+  expect(found(plain).length).toBeGreaterThan(2);
+  expect(found(secret)).toEqual([]);
+  expect((await command(secret, undefined, "bases")).stderr).toContain("KEY_MISSING");
+  expect((await command(secret, bob, "bases")).stderr).toContain("KEY_WRONG");
+  const { bases } = lastJson((await command(secret, ann, "bases")).stdout) as { bases: unknown[] };
+  expect(bases.length).toBeGreaterThan(1);
+});
+
 for (const point of pointsOf("encrypted")) {
   test(`${point}: killed there, the next start goes on`, async () => {
     await using scene = new CrashScene({ config: `encryption: { recipients: [${ann.recipient}] }` });
