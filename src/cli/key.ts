@@ -5,7 +5,7 @@ import type { RepositoryKeys } from "../repository/keys/repository-keys.ts";
 import { agentPlaces, askFirst } from "./ask-agents.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
-import { type HistoryOptions, setCommand, settingsFor } from "./set-options.ts";
+import { type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 import { textTable } from "./text-table.ts";
 
 const ROTATE_TIMEOUT_MS = 60_000;
@@ -33,30 +33,27 @@ export function keyCommand(cli: Cli): Command {
 function listCommand(cli: Cli): Command {
   return setCommand({
     name: "list",
-    repository: true,
     summary: "list the data keys, and who can open them",
     description:
       "Lists the data keys of the log, or of a repository, oldest first. No key is shown, and no identity is needed.",
     examples: ["tidemark key list -c tidemark.yml", "tidemark key list --json --repository /mnt/backup"],
-  }).action((options: HistoryOptions) => oneShot(cli, () => list(cli, options)));
+  }).action((options: SetOptions) => oneShot(cli, () => list(cli, options)));
 }
 
 function rotateCommand(cli: Cli): Command {
   return setCommand({
     name: "rotate",
-    repository: true,
     summary: "encrypt what comes with a new data key",
     description:
       "Makes a new data key; what is there stays as it is. For the log it asks the running capture agent, and the key is for the recipients of " +
       "tidemark.yml; its repositories take the key over when the replica is started again. With --repository the repository alone gets one, for those who can open it.",
     examples: ["tidemark key rotate -c tidemark.yml", "tidemark key rotate --repository /mnt/backup"],
-  }).action((options: HistoryOptions) => oneShot(cli, () => rotate(cli, options)));
+  }).action((options: SetOptions) => oneShot(cli, () => rotate(cli, options)));
 }
 
 function addCommand(cli: Cli): Command {
   return setCommand({
     name: "add",
-    repository: true,
     summary: "let one more identity open a repository",
     description:
       "Wraps every data key of the repository for one more public key, with an identity that opens them now. What is stored stays as it is. " +
@@ -67,7 +64,7 @@ function addCommand(cli: Cli): Command {
     ],
   })
     .argument("<recipient>", "public key, age1…")
-    .action((recipient: string, options: HistoryOptions) =>
+    .action((recipient: string, options: SetOptions) =>
       oneShot(cli, () => change(cli, options, (keys) => keys.add(recipient, cli.signal))),
     );
 }
@@ -75,7 +72,6 @@ function addCommand(cli: Cli): Command {
 function removeCommand(cli: Cli): Command {
   return setCommand({
     name: "remove",
-    repository: true,
     summary: "let an identity not open a repository any more",
     description:
       "Wraps every data key of the repository for the others alone. Whoever opened it before may have kept the keys: `tidemark key rotate` makes a " +
@@ -83,12 +79,12 @@ function removeCommand(cli: Cli): Command {
     examples: ["tidemark key remove age1… --repository /mnt/backup"],
   })
     .argument("<recipient>", "public key, age1…")
-    .action((recipient: string, options: HistoryOptions) =>
+    .action((recipient: string, options: SetOptions) =>
       oneShot(cli, () => change(cli, options, (keys) => keys.remove(recipient, cli.signal))),
     );
 }
 
-async function list(cli: Cli, options: HistoryOptions): Promise<void> {
+async function list(cli: Cli, options: SetOptions): Promise<void> {
   const keys = options.repository ? await ofRepositories(cli, options) : await ofLog(cli, options);
   if (options.json) return cli.print(JSON.stringify({ keys }));
   if (keys.length === 0) return cli.note("the log is not encrypted");
@@ -102,8 +98,8 @@ async function list(cli: Cli, options: HistoryOptions): Promise<void> {
   for (const line of textTable(rows)) await cli.print(line);
 }
 
-async function ofLog(cli: Cli, options: HistoryOptions): Promise<ListedKey[]> {
-  const settings = await settingsFor(cli, "client", withoutRefusedLog(options));
+async function ofLog(cli: Cli, options: SetOptions): Promise<ListedKey[]> {
+  const settings = await settingsFor(cli, "client", options);
   await using log = await openLogToRead("key list", settings);
   const { listKeys } = await import("../log/list-keys.ts");
   const keys = await listKeys(log, cli.signal);
@@ -117,7 +113,7 @@ async function ofLog(cli: Cli, options: HistoryOptions): Promise<ListedKey[]> {
   }));
 }
 
-async function ofRepositories(cli: Cli, options: HistoryOptions): Promise<ListedKey[]> {
+async function ofRepositories(cli: Cli, options: SetOptions): Promise<ListedKey[]> {
   const found: ListedKey[] = [];
   await eachRepository(cli, options, async ({ all }, location) => {
     for (const [index, { id, createdMs, recipients }] of all.entries()) {
@@ -128,15 +124,15 @@ async function ofRepositories(cli: Cli, options: HistoryOptions): Promise<Listed
   return found;
 }
 
-async function rotate(cli: Cli, options: HistoryOptions): Promise<void> {
+async function rotate(cli: Cli, options: SetOptions): Promise<void> {
   if (options.repository) return change(cli, options, async (keys) => void (await keys.rotate(cli.signal)));
-  const settings = await settingsFor(cli, "client", withoutRefusedLog(options));
+  const settings = await settingsFor(cli, "client", options);
   const request = { method: "POST", path: "/rotate-key", timeoutMs: ROTATE_TIMEOUT_MS, signal: cli.signal } as const;
   const made = (await askFirst(agentPlaces(settings), request)) as { readonly key: string; readonly offset: number };
   await cli.print(options.json ? JSON.stringify(made) : `key ${made.key} is in use from offset ${made.offset} on`);
 }
 
-async function change(cli: Cli, options: HistoryOptions, work: (keys: RepositoryKeys) => Promise<void>): Promise<void> {
+async function change(cli: Cli, options: SetOptions, work: (keys: RepositoryKeys) => Promise<void>): Promise<void> {
   if (!options.repository) throw repositoryMissing();
   await eachRepository(cli, options, async (keys, location) => {
     await work(keys);
@@ -151,19 +147,14 @@ async function change(cli: Cli, options: HistoryOptions, work: (keys: Repository
 
 async function eachRepository(
   cli: Cli,
-  options: HistoryOptions,
+  options: SetOptions,
   work: (keys: RepositoryKeys, location: string) => Promise<void>,
 ): Promise<void> {
   const { withRepositoryKeys } = await import("../compose.ts");
-  const { encryption } = await settingsFor(cli, "client", withoutRefusedLog(options));
+  const { encryption } = await settingsFor(cli, "client", options);
   const { directory, clock, signal } = cli;
   for (const location of options.repository ?? [])
     await withRepositoryKeys({ location, encryption, directory, clock, signal }, work);
-}
-
-/** `--no-log` says nothing to these. */
-function withoutRefusedLog({ log, ...options }: HistoryOptions): Parameters<typeof settingsFor>[2] {
-  return { ...options, log: log === false ? undefined : log };
 }
 
 function repositoryMissing(): Error {

@@ -5,7 +5,7 @@ import { CliScene } from "../support/cli-scene.ts";
 // Every step is a process of its own; many at once are slow on a busy machine.
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
-const NESTED = ["base create", "key list", "key rotate"];
+const NESTED = ["base create", "key list", "key rotate", "key add", "key remove"];
 const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "bases", "log", "status", "check"];
 
 test("the help lists the commands there are, and no others", async () => {

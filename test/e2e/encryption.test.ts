@@ -183,9 +183,11 @@ test("nor in a repository; the primary's own process writes it without an identi
   const found = (deployment: Deployment): string[] => secretsIn([path.join(deployment.directory, "repository")]);
   expect(found(plain).length).toBeGreaterThan(2);
   expect(found(secret)).toEqual([]);
-  expect((await command(secret, undefined, "bases")).stderr).toContain("KEY_MISSING");
-  expect((await command(secret, bob, "bases")).stderr).toContain("KEY_WRONG");
-  const { bases } = lastJson((await command(secret, ann, "bases")).stdout) as { bases: unknown[] };
+  // Anywhere but on the primary, which has its own keys.
+  const elsewhere = ["bases", "--state", path.join(secret.directory, "elsewhere")];
+  expect((await command(secret, undefined, ...elsewhere)).stderr).toContain("KEY_MISSING");
+  expect((await command(secret, bob, ...elsewhere)).stderr).toContain("KEY_WRONG");
+  const { bases } = lastJson((await command(secret, ann, ...elsewhere)).stdout) as { bases: unknown[] };
   expect(bases.length).toBeGreaterThan(1);
 });
 
