@@ -14,6 +14,7 @@ import { restoreCommand } from "./restore.ts";
 import { runCommand } from "./run.ts";
 import { statusCommand } from "./status.ts";
 import { syncCommand } from "./sync.ts";
+import { verifyCommand } from "./verify.ts";
 import { tidemarkVersion } from "./tidemark-version.ts";
 
 const EXIT_CODES = `
@@ -45,6 +46,7 @@ export function createProgram(cli: Cli): Command {
     logCommand,
     statusCommand,
     checkCommand,
+    verifyCommand,
     baseCommand,
     keyCommand,
   ];

@@ -1,6 +1,6 @@
 import { z } from "zod";
 
-import { parseDuration, parseSize } from "./units.ts";
+import { parseDuration, parseShare, parseSize } from "./units.ts";
 
 const size = z.union([z.string(), z.number()]).transform((given, context) => {
   const bytes = typeof given === "number" ? given : parseSize(given);
@@ -33,8 +33,8 @@ const interval = z.union([z.string(), z.number()]).transform((given, context) =>
 
 /** `50%` as 0.5. */
 const share = z.string().transform((given, context) => {
-  const percent = /^(\d{1,3}(?:\.\d{1,3})?)\s*%$/.exec(given.trim())?.[1];
-  if (percent !== undefined && Number(percent) <= 100) return Number(percent) / 100;
+  const parsed = parseShare(given);
+  if (parsed !== undefined) return parsed;
   context.addIssue({ code: "custom", message: "is no share; write for instance 50%" });
   return z.NEVER;
 });

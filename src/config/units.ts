@@ -44,6 +44,12 @@ function parseAmount(text: string, units: Readonly<Record<string, number>>): num
   return Number.isSafeInteger(value) ? value : undefined;
 }
 
+/** `50%` as 0.5; undefined when it is no share of 0 to 100 %. */
+export function parseShare(text: string): number | undefined {
+  const percent = /^(\d{1,3}(?:\.\d{1,3})?)\s*%$/.exec(text.trim())?.[1];
+  return percent !== undefined && Number(percent) <= 100 ? Number(percent) / 100 : undefined;
+}
+
 const SIZE_STEPS = ["B", "KiB", "MiB", "GiB", "TiB"] as const;
 
 /** `1.5 GiB`, for people. */

@@ -20,7 +20,8 @@ export interface VerifyOptions {
   readonly random: () => number;
   readonly journal?: VerifyJournal | undefined;
   readonly signal: AbortSignal;
-  readonly onProgress: (doneBytes: number) => void;
+  /** Bytes read, of about how many. */
+  readonly onProgress: (done: number, total: number) => void;
 }
 
 export interface VerifyContext {
@@ -46,7 +47,7 @@ export async function verifyRepository(repository: Repository, options: VerifyOp
   const { signal } = options;
   const survey = await Survey.of(store, signal);
   await repository.blobs.refresh(signal);
-  const run = new VerifyRun(repository, options, await markedNames(repository, survey, signal));
+  const run = new VerifyRun(repository, options, { survey, marked: await markedNames(repository, survey, signal) });
   const bad = await verifyPacks(run, survey);
   const bases = await verifyBases(run, bad);
   const segments = await verifySegments(run, { bad, bases });
@@ -81,13 +82,15 @@ class VerifyRun implements VerifyContext {
   readonly signal: AbortSignal;
   readonly marked: ReadonlySet<string>;
   readonly #options: VerifyOptions;
+  readonly #totalBytes: number;
   checkedBytes = 0;
 
-  constructor(repository: Repository, options: VerifyOptions, marked: ReadonlySet<string>) {
+  constructor(repository: Repository, options: VerifyOptions, known: { survey: Survey; marked: ReadonlySet<string> }) {
     this.repository = repository;
     this.signal = options.signal;
-    this.marked = marked;
+    this.marked = known.marked;
     this.#options = options;
+    this.#totalBytes = Math.round(known.survey.bytes * options.share);
   }
 
   chosen(object: string): boolean {
@@ -99,6 +102,6 @@ class VerifyRun implements VerifyContext {
   checked(object: string, bytes: number): void {
     this.checkedBytes += bytes;
     this.#options.journal?.add(object);
-    this.#options.onProgress(this.checkedBytes);
+    this.#options.onProgress(Math.min(this.checkedBytes, this.#totalBytes), this.#totalBytes);
   }
 }

@@ -6,7 +6,20 @@ import { CliScene } from "../support/cli-scene.ts";
 vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const NESTED = ["base create", "key list", "key rotate", "key add", "key remove"];
-const COMMANDS = ["run", "capture", "replica", "restore", "mark", "marks", "sync", "bases", "log", "status", "check"];
+const COMMANDS = [
+  "run",
+  "capture",
+  "replica",
+  "restore",
+  "mark",
+  "marks",
+  "sync",
+  "bases",
+  "log",
+  "status",
+  "check",
+  "verify",
+];
 
 test("the help lists the commands there are, and no others", async () => {
   await using scene = new CliScene();
