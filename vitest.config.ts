@@ -7,6 +7,8 @@ export default defineConfig({
     include: ["test/**/*.test.ts"],
     pool: "forks",
     maxWorkers: 2,
+    // Tests that mostly wait, for processes to start and to notice, are test.concurrent: so many of a file at a time.
+    maxConcurrency: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
     retry: 0,

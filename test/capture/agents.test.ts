@@ -19,7 +19,7 @@ async function walDatabase(database: string): Promise<SqlSession> {
   return app;
 }
 
-test("a second capture agent on the same set is refused, with the same state or with its own", async () => {
+test.concurrent("a second capture agent on the same set is refused, with the same state or with its own", async () => {
   await using deployment = new Deployment();
   await using app = await walDatabase(deployment.database);
   await deployment.start("capture");
@@ -33,7 +33,7 @@ test("a second capture agent on the same set is refused, with the same state or 
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("NATS: a capture agent of another host is refused by name, and the first one goes on", async () => {
+test.concurrent("NATS: a capture agent of another host is refused by name, and the first one goes on", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({ nats: server.address });
   await using app = await walDatabase(deployment.database);
@@ -47,7 +47,7 @@ test("NATS: a capture agent of another host is refused by name, and the first on
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("a database that is not in WAL mode is refused and stays as it is; --set-wal switches it", async () => {
+test.concurrent("a database that is not in WAL mode is refused and stays as it is; --set-wal switches it", async () => {
   await using deployment = new Deployment();
   await using app = new SqlSession(deployment.database);
   await app.run(WAL_TABLE);
@@ -65,7 +65,7 @@ test("a database that is not in WAL mode is refused and stays as it is; --set-wa
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("a database locked by locking_mode=EXCLUSIVE is waited for and named", async () => {
+test.concurrent("a database locked by locking_mode=EXCLUSIVE is waited for and named", async () => {
   await using deployment = new Deployment();
   await using app = new SqlSession(deployment.database);
   await app.run("PRAGMA locking_mode=EXCLUSIVE");
@@ -80,7 +80,7 @@ test("a database locked by locking_mode=EXCLUSIVE is waited for and named", asyn
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("the database is replaced by another file", async () => {
+test.concurrent("the database is replaced by another file", async () => {
   await using deployment = new Deployment();
   await using app = await walDatabase(deployment.database);
   const other = path.join(deployment.directory, "other.db");
@@ -99,7 +99,7 @@ test("the database is replaced by another file", async () => {
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("the database is deleted and made anew", async () => {
+test.concurrent("the database is deleted and made anew", async () => {
   await using deployment = new Deployment();
   await using app = await walDatabase(deployment.database);
   const agent = await deployment.start("run");
@@ -117,7 +117,7 @@ test("the database is deleted and made anew", async () => {
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("the database is restored in place through SQLite's own backup", async () => {
+test.concurrent("the database is restored in place through SQLite's own backup", async () => {
   await using deployment = new Deployment();
   await using app = await walDatabase(deployment.database);
   const backup = path.join(deployment.directory, "backup.db");
@@ -135,7 +135,7 @@ async function expectInSync(deployment: Deployment): Promise<void> {
   await waitFor("the standby equals the new file", async () => (await deployment.difference()) === undefined);
 }
 
-test("a file that is no database is refused and left alone", async () => {
+test.concurrent("a file that is no database is refused and left alone", async () => {
   await using deployment = new Deployment();
   fs.writeFileSync(
     deployment.database,

@@ -32,7 +32,7 @@ async function truncate(app: SqlSession): Promise<void> {
   await waitFor("TRUNCATE is done", async () => (await app.run("PRAGMA wal_checkpoint(TRUNCATE)"))[0]?.[0] === 0);
 }
 
-test.for([1, 50, 1000])("wal_autocheckpoint = %i: every commit counted, none repaired", async (pages) => {
+test.concurrent.for([1, 50, 1000])("wal_autocheckpoint = %i: every commit counted, none repaired", async (pages) => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await deployment.start("run");
@@ -43,7 +43,7 @@ test.for([1, 50, 1000])("wal_autocheckpoint = %i: every commit counted, none rep
   expect(commitsIn(await deployment.commits())).toBe(300);
 });
 
-test("three TRUNCATEs on an idle WAL are no gap", async () => {
+test.concurrent("three TRUNCATEs on an idle WAL are no gap", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await deployment.start("run");
@@ -56,7 +56,7 @@ test("three TRUNCATEs on an idle WAL are no gap", async () => {
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("two processes that both run wal_checkpoint(TRUNCATE) while one commits", async () => {
+test.concurrent("two processes that both run wal_checkpoint(TRUNCATE) while one commits", async () => {
   await using deployment = new Deployment();
   await using first = await applicationOf(deployment);
   await using second = await applicationOf(deployment);
@@ -72,7 +72,7 @@ test("two processes that both run wal_checkpoint(TRUNCATE) while one commits", a
   expect(await first.value("SELECT count(*) FROM t")).toBe(92);
 });
 
-test("the last connection of the application closes: the WAL stays, and what comes after is captured", async () => {
+test.concurrent("the last connection of the application closes: the WAL stays, and what comes after is captured", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await deployment.start("run");
@@ -87,7 +87,7 @@ test("the last connection of the application closes: the WAL stays, and what com
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("an application that is connected and has not read yet when the agent starts", async () => {
+test.concurrent("an application that is connected and has not read yet when the agent starts", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await app.disconnect();
@@ -100,7 +100,7 @@ test("an application that is connected and has not read yet when the agent start
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("a savepoint that is rolled back after it spilled frames into the WAL", async () => {
+test.concurrent("a savepoint that is rolled back after it spilled frames into the WAL", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await deployment.start("run");
@@ -126,7 +126,7 @@ test("a savepoint that is rolled back after it spilled frames into the WAL", asy
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("a commit of nothing, and one that writes what was there", async () => {
+test.concurrent("a commit of nothing, and one that writes what was there", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await deployment.start("run");
@@ -139,7 +139,7 @@ test("a commit of nothing, and one that writes what was there", async () => {
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("a transaction that stays open, and a reader that holds an old snapshot", async () => {
+test.concurrent("a transaction that stays open, and a reader that holds an old snapshot", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   await using reader = await applicationOf(deployment);
@@ -160,6 +160,7 @@ test("a transaction that stays open, and a reader that holds an old snapshot", a
   expect(await deployment.repairs()).toBe(0);
 });
 
+// Measured alone.
 test("the application's readers have every read mark, so that our pin shares an old one: who waits for it goes on", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
@@ -181,6 +182,7 @@ test("the application's readers have every read mark, so that our pin shares an 
   expect(await deployment.repairs()).toBe(0);
 });
 
+// Measured alone.
 test("a checkpointer that is held up before it gives read lock 0 back: our pin is not taken to be there", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);

@@ -27,7 +27,7 @@ async function applicationOf(deployment: Deployment): Promise<SqlSession> {
   return app;
 }
 
-test("at every record of a copy after its state was stored a kill loses nothing, and nothing is shipped twice", async () => {
+test.concurrent("at every record of a copy after its state was stored a kill loses nothing, and nothing is shipped twice", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   const scene = new CopyScene(deployment);
@@ -94,7 +94,7 @@ const MEANWHILE: Readonly<Record<string, (app: SqlSession, deployment: Deploymen
   },
 };
 
-test.each(Object.entries(MEANWHILE))("a copy is broken off, and then %s", async (_, meanwhile) => {
+test.concurrent.each(Object.entries(MEANWHILE))("a copy is broken off, and then %s", async (_, meanwhile) => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   const scene = new CopyScene(deployment);
@@ -108,7 +108,7 @@ test.each(Object.entries(MEANWHILE))("a copy is broken off, and then %s", async 
   await scene.requireEqual();
 });
 
-test("a repair that died before it was stored is gone on with; parts of a commit are not, when the WAL proves that nothing passed", async () => {
+test.concurrent("a repair that died before it was stored is gone on with; parts of a commit are not, when the WAL proves that nothing passed", async () => {
   await using deployment = new Deployment();
   await using app = await applicationOf(deployment);
   const scene = new CopyScene(deployment);

@@ -17,7 +17,7 @@ async function application(database: string): Promise<SqlSession> {
   return app;
 }
 
-test("a backup is copied over the database, into the same file, while the application is stopped", async () => {
+test.concurrent("a backup is copied over the database, into the same file, while the application is stopped", async () => {
   await using deployment = new Deployment();
   await using app = await application(deployment.database);
   await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
@@ -39,7 +39,7 @@ test("a backup is copied over the database, into the same file, while the applic
   expect(await app.value("SELECT group_concat(value) FROM t")).toBe("1,3");
 });
 
-test("-shm is deleted while the application has it open: its commits are still captured", async () => {
+test.concurrent("-shm is deleted while the application has it open: its commits are still captured", async () => {
   await using deployment = new Deployment();
   await using app = await application(deployment.database);
   const agent = await deployment.start("run");
@@ -54,7 +54,7 @@ test("-shm is deleted while the application has it open: its commits are still c
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("a damaged frame that was not captured: the agent says so, stays calm, and stops when told", async () => {
+test.concurrent("a damaged frame that was not captured: the agent says so, stays calm, and stops when told", async () => {
   await using deployment = new Deployment();
   await using app = await application(deployment.database);
   const agent = await deployment.start("capture");
@@ -83,7 +83,7 @@ function flipLastByte(file: string): void {
   fs.closeSync(fd);
 }
 
-test("deleted, made anew and being read: sync waits for it again, and does not promise what is not in the log", async () => {
+test.concurrent("deleted, made anew and being read: sync waits for it again, and does not promise what is not in the log", async () => {
   await using deployment = new Deployment({ config: "copyRate: 1MiB" });
   await using app = await application(deployment.database);
   await deployment.start("run");

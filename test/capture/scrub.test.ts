@@ -38,7 +38,7 @@ async function application(database: string): Promise<SqlSession> {
   return app;
 }
 
-test("bits that rot in the primary's file: found by a scrub, named, shipped; the former pages are in the log", async () => {
+test.concurrent("bits that rot in the primary's file: found by a scrub, named, shipped; the former pages are in the log", async () => {
   await using deployment = new Deployment({ config: "scrub: 500ms" });
   await using app = await application(deployment.database);
   const agent = await deployment.start("run");
@@ -64,7 +64,7 @@ test("bits that rot in the primary's file: found by a scrub, named, shipped; the
   expect(await deployment.repairs()).toBe(1);
 });
 
-test("rot while the agent was down is found by the first scrub that is due", async () => {
+test.concurrent("rot while the agent was down is found by the first scrub that is due", async () => {
   await using deployment = new Deployment({ config: "scrub: 1s" });
   await using app = await application(deployment.database);
   const first = await deployment.start("run");
@@ -86,7 +86,7 @@ test("rot while the agent was down is found by the first scrub that is due", asy
   expect(((await scrubOf(deployment)).at ?? "") >= (before.at ?? "")).toBe(true);
 });
 
-test("writers that checkpoint after every commit, TRUNCATE and VACUUM: no scrub sees anything but what the log holds", async () => {
+test.concurrent("writers that checkpoint after every commit, TRUNCATE and VACUUM: no scrub sees anything but what the log holds", async () => {
   await using deployment = new Deployment({ config: "scrub: 50ms\nscrubRate: 1GiB\nwal: { seal: 256KiB }" });
   const random = new Random("scrub under writers");
   const { database } = deployment;
@@ -130,7 +130,7 @@ test("writers that checkpoint after every commit, TRUNCATE and VACUUM: no scrub 
   expect(agent.output.stderr).not.toContain("not what the log holds");
 });
 
-test("killed in the middle of a scrub: the next start begins it again and finds what there is", async () => {
+test.concurrent("killed in the middle of a scrub: the next start begins it again and finds what there is", async () => {
   // A scrub takes seconds: the kill comes before its end on a busy machine, too.
   await using deployment = new Deployment({ config: "scrub: 500ms\nscrubRate: 256KiB" });
   await using app = await application(deployment.database);

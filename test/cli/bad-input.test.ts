@@ -17,7 +17,7 @@ function leftovers(scene: CliScene): string[] {
 
 const RUN = ["run", "--db", "app.db", "--standby", "standby"];
 
-test("a missing database", async () => {
+test.concurrent("a missing database", async () => {
   await using scene = new CliScene();
   const refused = await scene.refused(RUN);
   expect(refused).toMatchObject({ exit: 2, code: "DATABASE_MISSING" });
@@ -25,7 +25,7 @@ test("a missing database", async () => {
   expect(leftovers(scene)).toEqual([]);
 });
 
-test("a file that is no database", async () => {
+test.concurrent("a file that is no database", async () => {
   await using scene = new CliScene();
   scene.write("app.db", "this is a letter to my aunt, and long enough to be a header of a database\n".repeat(10));
   const refused = await scene.refused(RUN);
@@ -34,13 +34,13 @@ test("a file that is no database", async () => {
   expect(leftovers(scene)).toEqual([]);
 });
 
-test("a directory in the place of a database", async () => {
+test.concurrent("a directory in the place of a database", async () => {
   await using scene = new CliScene();
   fs.mkdirSync(scene.path("app.db"));
   expect(await scene.refused(RUN)).toMatchObject({ exit: 2, code: "DATABASE_NOT_SQLITE" });
 });
 
-test("a database that is not in WAL mode is refused and left as it is; --set-wal switches it", async () => {
+test.concurrent("a database that is not in WAL mode is refused and left as it is; --set-wal switches it", async () => {
   await using scene = new CliScene();
   const file = scene.database("app.db", "delete");
   const before = fs.readFileSync(file);
@@ -57,7 +57,7 @@ test("a database that is not in WAL mode is refused and left as it is; --set-wal
   expect((await running.stop()).code).toBe(0);
 });
 
-test("a database whose directory cannot be written", async () => {
+test.concurrent("a database whose directory cannot be written", async () => {
   await using scene = new CliScene();
   scene.database("locked/app.db");
   fs.chmodSync(scene.path("locked"), 0o500);
@@ -71,7 +71,7 @@ test("a database whose directory cannot be written", async () => {
   fs.chmodSync(scene.path("locked"), 0o700);
 });
 
-test("a standby that cannot be written", async () => {
+test.concurrent("a standby that cannot be written", async () => {
   await using scene = new CliScene();
   scene.database();
   fs.mkdirSync(scene.path("standby"), { mode: 0o500 });
@@ -81,7 +81,7 @@ test("a standby that cannot be written", async () => {
   expect(refused.message).toContain(scene.path("standby"));
 });
 
-test("a set name that is no subject token", async () => {
+test.concurrent("a set name that is no subject token", async () => {
   await using scene = new CliScene();
   scene.database();
   const refused = await scene.refused([...RUN, "--set", "my.app"]);
@@ -90,7 +90,7 @@ test("a set name that is no subject token", async () => {
   expect(leftovers(scene)).toEqual([]);
 });
 
-test("an unknown key of the file, with its line and the nearest name", async () => {
+test.concurrent("an unknown key of the file, with its line and the nearest name", async () => {
   await using scene = new CliScene();
   scene.write("tidemark.yml", "set: app\nstandbye: /srv\n");
   const refused = await scene.refused(["status"]);
@@ -100,7 +100,7 @@ test("an unknown key of the file, with its line and the nearest name", async () 
   );
 });
 
-test("a log level that is none", async () => {
+test.concurrent("a log level that is none", async () => {
   await using scene = new CliScene();
   scene.database();
   const refused = await scene.refused(RUN, { env: { TIDEMARK_LOG: "wran" } });
@@ -108,7 +108,7 @@ test("a log level that is none", async () => {
   expect(refused.message).toBe('TIDEMARK_LOG: "wran" is no log level; did you mean warn?');
 });
 
-test("a limit of the log that is smaller than one copy", async () => {
+test.concurrent("a limit of the log that is smaller than one copy", async () => {
   await using scene = new CliScene();
   scene.database();
   scene.write("tidemark.yml", "databases: [app.db]\nlog: nats://127.0.0.1:9\nnats: { maxBytes: 1KiB }\nstate: state\n");
@@ -117,7 +117,7 @@ test("a limit of the log that is smaller than one copy", async () => {
   expect(refused.message).toContain("nats.maxBytes is 1.0 KiB, but one copy of the set takes 8.0 KiB");
 });
 
-test("one-shot commands end at once, with 3, when the log is unreachable", async () => {
+test.concurrent("one-shot commands end at once, with 3, when the log is unreachable", async () => {
   await using scene = new CliScene();
   const log = `nats://me:geheim@127.0.0.1:${await freePort()}`;
   for (const args of [["log"], ["marks"], ["status"], ["restore", "--target", "out"]]) {
@@ -128,7 +128,7 @@ test("one-shot commands end at once, with 3, when the log is unreachable", async
   expect(fs.existsSync(scene.path("out"))).toBe(false);
 });
 
-test("an embedded log that is not there", async () => {
+test.concurrent("an embedded log that is not there", async () => {
   await using scene = new CliScene();
   const refused = await scene.refused(["restore", "--standby", "nothing", "--target", "out"]);
   expect(refused).toMatchObject({ exit: 3, code: "LOG_UNREACHABLE" });
@@ -136,15 +136,18 @@ test("an embedded log that is not there", async () => {
   expect(leftovers(scene)).toEqual([]);
 });
 
-test.each([["mark", "x"], ["sync"], ["sync", "--applied"]])("%s without a running agent", async (...args) => {
-  await using scene = new CliScene();
-  const refused = await scene.refused([...args, "--standby", "standby"]);
-  expect(refused).toMatchObject({ exit: 3, code: "AGENT_NOT_RUNNING" });
-  expect(refused.message).toContain(scene.path("standby/.tidemark"));
-  expect(refused.hint).toContain("tidemark run");
-});
+test.concurrent.each([["mark", "x"], ["sync"], ["sync", "--applied"]])(
+  "%s without a running agent",
+  async (...args) => {
+    await using scene = new CliScene();
+    const refused = await scene.refused([...args, "--standby", "standby"]);
+    expect(refused).toMatchObject({ exit: 3, code: "AGENT_NOT_RUNNING" });
+    expect(refused.message).toContain(scene.path("standby/.tidemark"));
+    expect(refused.hint).toContain("tidemark run");
+  },
+);
 
-test("a command that does not know which set is meant", async () => {
+test.concurrent("a command that does not know which set is meant", async () => {
   await using scene = new CliScene();
   expect(await scene.refused(["sync"])).toMatchObject({ exit: 2, code: "CONFIG" });
   expect(await scene.refused(["log"])).toMatchObject({

@@ -17,7 +17,7 @@ function write(file: string): void {
   database.close();
 }
 
-test("capture and replica are two processes, and status and sync speak with both", async () => {
+test.concurrent("capture and replica are two processes, and status and sync speak with both", async () => {
   await using server = await NatsServer.start();
   await using scene = new CliScene();
   const file = scene.database();
@@ -57,7 +57,7 @@ test("capture and replica are two processes, and status and sync speak with both
   expect((await capture.stop()).code).toBe(0);
 });
 
-test("an agent waits for a log that is away, says so, and is ready when it comes", async () => {
+test.concurrent("an agent waits for a log that is away, says so, and is ready when it comes", async () => {
   await using server = await NatsServer.start();
   await server.kill();
   await using scene = new CliScene();
@@ -77,7 +77,7 @@ test("an agent waits for a log that is away, says so, and is ready when it comes
   expect(await scene.ask(["sync", "--state", "state"])).toMatchObject({ ok: true });
 });
 
-test("an agent that waits for its log stops gracefully", async () => {
+test.concurrent("an agent that waits for its log stops gracefully", async () => {
   await using server = await NatsServer.start();
   await server.kill();
   await using scene = new CliScene();
@@ -87,7 +87,7 @@ test("an agent that waits for its log stops gracefully", async () => {
   expect((await capture.stop()).code).toBe(0);
 });
 
-test("a second signal ends at once, with 130, an agent whose stop waits for the log", async () => {
+test.concurrent("a second signal ends at once, with 130, an agent whose stop waits for the log", async () => {
   await using server = await NatsServer.start();
   await using scene = new CliScene();
   const file = scene.database();
@@ -107,7 +107,7 @@ test("a second signal ends at once, with 130, an agent whose stop waits for the 
   expect((await capture.exited).code).toBe(130);
 });
 
-test("wrong credentials end every command with 3, and none shows them", async () => {
+test.concurrent("wrong credentials end every command with 3, and none shows them", async () => {
   await using server = await NatsServer.start({ config: 'authorization { user: "app", password: "right" }' });
   await using scene = new CliScene();
   scene.database();
@@ -129,7 +129,7 @@ test("wrong credentials end every command with 3, and none shows them", async ()
   expect(await capture.waitReady()).not.toContain("right");
 });
 
-test("a stream with foreign content is refused and left alone", async () => {
+test.concurrent("a stream with foreign content is refused and left alone", async () => {
   await using server = await NatsServer.start();
   await using nats = {
     connection: await connect({ servers: [server.address] }),
@@ -155,7 +155,7 @@ test("a stream with foreign content is refused and left alone", async () => {
   expect((await streams.info("TIDEMARK_app")).config.subjects).toEqual(["orders.>"]);
 });
 
-test("a second agent on the same set, with a state of its own, is refused and named", async () => {
+test.concurrent("a second agent on the same set, with a state of its own, is refused and named", async () => {
   await using server = await NatsServer.start();
   await using scene = new CliScene();
   scene.database();

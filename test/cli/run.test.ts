@@ -13,7 +13,7 @@ vi.setConfig({ testTimeout: 180_000, hookTimeout: 180_000 });
 
 const RUN = ["run", "--db", "app.db", "--standby", "standby"];
 
-test("run says when it is ready and how to restore, in one line", async () => {
+test.concurrent("run says when it is ready and how to restore, in one line", async () => {
   await using scene = new CliScene();
   scene.database();
   const human = scene.start(RUN);
@@ -41,7 +41,7 @@ test("run says when it is ready and how to restore, in one line", async () => {
   expect(lines.at(-1)).toMatchObject({ level: 30, msg: "stopped" });
 });
 
-test("status, sync and mark ask the running agent; the socket is its owner's alone", async () => {
+test.concurrent("status, sync and mark ask the running agent; the socket is its owner's alone", async () => {
   await using scene = new CliScene();
   scene.quiet();
   scene.database();
@@ -71,7 +71,7 @@ test("status, sync and mark ask the running agent; the socket is its owner's alo
   expect(await scene.refused(["mark", "one", "--standby", "standby"])).toMatchObject({ exit: 1, code: "MARK_EXISTS" });
 });
 
-test("a second agent on the same set is refused with 6, whichever way it comes", async () => {
+test.concurrent("a second agent on the same set is refused with 6, whichever way it comes", async () => {
   await using scene = new CliScene();
   scene.database();
   const running = scene.start(RUN);
@@ -91,7 +91,7 @@ test("a second agent on the same set is refused with 6, whichever way it comes",
   });
 });
 
-test("after kill -9 the next start takes the dead socket away and goes on", async () => {
+test.concurrent("after kill -9 the next start takes the dead socket away and goes on", async () => {
   await using scene = new CliScene();
   scene.database();
   const first = scene.start(RUN);
@@ -105,7 +105,7 @@ test("after kill -9 the next start takes the dead socket away and goes on", asyn
   expect(fs.existsSync(scene.path("standby/.tidemark/control.sock"))).toBe(false);
 });
 
-test("a state directory too deep for a socket's address works all the same", async () => {
+test.concurrent("a state directory too deep for a socket's address works all the same", async () => {
   await using scene = new CliScene();
   scene.database();
   const state = scene.path("d".repeat(100), "e".repeat(60));
@@ -118,7 +118,7 @@ test("a state directory too deep for a socket's address works all the same", asy
   expect(fs.existsSync(`${state}/control.sock`)).toBe(false);
 });
 
-test("the control socket refuses what it does not know, and bodies without end", async () => {
+test.concurrent("the control socket refuses what it does not know, and bodies without end", async () => {
   await using scene = new CliScene();
   scene.database();
   const running = scene.start(RUN);
@@ -134,7 +134,7 @@ test("the control socket refuses what it does not know, and bodies without end",
   expect(await post(socketPath, "/sync", '{"offset":-1}')).toMatchObject({ code: "USAGE" });
 });
 
-test("a standby that somebody wrote to halts the replica alone: capture goes on, and the exit code is 4", async () => {
+test.concurrent("a standby that somebody wrote to halts the replica alone: capture goes on, and the exit code is 4", async () => {
   await using scene = new CliScene();
   const file = scene.database();
   const running = scene.start(RUN);
@@ -167,7 +167,7 @@ function insert(file: string): void {
   ]);
 }
 
-test("log --follow shows what comes, and ends with 130 on SIGINT", async () => {
+test.concurrent("log --follow shows what comes, and ends with 130 on SIGINT", async () => {
   await using scene = new CliScene();
   scene.database();
   const running = scene.start(RUN);
@@ -180,7 +180,7 @@ test("log --follow shows what comes, and ends with 130 on SIGINT", async () => {
   expect((await follower.exited).code).toBe(130);
 });
 
-test("a reader that had enough of a list ends it without an error", async () => {
+test.concurrent("a reader that had enough of a list ends it without an error", async () => {
   await using scene = new CliScene();
   scene.database();
   const running = scene.start(RUN);

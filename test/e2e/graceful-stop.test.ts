@@ -11,7 +11,7 @@ import { comparePages } from "../support/compare.ts";
 import { Deployment } from "../support/deployment.ts";
 import { waitFor } from "../support/wait.ts";
 
-test.for(["SIGTERM", "SIGINT"] as const)("%s: every commit made before is in the log", async (signal) => {
+test.concurrent.for(["SIGTERM", "SIGINT"] as const)("%s: every commit made before is in the log", async (signal) => {
   await using deployment = new Deployment();
   const { database } = deployment;
   const journal = path.join(deployment.directory, "journal");
@@ -36,7 +36,7 @@ test.for(["SIGTERM", "SIGINT"] as const)("%s: every commit made before is in the
   expect(comparePages(database, deployment.standbyDatabase)).toBeUndefined();
 });
 
-test("a mark names a moment that a restore goes back to; sync waits for what was committed", async () => {
+test.concurrent("a mark names a moment that a restore goes back to; sync waits for what was committed", async () => {
   await using deployment = new Deployment();
   const { database } = deployment;
   const journal = path.join(deployment.directory, "journal");

@@ -22,7 +22,7 @@ async function databaseOf(deployment: Deployment, rows = 2000): Promise<SqlSessi
   return app;
 }
 
-test("the WAL restarted meanwhile and is shorter now: the difference is shipped, and only it", async () => {
+test.concurrent("the WAL restarted meanwhile and is shorter now: the difference is shipped, and only it", async () => {
   await using deployment = new Deployment();
   await using app = await databaseOf(deployment);
   const agent = await deployment.start("run");
@@ -47,7 +47,7 @@ test("the WAL restarted meanwhile and is shorter now: the difference is shipped,
   expect(repairs[0]?.gapSinceMs).toBeLessThanOrEqual(killedAtMs);
 });
 
-test("the WAL was deleted by the application's last close: the same", async () => {
+test.concurrent("the WAL was deleted by the application's last close: the same", async () => {
   await using deployment = new Deployment();
   await using app = await databaseOf(deployment);
   const agent = await deployment.start("run");
@@ -64,7 +64,7 @@ test("the WAL was deleted by the application's last close: the same", async () =
   expect(commits[1]?.pages.length).toBeLessThan(20);
 });
 
-test("commits that are still in the WAL are caught up one by one, without a repair", async () => {
+test.concurrent("commits that are still in the WAL are caught up one by one, without a repair", async () => {
   await using deployment = new Deployment({ config: "granularity: commit" });
   await using app = await databaseOf(deployment);
   const agent = await deployment.start("run");
@@ -86,7 +86,7 @@ test("commits that are still in the WAL are caught up one by one, without a repa
   expect(since.map(({ cause, commits }) => [cause, commits])).toEqual(Array.from({ length: 20 }, () => ["commit", 1]));
 });
 
-test("a page goes A, B, A while the agent is down with an index from before B", async () => {
+test.concurrent("a page goes A, B, A while the agent is down with an index from before B", async () => {
   await using deployment = new Deployment();
   await using app = await databaseOf(deployment);
   const bodyOf = async (): Promise<unknown> => app.value("SELECT hex(body) FROM t WHERE value = 5");
@@ -111,7 +111,7 @@ test("a page goes A, B, A while the agent is down with an index from before B", 
   expect(await bodyOf()).toBe(before);
 });
 
-test("the state directory is lost: a full copy, in an epoch of its own", async () => {
+test.concurrent("the state directory is lost: a full copy, in an epoch of its own", async () => {
   await using deployment = new Deployment();
   await using app = await databaseOf(deployment);
   const agent = await deployment.start("run");
@@ -124,7 +124,7 @@ test("the state directory is lost: a full copy, in an epoch of its own", async (
   expect((await deployment.commits()).map((commit) => commit.cause)).toEqual(["copy", "copy"]);
 });
 
-test("killed as it stops while the log takes nothing: what was not acknowledged is not taken for shipped", async () => {
+test.concurrent("killed as it stops while the log takes nothing: what was not acknowledged is not taken for shipped", async () => {
   await using deployment = new Deployment();
   await using app = await databaseOf(deployment, 500);
   const agent = await deployment.start("run");
@@ -141,7 +141,7 @@ test("killed as it stops while the log takes nothing: what was not acknowledged 
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("the power is cut, the WAL loses a commit that was captured, and another one of the same size takes its place", async () => {
+test.concurrent("the power is cut, the WAL loses a commit that was captured, and another one of the same size takes its place", async () => {
   await using deployment = new Deployment();
   const { database } = deployment;
   const update = (value: number): string => `UPDATE t SET body = randomblob(3500) WHERE value = ${value}`;

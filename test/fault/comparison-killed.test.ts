@@ -9,7 +9,7 @@ import { waitFor } from "../support/wait.ts";
 
 const PAGE = 4096;
 
-test("killed as it begins to compare a file that was written around SQLite: the next start compares it", async () => {
+test.concurrent("killed as it begins to compare a file that was written around SQLite: the next start compares it", async () => {
   await using scene = new CrashScene();
   await scene.createDatabase();
   await scene.launch().waitReady();
@@ -26,7 +26,7 @@ test("killed as it begins to compare a file that was written around SQLite: the 
   expect(await scene.deployment.repairs()).toBe(1);
 });
 
-test("the same while the log is away and has not acknowledged what the index holds", async () => {
+test.concurrent("the same while the log is away and has not acknowledged what the index holds", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({ nats: server.address });
   await using app = new SqlSession(deployment.database);

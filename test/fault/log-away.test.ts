@@ -25,7 +25,7 @@ async function applicationOf(deployment: Deployment): Promise<SqlSession> {
 
 const walBytes = (deployment: Deployment): number => fs.statSync(`${deployment.database}-wal`).size;
 
-test("the log is away for a while: the WAL is the queue and everything arrives", async () => {
+test.concurrent("the log is away for a while: the WAL is the queue and everything arrives", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({ nats: server.address });
   await using app = await applicationOf(deployment);
@@ -40,7 +40,7 @@ test("the log is away for a while: the WAL is the queue and everything arrives",
   expect(await deployment.repairs()).toBe(0);
 });
 
-test("past wal.max the pin is let go: the WAL stops growing, and the difference is shipped when the log is back", async () => {
+test.concurrent("past wal.max the pin is let go: the WAL stops growing, and the difference is shipped when the log is back", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({ nats: server.address, config: "wal: { max: 2MiB, seal: 1MiB }" });
   await using app = await applicationOf(deployment);
@@ -63,7 +63,7 @@ test("past wal.max the pin is let go: the WAL stops growing, and the difference 
   expect(await app.value("SELECT count(*) FROM t")).toBe(16_020);
 });
 
-test("the log goes away in the middle of a first copy, past wal.max: the copy is gone on with", async () => {
+test.concurrent("the log goes away in the middle of a first copy, past wal.max: the copy is gone on with", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({
     nats: server.address,
@@ -90,6 +90,7 @@ test("the log goes away in the middle of a first copy, past wal.max: the copy is
   expect(shipped[copy]?.body).toMatchObject({ cause: "copy", parts: copy });
 });
 
+// Measured alone.
 test("while the log is away the application's own TRUNCATE checkpoints do not wait for us", async () => {
   await using server = await NatsServer.start();
   await using deployment = new Deployment({ nats: server.address });

@@ -25,7 +25,7 @@ function valuesIn(database: string): number[] {
   return values;
 }
 
-test.for(CASES)(
+test.concurrent.for(CASES)(
   "$kind, $order: the phantom is never shipped, the six commits after it are",
   async ({ kind, order }) => {
     await using deployment = new Deployment();
@@ -62,7 +62,7 @@ test.for(CASES)(
   },
 );
 
-test("the agent killed and started again over a phantom does not ship it either", async () => {
+test.concurrent("the agent killed and started again over a phantom does not ship it either", async () => {
   await using deployment = new Deployment();
   const { database } = deployment;
   const fault = new WalFault(deployment.directory);
@@ -88,7 +88,7 @@ test("the agent killed and started again over a phantom does not ship it either"
   expect(await deployment.difference()).toBeUndefined();
 });
 
-test("a write of frames that fails half way ships nothing", async () => {
+test.concurrent("a write of frames that fails half way ships nothing", async () => {
   await using deployment = new Deployment();
   const fault = new WalFault(deployment.directory);
   await using app = new SqlSession(deployment.database, { kind: "python", env: fault.env });

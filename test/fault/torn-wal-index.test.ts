@@ -10,7 +10,7 @@ import { waitFor } from "../support/wait.ts";
 const tearHeader = (database: string): void =>
   writeHeader(database, (header) => ({ ...header, changeCounter: header.changeCounter + 1 }), "second");
 
-test("a writer died between the two copies of the wal-index header: it is rebuilt, and nothing is missed", async () => {
+test.concurrent("a writer died between the two copies of the wal-index header: it is rebuilt, and nothing is missed", async () => {
   await using deployment = new Deployment();
   await using app = new SqlSession(deployment.database);
   await app.run("PRAGMA journal_mode=WAL");
@@ -29,7 +29,7 @@ test("a writer died between the two copies of the wal-index header: it is rebuil
   expect(await app.value("SELECT count(*) FROM t")).toBe(16);
 });
 
-test("commits are counted that left no trace in the WAL: a gap, and the difference is shipped", async () => {
+test.concurrent("commits are counted that left no trace in the WAL: a gap, and the difference is shipped", async () => {
   await using deployment = new Deployment();
   await using app = new SqlSession(deployment.database);
   await app.run("PRAGMA journal_mode=WAL");

@@ -14,7 +14,7 @@ const forever = new AbortController().signal;
 const MiB = 1024 * 1024;
 const names = (count: number): string[] => Array.from({ length: count }, (_, index) => `mark-${index}`);
 
-test("acknowledgements that never arrive: every record is in the log exactly once", async () => {
+test.concurrent("acknowledgements that never arrive: every record is in the log exactly once", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   scene.proxy.swallowAnswers = true;
@@ -28,7 +28,7 @@ test("acknowledgements that never arrive: every record is in the log exactly onc
   expect(await markNames(direct)).toEqual(names(300));
 });
 
-test("acknowledgements lost with the connection: every record is in the log exactly once", async () => {
+test.concurrent("acknowledgements lost with the connection: every record is in the log exactly once", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   const direct = await scene.openDirect("read");
@@ -42,7 +42,7 @@ test("acknowledgements lost with the connection: every record is in the log exac
   expect(scene.problems.map(({ code }) => code)).toContain("LOG_UNREACHABLE");
 });
 
-test("a publish that lands only after it was given up is not in the log twice", async () => {
+test.concurrent("a publish that lands only after it was given up is not in the log twice", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   // The server stands still: what is sent waits in its socket, is given up, and lands when it goes on.
@@ -55,7 +55,7 @@ test("a publish that lands only after it was given up is not in the log twice", 
   expect(await markNames(await scene.openDirect("read"))).toEqual(names(50));
 });
 
-test("a reconnect storm under load", async () => {
+test.concurrent("a reconnect storm under load", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   const reader = await scene.open("read");
@@ -84,7 +84,7 @@ test("a reconnect storm under load", async () => {
   expect(seen).toEqual(Array.from({ length: 1_202 }, (_, index) => index + 1));
 });
 
-test("the server killed in the middle of a window and started again on its store", async () => {
+test.concurrent("the server killed in the middle of a window and started again on its store", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   const reader = await scene.openDirect("read");
@@ -112,7 +112,7 @@ test("the server killed in the middle of a window and started again on its store
   expect(seen).toEqual(Array.from({ length: 160 }, (_, index) => index + 3));
 });
 
-test("a minute of disconnection, in short: appends wait, report why, and go on", async () => {
+test.concurrent("a minute of disconnection, in short: appends wait, report why, and go on", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   scene.proxy.refuse = true;
@@ -125,7 +125,7 @@ test("a minute of disconnection, in short: appends wait, report why, and go on",
   expect(await writer.flush()).toBe(22);
 });
 
-test("two writers race for a new log and for the same head: one wins, the other stops", async () => {
+test.concurrent("two writers race for a new log and for the same head: one wins, the other stops", async () => {
   await using scene = await LogScene.start();
   const [one, two] = [await scene.open("write"), await scene.openDirect("write")];
   const identity = { writer: "writer-b", host: "host-b" };
@@ -145,7 +145,7 @@ test("two writers race for a new log and for the same head: one wins, the other 
   expect(await markNames(two)).toEqual([]);
 });
 
-test("a writer with records under way is fenced, and none of them lands behind the new epoch", async () => {
+test.concurrent("a writer with records under way is fenced, and none of them lands behind the new epoch", async () => {
   await using scene = await LogScene.start();
   const old = await openWriter(await scene.open("write"));
   for (const name of names(10)) old.append([mark(name)]);
@@ -169,7 +169,7 @@ test("a writer with records under way is fenced, and none of them lands behind t
   ]);
 });
 
-test("a full stream: appends wait and say so, and go on after a trim", async () => {
+test.concurrent("a full stream: appends wait and say so, and go on after a trim", async () => {
   await using scene = await LogScene.start();
   const log = await scene.openDirect("write", {
     config: natsConfig(scene.server.address, { maxBytes: 4 * MiB }),
@@ -186,7 +186,7 @@ test("a full stream: appends wait and say so, and go on after a trim", async () 
   expect(await writer.flush()).toBe(22);
 });
 
-test("a slow log: no more than a window is under way, and slowness is not taken for failure for ever", async () => {
+test.concurrent("a slow log: no more than a window is under way, and slowness is not taken for failure for ever", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
   const before = scene.proxy.uploaded;
@@ -199,7 +199,7 @@ test("a slow log: no more than a window is under way, and slowness is not taken 
   expect(await writer.flush()).toBe(62);
 });
 
-test("a slow reader: no more than a pull is under way", async () => {
+test.concurrent("a slow reader: no more than a pull is under way", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   for (let index = 0; index < 120; index += 1) {
@@ -217,7 +217,7 @@ test("a slow reader: no more than a pull is under way", async () => {
   expect(count).toBe(122);
 });
 
-test("a server put back to an older store under a writer and a reader", async () => {
+test.concurrent("a server put back to an older store under a writer and a reader", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   await writer.append([mark("kept")]).acknowledged;
@@ -236,7 +236,7 @@ test("a server put back to an older store under a writer and a reader", async ()
   expect(await waiting).toBe("LOG_REGRESSED");
 });
 
-test("a consumer that says it is alive and brings nothing is given up for another one", async () => {
+test.concurrent("a consumer that says it is alive and brings nothing is given up for another one", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   // As on a server that has fallen behind: its consumers know of nothing new.
@@ -259,7 +259,7 @@ test("a consumer that says it is alive and brings nothing is given up for anothe
   expect((await next).value?.[0]?.offset).toBe(3);
 });
 
-test("records purged before a reader had them, and at the head", async () => {
+test.concurrent("records purged before a reader had them, and at the head", async () => {
   await using scene = await LogScene.start();
   const log = await scene.openDirect("write");
   const writer = await openWriter(log);
@@ -281,7 +281,7 @@ test("records purged before a reader had them, and at the head", async () => {
   await nats.close();
 });
 
-test("a record given up on its way does not pass for another one at its offset", async () => {
+test.concurrent("a record given up on its way does not pass for another one at its offset", async () => {
   await using scene = await LogScene.start();
   const log = await scene.open("write");
   await log.append(chain(1), offset(0), forever);
@@ -295,7 +295,7 @@ test("a record given up on its way does not pass for another one at its offset",
   expect(await codeOf(log.append(chain(1, { from: 2, name: "next" }), offset(1), forever))).toBe("LOG_FOREIGN_WRITER");
 });
 
-test("somebody else's record in the place of ours stops the writer", async () => {
+test.concurrent("somebody else's record in the place of ours stops the writer", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   const nats = await connect({ servers: [scene.server.address] });
@@ -304,7 +304,7 @@ test("somebody else's record in the place of ours stops the writer", async () =>
   await nats.close();
 });
 
-test("what a killed writer had under way lands while the next one starts: nothing is lost, doubled or refused", async () => {
+test.concurrent("what a killed writer had under way lands while the next one starts: nothing is lost, doubled or refused", async () => {
   await using scene = await LogScene.start();
   const first = await scene.open("write");
   const killed = await openWriter(first);
@@ -349,7 +349,7 @@ function beforeFirstAppend(log: ChangeLog, work: () => Promise<void>): ChangeLog
   };
 }
 
-test("a reader that takes its time over a batch is not told that nothing came", async () => {
+test.concurrent("a reader that takes its time over a batch is not told that nothing came", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.openDirect("write"));
   // More than one pull brings.

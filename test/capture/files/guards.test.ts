@@ -21,7 +21,7 @@ function fill(root: string): void {
   for (let number = 0; number < FILES; number += 1) fs.writeFileSync(path.join(root, `${number}`), String(number));
 }
 
-test("a tree that is suddenly empty halts its files with an alert, and commits go on; --accept-empty says that it is meant", async () => {
+test.concurrent("a tree that is suddenly empty halts its files with an alert, and commits go on; --accept-empty says that it is meant", async () => {
   await using deployment = new Deployment({ config: "files: [app/uploads]" });
   const root = deployment.pathOf("uploads");
   const copy = deployment.standbyOf("uploads");
@@ -48,7 +48,7 @@ test("a tree that is suddenly empty halts its files with an alert, and commits g
   expect(differences(root, copy)).toBe("");
 });
 
-test("a set of files alone; a tree that is moved away and brought back goes on by itself", async () => {
+test.concurrent("a set of files alone; a tree that is moved away and brought back goes on by itself", async () => {
   await using deployment = new Deployment({ names: [], config: "files: [app/uploads]" });
   const root = deployment.pathOf("uploads");
   fill(root);
