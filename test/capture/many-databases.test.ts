@@ -39,7 +39,7 @@ async function states(deployment: Deployment, wanted: Record<string, string>): P
   });
 }
 
-test.concurrent("databases that appear under a pattern, become ready, vanish and come back", async () => {
+test("databases that appear under a pattern, become ready, vanish and come back", async () => {
   await using deployment = new Deployment({ patterns: ["*.db", "second/*.db"] });
   fs.mkdirSync(deployment.pathOf("second"));
   makeDatabase(deployment.pathOf("a.db"));
@@ -82,7 +82,7 @@ test.concurrent("databases that appear under a pattern, become ready, vanish and
   expect(causes).toEqual(["copy", "repair"]);
 });
 
-test.concurrent("the first start refuses patterns that lead nowhere, and a bad database that nobody has captured", async () => {
+test("the first start refuses patterns that lead nowhere, and a bad database that nobody has captured", async () => {
   await using astray = new Deployment({ patterns: ["tenants/*.db"] });
   const { code, stderr } = await astray.command("run");
   expect(code).toBe(2);
@@ -96,7 +96,7 @@ test.concurrent("the first start refuses patterns that lead nowhere, and a bad d
   expect(lastJson(missing.stderr)).toMatchObject({ code: "DATABASE_MISSING" });
 });
 
-test.concurrent("at a later start a bad database waits, and the others are protected", async () => {
+test("at a later start a bad database waits, and the others are protected", async () => {
   const names = ["a.db", "b.db", "c.db"];
   await using deployment = new Deployment({ names });
   for (const name of names) makeDatabase(deployment.pathOf(name));
@@ -122,7 +122,7 @@ test.concurrent("at a later start a bad database waits, and the others are prote
   expect(await deployment.differing(names)).toEqual([]);
 });
 
-test.concurrent("maxPinned: more databases than may be held open are written in turn, and lose nothing", async () => {
+test("maxPinned: more databases than may be held open are written in turn, and lose nothing", async () => {
   const names = Array.from({ length: 6 }, (_, i) => `db-${i}.db`);
   await using deployment = new Deployment({ patterns: ["*.db"], config: "maxPinned: 2" });
   for (const name of names) makeDatabase(deployment.pathOf(name));
@@ -187,7 +187,7 @@ function readLink(link: string): string {
   }
 }
 
-test.concurrent("sixty databases, most of them resting, written at random by two applications; the agent is killed twice", async () => {
+test("sixty databases, most of them resting, written at random by two applications; the agent is killed twice", async () => {
   const count = 60;
   const random = new Random("sixty databases");
   await using deployment = new Deployment({ patterns: ["db-*.db"], config: "maxPinned: 20" });
@@ -211,7 +211,7 @@ test.concurrent("sixty databases, most of them resting, written at random by two
   expect(await deployment.differing(names)).toEqual([]);
 });
 
-test.concurrent("what is stored of a quiet database grows no older than the log, of one that was written it does not", async () => {
+test("what is stored of a quiet database grows no older than the log, of one that was written it does not", async () => {
   const names = ["written.db", "busy.db", "quiet.db"];
   await using deployment = new Deployment({ names, config: "heartbeat: 100ms\ngranularity: commit" });
   for (const name of names) makeDatabase(deployment.pathOf(name));
@@ -245,7 +245,7 @@ function storedOffsets(deployment: Deployment): Record<string, number> {
   }
 }
 
-test.concurrent("a directory that cannot be looked into harms nobody else, and is captured again when it can", async () => {
+test("a directory that cannot be looked into harms nobody else, and is captured again when it can", async () => {
   const shop = (name: string): string => path.join("shops", name, "app.db");
   await using deployment = new Deployment({
     names: ["other.db"],
