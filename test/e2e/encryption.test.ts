@@ -175,11 +175,11 @@ test("nor in a repository; the primary's own process writes it without an identi
     await deployment.answer("mark", SECRETS.mark);
     await deployment.answer("base", "create");
     await first.kill9();
-    await using second = await deployment.start("run");
-    await secretsWritten(deployment);
-    await deployment.answer("base", "create");
-    expect((await second.stop()).code).toBe(0);
   }
+  await using second = await secret.start("run");
+  await secretsWritten(secret);
+  await secret.answer("base", "create");
+  expect((await second.stop()).code).toBe(0);
   const found = (deployment: Deployment): string[] => secretsIn([path.join(deployment.directory, "repository")]);
   expect(found(plain).length).toBeGreaterThan(2);
   expect(found(secret)).toEqual([]);
@@ -189,6 +189,17 @@ test("nor in a repository; the primary's own process writes it without an identi
   expect((await command(secret, bob, ...elsewhere)).stderr).toContain("KEY_WRONG");
   const { bases } = lastJson((await command(secret, ann, ...elsewhere)).stdout) as { bases: unknown[] };
   expect(bases.length).toBeGreaterThan(1);
+  // On a machine that has nothing but the repository and the identity.
+  const repository = path.join(secret.directory, "repository");
+  const target = path.join(secret.directory, "from-repository");
+  const words = ["restore", "--repository", repository, "--no-log", "--target", target, "--json"];
+  const alone = (person: AgeIdentity | undefined) =>
+    runTidemark(words, { env: person ? readerEnvironment(person) : {}, cwd: plain.directory });
+  expect(lastJson((await alone(bob)).stderr)["code"]).toBe("KEY_WRONG");
+  expect(fs.existsSync(target)).toBe(false);
+  expect(await alone(ann)).toMatchObject({ code: 0 });
+  expect(comparePages(secret.database, path.join(target, "app.db"))).toBeUndefined();
+  expect(fs.readFileSync(path.join(target, "uploads/large"))).toEqual(fs.readFileSync(secret.pathOf("uploads/large")));
 });
 
 for (const point of pointsOf("encrypted")) {
