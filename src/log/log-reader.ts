@@ -55,8 +55,8 @@ export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): A
   }
 }
 
-/** Not what a log's client library cut out of a larger buffer: others may be in it. */
-function free(events: readonly LogEvent[], records: readonly StoredRecord[]): void {
+/** Frees page images, and the records. Not what a log's client library cut out of a larger buffer: others may be in it. */
+export function free(events: readonly LogEvent[], records: readonly StoredRecord[]): void {
   for (const [index, { body }] of events.entries()) {
     const data = records[index]?.data;
     if (!data || !("pages" in body)) continue;

@@ -7,6 +7,7 @@ import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Offset } from "../../event/positions.ts";
 import { bytesOf } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
+import { free } from "../../log/log-reader.ts";
 import type { BlobWriter } from "../../repository/blob-store.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -212,6 +213,10 @@ export class Archiver {
     crashPoint("archive: contents stored");
     const written = await repository.segments.write({ logId, records }, signal);
     for (const { bytes } of written) this.#bytes += bytes;
+    free(
+      records.map(({ event }) => event),
+      records.map(({ stored }) => stored),
+    );
     if (worth) this.#changedBytes += records.reduce((sum, { event }) => sum + event.bytes, 0);
     this.#gathered = new Gathered();
     this.#archived = { offset: newest.offset, atMs: newest.timeMs };

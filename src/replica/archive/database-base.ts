@@ -5,6 +5,7 @@ import type { TableBlock } from "../../repository/base.ts";
 import type { BlobStore } from "../../repository/blob-store.ts";
 import type { BlobType } from "../../repository/sealer.ts";
 import { decodeTableBlock, encodeTableBlock } from "../../repository/table-block.ts";
+import { giveBack } from "../../runtime/give-back.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { pageHash } from "../../sqlite/page-index.ts";
 import type { BaseMemory } from "./base-memory.ts";
@@ -83,6 +84,7 @@ export class DatabaseBase {
       const slot = at * perExtent;
       const bytes = this.#read(firstPage + slot, Math.min(perExtent, hashes.length - slot));
       extents.push(isZero(bytes) ? undefined : await store("extent", bytes));
+      giveBack(bytes.buffer);
       await nextTurn();
     }
     const patches = [...plan.kept];
