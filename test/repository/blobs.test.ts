@@ -108,7 +108,10 @@ test("a put that fails is told, and nothing that was added is lost", async () =>
   await expect(writer.finish(fixture.signal)).rejects.toMatchObject({ code: "STORE_UNREACHABLE" });
   expect(repository.blobs.has(id)).toBe(false);
   await expect(writer.finish(fixture.signal)).rejects.toMatchObject({ code: "STORE_UNREACHABLE" });
+  // Whether the index object is there nobody knows: nothing may refer to what it lists.
+  expect(repository.blobs.has(id)).toBe(false);
   await writer.finish(fixture.signal);
+  expect(repository.blobs.has(id)).toBe(true);
   expect((await repository.blobs.read(id, fixture.signal)).length).toBe(1000);
 });
 
