@@ -1,10 +1,16 @@
 import type { BlobStore } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import type { BlobReader } from "./plan-base.ts";
 
 /** Whether another copy of an object would help. */
 export function isDamage(error: unknown): error is TidemarkError {
   return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT");
+}
+
+/** The memory of a blob that was written, unless others lie in it too. */
+export function freeBlob(data: Uint8Array): void {
+  if (data.byteLength === data.buffer.byteLength) giveBack(data.buffer);
 }
 
 /** Undefined when what is read is damaged or missing. */

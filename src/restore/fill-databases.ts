@@ -1,4 +1,5 @@
 import type { Offset } from "../event/positions.ts";
+import { freeBlob } from "./blob-copies.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { DatabaseBuilder } from "./database-builder.ts";
@@ -39,6 +40,7 @@ export async function fillDatabases(builders: Iterable<DatabaseBuilder>, options
     invariant(step?.kind === "extent" || step?.kind === "patch", "a blob came that nothing waits for");
     if (step.kind === "extent") step.builder.fill(step.firstPage, data);
     else step.builder.patch(step.patch.pages, data);
+    freeBlob(data);
     doReady(steps, options);
   }
   requireGoingOn(options.signal);

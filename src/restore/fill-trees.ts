@@ -1,4 +1,5 @@
 import { crashPoint } from "../runtime/crash-point.ts";
+import { freeBlob } from "./blob-copies.ts";
 import type { FetchedState } from "./fetched-state.ts";
 import { requireGoingOn } from "./history.ts";
 import type { BlobReader } from "./plan-base.ts";
@@ -39,6 +40,7 @@ export async function fillTrees(contents: TreeBuilder, plan: TreePlan, options: 
     written += 1;
     bytes += data.length;
     onBytes(data.length);
+    freeBlob(data);
     if (bytes - noted.bytes < NOTE_BYTES && written - noted.count < NOTE_CONTENTS) continue;
     fetched.contents = written;
     noted = { count: written, bytes };
