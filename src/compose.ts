@@ -1,6 +1,4 @@
-import path from "node:path";
-
-import type { EncryptionConfig, LogConfig } from "./config/config.ts";
+import type { EncryptionConfig, LogConfig, RepositoryConfig } from "./config/config.ts";
 import { Identities } from "./keys/identities.ts";
 import type { DataKey } from "./keys/data-key.ts";
 import { readKeptKeys } from "./keys/kept-keys.ts";
@@ -76,10 +74,7 @@ function keptIn(state: string | undefined): () => readonly DataKey[] {
 }
 
 export interface OpenRepositoryToReadOptions {
-  /** As `--repository` takes it. */
-  readonly location: string;
-  /** Where relative paths count from. */
-  readonly directory: string;
+  readonly repository: RepositoryConfig;
   /** For the index of its blobs while it is open. */
   readonly cacheDirectory: string;
   readonly encryption: EncryptionConfig;
@@ -89,8 +84,8 @@ export interface OpenRepositoryToReadOptions {
 
 /** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
 export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
-  const { location, directory, encryption, ...rest } = options;
-  const store = storeAt(location, directory);
+  const { repository, encryption, ...rest } = options;
+  const store = storeAt(repository);
   const sealing = await repositorySealing({ encryption }, rest);
   return openRepository({ ...rest, store, mode: "read", createdBy: "", sealing });
 }
@@ -99,10 +94,10 @@ export type RepositoryKeysOptions = Omit<OpenRepositoryToReadOptions, "cacheDire
 
 /** For who changes who can read a repository: `work` gets its keys. @throws NOT_ENCRYPTED, STORE_UNREACHABLE, STORE_DENIED */
 export async function withRepositoryKeys<T>(
-  { location, directory, encryption, clock, signal }: RepositoryKeysOptions,
+  { repository, encryption, clock, signal }: RepositoryKeysOptions,
   work: (keys: RepositoryKeys, shownLocation: string) => Promise<T>,
 ): Promise<T> {
-  await using store = storeAt(location, directory);
+  await using store = storeAt(repository);
   const identities = new Identities(encryption.identity);
   const keys = await RepositoryKeys.read({ store, identities, clock }, signal);
   if (keys.all.length > 0) return work(keys, store.location);
@@ -111,8 +106,8 @@ export async function withRepositoryKeys<T>(
   });
 }
 
-function storeAt(location: string, directory: string): ObjectStore {
-  return new FsStore(path.resolve(directory, location));
+function storeAt({ location }: RepositoryConfig): ObjectStore {
+  return new FsStore(location.path);
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {

@@ -151,10 +151,10 @@ async function eachRepository(
   work: (keys: RepositoryKeys, location: string) => Promise<void>,
 ): Promise<void> {
   const { withRepositoryKeys } = await import("../compose.ts");
-  const { encryption } = await settingsFor(cli, "client", options);
-  const { directory, clock, signal } = cli;
-  for (const location of options.repository ?? [])
-    await withRepositoryKeys({ location, encryption, directory, clock, signal }, work);
+  const { encryption, repositories } = await settingsFor(cli, "client", options);
+  const { clock, signal } = cli;
+  for (const repository of options.repository ? repositories : [])
+    await withRepositoryKeys({ repository, encryption, clock, signal }, work);
 }
 
 function repositoryMissing(): Error {

@@ -37,7 +37,7 @@ export function logCommand(cli: Cli): Command {
 }
 
 async function list(cli: Cli, options: LogOptions): Promise<void> {
-  await using opened = await openHistory(cli, { command: "log", options, keys: false });
+  await using opened = await openHistory(cli, { command: "log", options, configured: false, keys: false });
   const { history } = opened;
   const range = await rangeOf(cli, history, options);
   if (range === undefined) return;

@@ -15,7 +15,7 @@ export function marksCommand(cli: Cli): Command {
 }
 
 async function marks(cli: Cli, options: HistoryOptions): Promise<void> {
-  await using opened = await openHistory(cli, { command: "marks", options, keys: false });
+  await using opened = await openHistory(cli, { command: "marks", options, configured: false, keys: false });
   const found = await opened.history.marks(cli.signal);
   const told = found.map(({ name, offset, timeMs }) => ({ name, offset, at: new Date(timeMs).toISOString() }));
   if (options.json) return cli.print(JSON.stringify({ marks: told }));

@@ -24,8 +24,10 @@ export interface OpenedHistory extends AsyncDisposable {
 export interface OpenHistoryOptions {
   /** For messages. */
   readonly command: string;
-  /** Of the command line. Repositories: the one that is preferred first; none: the log alone is read. */
+  /** Of the command line. Repositories: the one that is preferred first. */
   readonly options: HistoryOptions;
+  /** Repositories of the configuration are read too, not only those of the command line. */
+  readonly configured: boolean;
   /** What is encrypted is to be opened: a missing key is an error right away. */
   readonly keys: boolean;
 }
@@ -43,13 +45,14 @@ export async function openHistory(cli: Cli, options: OpenHistoryOptions): Promis
   const { command, options: given, keys } = options;
   const { log: wanted, ...flags } = given;
   const settings = await settingsFor(cli, "client", { ...flags, log: wanted === false ? undefined : wanted });
-  const locations = given.repository ?? [];
-  if (locations.length === 0) {
+  const isAsked = (given.repository ?? []).length > 0;
+  const repositories = isAsked || options.configured ? await openRepositories(cli, settings, { isAsked, stack }) : [];
+  if (repositories.length === 0) {
+    if (wanted === false) throw nothingToRead();
     const log = stack.use(await openLogToRead(command, settings));
     if (keys) await requireKeys(log);
     return opened({ history: new LogHistory(log), archive: undefined, withoutLog: undefined }, stack.move());
   }
-  const repositories = await openRepositories(cli, { locations, settings }, stack);
   const log = wanted !== false && settings.log ? await tryLog(cli, settings, options) : undefined;
   if (log && !(log instanceof TidemarkError)) stack.use(log);
   const { openArchive } = await import("../restore/archive.ts");
@@ -67,29 +70,30 @@ function opened(history: Omit<OpenedHistory, keyof AsyncDisposable>, owned: Asyn
   return { ...history, [Symbol.asyncDispose]: () => owned.disposeAsync() };
 }
 
+/** Those that can be read. `isAsked`: they were named for this command, so one at least must be. */
 async function openRepositories(
   cli: Cli,
-  { locations, settings }: { readonly locations: readonly string[]; readonly settings: Settings },
-  stack: AsyncDisposableStack,
+  { repositories, encryption, log }: Settings,
+  { isAsked, stack }: { readonly isAsked: boolean; readonly stack: AsyncDisposableStack },
 ): Promise<Repository[]> {
+  if (repositories.length === 0) return [];
   const { openRepositoryToRead } = await import("../compose.ts");
   const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-index-"));
   stack.defer(() => fs.rmSync(cacheDirectory, { recursive: true, force: true }));
-  const repositories: Repository[] = [];
+  const opened: Repository[] = [];
   const problems: TidemarkError[] = [];
-  for (const location of locations) {
+  for (const repository of repositories) {
     try {
-      const { directory, clock, signal } = cli;
-      const options = { location, cacheDirectory, encryption: settings.encryption, directory, clock, signal };
-      repositories.push(stack.use(await openRepositoryToRead(options)));
+      const options = { repository, cacheDirectory, encryption, clock: cli.clock, signal: cli.signal };
+      opened.push(stack.use(await openRepositoryToRead(options)));
     } catch (error) {
       if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
       problems.push(error);
     }
   }
-  if (repositories.length === 0 && problems[0]) throw problems[0];
+  if (opened.length === 0 && problems[0] && (isAsked || !log)) throw problems[0];
   for (const { code, message } of problems) cli.note(`note: ${code}: ${message}; it is left out`);
-  return repositories;
+  return opened;
 }
 
 /** Whatever is wrong with it: the repositories are what is left then. */
@@ -110,4 +114,10 @@ async function tryLog(
     cli.note(`note: without the log, which may hold more than the repository: ${error.code}: ${error.message}`);
     return error;
   }
+}
+
+function nothingToRead(): TidemarkError {
+  return new TidemarkError("USAGE", "--no-log leaves nothing to read", {
+    hint: "Name a repository with --repository.",
+  });
 }

@@ -64,7 +64,7 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
   if (options.list) return listPoints(cli, options);
   const directory = targetDirectory(cli, options.target);
   const target = parseRestoreTarget(options.to);
-  await using opened = await openHistory(cli, { command: "restore", options, keys: true });
+  await using opened = await openHistory(cli, { command: "restore", options, configured: true, keys: true });
   const { history, archive } = opened;
   using progress = progressLine(cli.clock.monotonic);
   const report = await restore({
@@ -94,7 +94,7 @@ function leftOut({ withoutLog }: OpenedHistory): { withoutLog?: string } {
 }
 
 async function listPoints(cli: Cli, options: RestoreOptions): Promise<void> {
-  await using opened = await openHistory(cli, { command: "restore --list", options, keys: false });
+  await using opened = await openHistory(cli, { command: "restore --list", options, configured: true, keys: false });
   const { restorePoints } = await import("../restore/restore-points.ts");
   const points = await restorePoints(opened.history, opened.archive);
   if (options.json) return cli.print(JSON.stringify({ ...points, ...leftOut(opened) }));

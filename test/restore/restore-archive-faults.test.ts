@@ -7,12 +7,12 @@ import { offset } from "../../src/event/positions.ts";
 import { FsStore } from "../../src/repository/fs-store.ts";
 import { restorePoints } from "../../src/restore/restore-points.ts";
 import { Random } from "../support/random.ts";
-import { ArchiveScene } from "./support/archive-scene.ts";
+import { ArchiveBench } from "./support/archive-bench.ts";
 
 // One history in two repositories; each test spoils copies of them.
-let scene: ArchiveScene;
+let scene: ArchiveBench;
 beforeAll(async () => {
-  scene = await ArchiveScene.open();
+  scene = await ArchiveBench.open();
   await archived("first", "second");
 }, 60_000);
 afterAll(async () => {

@@ -6,12 +6,12 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { offset } from "../../src/event/positions.ts";
 import { Random } from "../support/random.ts";
 import { type Picture, pictureOf } from "../support/tree-scene.ts";
-import { ArchiveScene } from "./support/archive-scene.ts";
+import { ArchiveBench } from "./support/archive-bench.ts";
 import { expectRestored } from "./support/tree-bench.ts";
 
-let scene: ArchiveScene;
+let scene: ArchiveBench;
 beforeEach(async () => {
-  scene = await ArchiveScene.open();
+  scene = await ArchiveBench.open();
 });
 afterEach(async () => {
   await scene[Symbol.asyncDispose]();

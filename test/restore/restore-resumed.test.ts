@@ -10,17 +10,17 @@ import type { Offset } from "../../src/event/positions.ts";
 import type { CrashPoint } from "../../src/runtime/crash-point.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import { Random } from "../support/random.ts";
-import { ArchiveScene } from "./support/archive-scene.ts";
+import { ArchiveBench } from "./support/archive-bench.ts";
 import { expectRestored } from "./support/tree-bench.ts";
 
 const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 const HOOK = fileURLToPath(new URL("../support/crash/crash-hook.ts", import.meta.url));
 const NAMES = ["a.db", "b.db", "deep/c.db"];
 
-let scene: ArchiveScene;
+let scene: ArchiveBench;
 let target: string;
 beforeEach(async () => {
-  scene = await ArchiveScene.open();
+  scene = await ArchiveBench.open();
   target = scene.bench.newTarget();
   fs.mkdirSync(path.dirname(target), { recursive: true });
 });

@@ -47,7 +47,7 @@ export interface Recorded {
 export type Sources = "log" | "repository" | "both";
 
 /** Databases and a tree in a log, a repository that holds what the test brings there, and restores from both. */
-export class ArchiveScene implements AsyncDisposable {
+export class ArchiveBench implements AsyncDisposable {
   readonly bench: RestoreBench;
   readonly recorded: Recorded[] = [];
   readonly damaged: string[] = [];
@@ -61,8 +61,8 @@ export class ArchiveScene implements AsyncDisposable {
     this.#tree = new TreeSource("uploads", this.treeRoot, { inline: 2000 });
   }
 
-  static async open(): Promise<ArchiveScene> {
-    return new ArchiveScene(await RestoreBench.open());
+  static async open(): Promise<ArchiveBench> {
+    return new ArchiveBench(await RestoreBench.open());
   }
 
   directory(name = "repository"): string {
