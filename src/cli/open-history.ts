@@ -80,20 +80,20 @@ async function openRepositories(
   const { openRepositoryToRead } = await import("../compose.ts");
   const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-index-"));
   stack.defer(() => fs.rmSync(cacheDirectory, { recursive: true, force: true }));
-  const opened: Repository[] = [];
+  const found: Repository[] = [];
   const problems: TidemarkError[] = [];
   for (const repository of repositories) {
     try {
       const options = { repository, cacheDirectory, encryption, clock: cli.clock, signal: cli.signal };
-      opened.push(stack.use(await openRepositoryToRead(options)));
+      found.push(stack.use(await openRepositoryToRead(options)));
     } catch (error) {
       if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
       problems.push(error);
     }
   }
-  if (opened.length === 0 && problems[0] && (isAsked || !log)) throw problems[0];
+  if (found.length === 0 && problems[0] && (isAsked || !log)) throw problems[0];
   for (const { code, message } of problems) cli.note(`note: ${code}: ${message}; it is left out`);
-  return opened;
+  return found;
 }
 
 /** Whatever is wrong with it: the repositories are what is left then. */
