@@ -1,9 +1,11 @@
 /** Files and the commits that name them, from several applications: at any offset every row's file is there. */
 import fs from "node:fs";
+import path from "node:path";
 
+import type { LogEvent } from "../../src/event/kinds.ts";
 import type { TreePath } from "../../src/event/tree-path.ts";
 import { Deployment } from "../../test/support/deployment.ts";
-import { checkOrder, createFilesTable, runFileWriters } from "../../test/support/file-order.ts";
+import { checkOrder, checkRestored, createFilesTable, runFileWriters } from "../../test/support/file-order.ts";
 import { filesBelow, LogFold } from "../../test/support/log-fold.ts";
 import { Random } from "../../test/support/random.ts";
 import { type Outcome, type Scenario, say } from "./scenario.ts";
@@ -17,9 +19,10 @@ export const order: Scenario = {
     commits: { default: "5000", help: "of each" },
     delay: { default: "2", help: "ms between a file and its commit; 0: full speed" },
     age: { default: "50", help: "a row is deleted when so many commits came after its first" },
-    offsets: { default: "300", help: "to look at" },
+    offsets: { default: "300", help: "at which all rows are looked at; those that change are in every one" },
+    restores: { default: "30", help: "of them that are restored as well" },
   },
-  run: async ({ writers = "", commits = "", delay = "", age = "", offsets = "" }) => {
+  run: async ({ writers = "", commits = "", delay = "", age = "", offsets = "", restores = "" }) => {
     await using deployment = new Deployment({ config: "files: [{ path: app/uploads, maxDelete: 100% }]" });
     const { database } = deployment;
     const root = deployment.pathOf("uploads");
@@ -37,10 +40,24 @@ export const order: Scenario = {
     const events = await deployment.events();
     const last = new LogFold();
     for (const event of events) last.apply(event);
-    const { wrong, wrongWhereConsistent: _, ...figures } = checkOrder(events, new Random("order"), Number(offsets));
-    return outcome({ ...figures, events: events.length }, [...wrong.slice(0, 20), ...missing(last, root)]);
+    const random = new Random("order");
+    const { wrong, wrongWhereConsistent: _, ...figures } = checkOrder(events, random, Number(offsets));
+    say(`looked at in ${Math.round(performance.now() - began)} ms`);
+    const problems = [...wrong.slice(0, 20), ...missing(last, root)];
+    for (let restored = 0; restored < Number(restores); restored += 1) {
+      problems.push(...(await restore(deployment, random.pick(events as [LogEvent, ...LogEvent[]]).offset)));
+    }
+    return outcome({ ...figures, events: events.length, restores: Number(restores) }, problems);
   },
 };
+
+async function restore(deployment: Deployment, at: number): Promise<string[]> {
+  const { database, report } = await deployment.restore(String(at));
+  if (!fs.existsSync(database)) return report["ok"] === true ? [] : [`at ${at}: nothing was restored`];
+  const { wrong } = checkRestored(database, path.join(path.dirname(database), "uploads"));
+  fs.rmSync(path.dirname(database), { recursive: true });
+  return wrong.map((one) => `restored to ${at}: ${one}`);
+}
 
 function missing(fold: LogFold, root: string): string[] {
   const files = filesBelow(root);

@@ -25,7 +25,7 @@ export class LogFold {
         this.#commit(body.parts > 0 ? [...this.#parts, ...body.pages] : body.pages, body);
         break;
       case "file.put":
-        this.#remove(body.path);
+        if (this.directories.has(body.path)) this.#remove(body.path);
         if (body.data) this.#contents.set(hex(body.hash), body.data);
         this.files.set(body.path, this.#contents.get(hex(body.hash)) ?? new Uint8Array());
         break;

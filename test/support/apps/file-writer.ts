@@ -17,7 +17,7 @@ export interface FileWriterOptions {
   readonly commits: number;
   /** Between a file and the commit of its row. */
   readonly delayMs: number;
-  /** A row is deleted when so many commits came after its first. */
+  /** A row is deleted when so many commits came after its first, half of the time the youngest of those. */
   readonly deleteAge: number;
 }
 
@@ -48,13 +48,21 @@ function hashOf(bytes: Uint8Array): string {
 const OLD_DIRECTORIES = 8;
 const DELETE_SHARE = 0.2;
 
+/** What the application has of a name. */
+interface Known {
+  readonly version: number;
+  /** Number of the commit that made it. */
+  readonly since: number;
+}
+
 class FileWriter {
   readonly #options: FileWriterOptions;
   readonly #random: Random;
   readonly #database: Database.Database;
-  readonly #versions = new Map<string, number>();
+  readonly #known = new Map<string, Known>();
   #number = 0;
   #deleted = 0;
+  #newDirectory = "new";
 
   constructor(options: FileWriterOptions) {
     this.#options = options;
@@ -65,38 +73,55 @@ class FileWriter {
   }
 
   run(): FileWriterReport {
-    const put = this.#database.prepare("INSERT OR REPLACE INTO files VALUES (?, ?)");
-    const remove = this.#database.prepare("DELETE FROM files WHERE name = ?");
+    const sql = (text: string): Database.Statement => this.#database.prepare(text);
+    const [put, remove] = [sql("INSERT OR REPLACE INTO files VALUES (?, ?)"), sql("DELETE FROM files WHERE name = ?")];
+    const tell = sql("INSERT INTO changes (name, version) VALUES (?, ?)");
+    const commitPut = this.#database.transaction((name: string, version: number) => {
+      put.run(name, version);
+      tell.run(name, version);
+    });
+    const commitRemoval = this.#database.transaction((name: string) => {
+      remove.run(name);
+      tell.run(name, null);
+    });
     for (let commit = 0; commit < this.#options.commits; commit += 1) {
-      const known = [...this.#versions.keys()].slice(0, Math.max(0, commit - this.#deleted - this.#options.deleteAge));
-      const one = known[this.#random.integer(0, Math.max(0, known.length - 1))];
-      if (one !== undefined && this.#random.next() < DELETE_SHARE) {
-        remove.run(one);
+      const old = this.#pickOld(commit);
+      if (old !== undefined && this.#random.next() < DELETE_SHARE) {
+        commitRemoval.immediate(old);
         this.#pause();
-        fs.unlinkSync(this.#pathOf(one));
-        this.#versions.delete(one);
+        fs.unlinkSync(this.#pathOf(old));
+        this.#known.delete(old);
         this.#deleted += 1;
         continue;
       }
-      const name = one !== undefined && this.#random.next() < 0.3 ? one : this.#newName();
-      const version = (this.#versions.get(name) ?? 0) + 1;
-      this.#write(name, version);
+      const name = old !== undefined && this.#random.next() < 0.3 ? old : this.#newName();
+      const { version, since } = this.#known.get(name) ?? { version: 0, since: commit };
+      this.#write(name, version + 1);
       this.#pause();
-      put.run(name, version);
-      this.#versions.set(name, version);
+      commitPut.immediate(name, version + 1);
+      this.#known.set(name, { version: version + 1, since });
     }
     this.#database.close();
     return { written: this.#options.commits - this.#deleted, deleted: this.#deleted };
   }
 
-  /** In an old directory, or in one that is made for it, up to three levels of them. */
+  #pickOld(commit: number): string | undefined {
+    const old = [...this.#known].filter(([, { since }]) => commit - since > this.#options.deleteAge);
+    const at = this.#random.next() < 0.5 ? old.length - 1 : this.#random.integer(0, Math.max(0, old.length - 1));
+    return old[at]?.[0];
+  }
+
+  /** In an old directory, or in one that is made for it, up to three levels of them, or in the one that was made last. */
   #newName(): string {
     this.#number += 1;
     const { writer } = this.#options;
     const file = `${writer}-${this.#number}`;
-    if (this.#random.next() < 0.5) return `old-${this.#random.integer(0, OLD_DIRECTORIES - 1)}/${file}`;
+    const where = this.#random.next();
+    if (where < 0.5) return `old-${this.#random.integer(0, OLD_DIRECTORIES - 1)}/${file}`;
+    if (where < 0.6 && this.#newDirectory !== "new") return path.join(this.#newDirectory, file);
     const levels = Array.from({ length: this.#random.integer(1, 3) }, (_, level) => `${file}-${level}`);
-    return path.join("new", ...levels, file);
+    this.#newDirectory = path.join("new", ...levels);
+    return path.join(this.#newDirectory, file);
   }
 
   /** A new file in place or by rename; another version of one that a row names already only by rename: whole or not at all. */
