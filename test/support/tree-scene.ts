@@ -40,6 +40,7 @@ export type TreeSceneOptions = Partial<TreeOptions["tree"]> & {
 interface LookAt {
   readonly patienceMs?: number;
   readonly enter?: LookOptions["enter"];
+  readonly held?: LookOptions["held"];
 }
 
 /** A real tree, captured into a real log without an agent. */
@@ -142,10 +143,13 @@ export class TreeScene implements AsyncDisposable {
     return this.lookAt(dirty);
   }
 
-  async lookAt(dirty: Dirty, { patienceMs = 10_000, enter = () => false }: LookAt = {}): Promise<Findings> {
+  async lookAt(
+    dirty: Dirty,
+    { patienceMs = 10_000, enter = () => false, held = new Map() }: LookAt = {},
+  ): Promise<Findings> {
     const { signal } = new AbortController();
     const deadlineMs = this.#clock.monotonic() + patienceMs;
-    const findings = await this.tree.look(dirty, { signal, enter, deadlineMs });
+    const findings = await this.tree.look(dirty, { signal, enter, held, deadlineMs });
     await this.tree.remove(findings.removals);
     await this.#settled();
     return findings;

@@ -1,18 +1,21 @@
-import fs from "node:fs";
-
-import { type ByteString, fsPath, joinPath, nameOf, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { type ByteString, joinPath, nameOf, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { isThere } from "./lost-files.ts";
 import type { Dirty } from "./tree-seam.ts";
 
 /** More names than this of one directory: then it is listed. */
 const MAX_NAMES = 10_000;
 
 /** What was announced of one name since it was looked at. */
-interface Announced {
+export interface Announced {
   readonly path: TreePath;
   renames: number;
   changes: number;
   /** Of its last rename. */
   generation: number;
+  /** In which it was announced first. */
+  readonly born: number;
+  /** It was changed since it came. */
+  isChanged: boolean;
   /** What the announcement right behind its last one was about, when that was of a name as well. */
   next: Announced | undefined;
 }
@@ -42,23 +45,34 @@ export class DirtyPaths {
   mark(directory: TreePath, name: ByteString, kind: "rename" | "change"): void {
     const names = this.#directories.get(directory) ?? new Map<ByteString, Announced>();
     if (names === "all" || names.size >= MAX_NAMES) return this.markAll(directory);
-    const one = names.get(name) ?? {
-      path: joinPath(directory, name),
-      renames: 0,
-      changes: 0,
-      generation: 0,
-      next: undefined,
-    };
+    const one = this.#announced(names, directory, name);
     if (kind === "rename") {
       one.renames += 1;
       one.generation = this.#generation;
+      one.isChanged = false;
       if (this.#last) this.#last.next = one;
     } else {
       one.changes += 1;
+      one.isChanged = true;
     }
     one.next = undefined;
     this.#last = kind === "rename" ? one : undefined;
     this.#directories.set(directory, names.set(name, one));
+  }
+
+  /** It was found in a directory that is watched from now on. */
+  markFound(directory: TreePath, name: ByteString): void {
+    this.mark(directory, name, "rename");
+    this.#last = undefined;
+  }
+
+  #announced(names: Names, directory: TreePath, name: ByteString): Announced {
+    const path = joinPath(directory, name);
+    const [none, born] = [
+      { renames: 0, changes: 0, generation: 0, isChanged: false, next: undefined },
+      this.#generation,
+    ];
+    return names.get(name) ?? { path, born, ...none };
   }
 
   /** What is announced from here on is of the next generation, which this returns. */
@@ -72,10 +86,10 @@ export class DirtyPaths {
     else this.mark(parentPath(path), nameOf(path), "change");
   }
 
-  /** What was announced of this path since it was taken. */
-  find(path: TreePath): Announced | undefined {
+  /** What was announced of this path since it was taken; "all": that is not known. */
+  find(path: TreePath): Announced | "all" | undefined {
     const names = this.#directories.get(parentPath(path));
-    return names === "all" ? undefined : names?.get(nameOf(path));
+    return names === "all" ? names : names?.get(nameOf(path));
   }
 
   /** Everything marked so far; from here on it is clean. */
@@ -103,17 +117,23 @@ export class TakenPaths {
     return dirty;
   }
 
+  /** Directories of which it is not known what was announced in them. */
+  get vague(): readonly TreePath[] {
+    return [...this.#directories].filter(([, names]) => names === "all").map(([directory]) => directory);
+  }
+
   /**
    * What is gone, and may have been more before than the log knows. Which of it was lost can be told when all is announced
    * that has happened until now: see `isLost`.
    */
-  gone(root: string, inLog: ReadonlySet<TreePath>): Gone[] {
+  gone(root: string, { inLog, captured }: { inLog: ReadonlySet<TreePath>; captured: ReadonlySet<TreePath> }): Gone[] {
     const gone: Gone[] = [];
     for (const names of this.#directories.values()) {
       if (names === "all") continue;
       for (const one of names.values()) {
-        if (exists(root, one)) continue;
-        gone.push({ path: one.path, announced: one, mayBeMoved: !inLog.has(one.path) });
+        const { path } = one;
+        if (isThere(root, path)) continue;
+        gone.push({ path, announced: one, mayBeMoved: !inLog.has(path), wasCaptured: captured.has(path) });
       }
     }
     return gone;
@@ -126,55 +146,6 @@ export interface Gone {
   readonly announced: Announced;
   /** The log has no version of it: files that are written beside their place are moved there before it has. */
   readonly mayBeMoved: boolean;
-}
-
-/**
- * Whether it was there, or was changed, and went before it could be read. `since`: what was announced of it after it was looked
- * at, everything that happened before the look included. `generation`: losses that were announced before are made good.
- */
-export function isLost(
-  root: string,
-  { announced, mayBeMoved }: Gone,
-  { since, generation }: { readonly since: Announced | undefined; readonly generation: number },
-): boolean {
-  const goes = since && since.renames > 0 ? since : announced;
-  // Only its going: what it was before was looked at before, and judged then.
-  if (goes === announced && announced.renames + announced.changes <= 1) return false;
-  if (goes.generation < generation) return false;
-  return !mayBeMoved || !wasMoved(root, goes);
-}
-
-function exists(root: string, { path }: Announced): boolean {
-  return fs.lstatSync(fsPath(root, path), { throwIfNoEntry: false }) !== undefined;
-}
-
-/**
- * Whether it got the next name. A file that was made there, not moved, is empty until it is written to; and where nothing is
- * by now, more than its end was announced: whether that is a loss is its own affair.
- */
-function wasMoved(root: string, { next }: Announced): boolean {
-  if (!next || next.changes > 0) return false;
-  const stat = fs.lstatSync(fsPath(root, next.path), { throwIfNoEntry: false });
-  return stat ? stat.isFile() && stat.size > 0 : next.renames > 1;
-}
-
-/**
- * Whether the last that happened in this directory, and not before `sinceNs`, was that something went: its time is newer
- * than all that is in it. For one that was just made, in which something may have come and gone before it was watched.
- */
-export function hasLost(root: string, directory: TreePath, sinceNs: bigint): boolean {
-  const at = fsPath(root, directory);
-  const stat = fs.lstatSync(at, { bigint: true, throwIfNoEntry: false });
-  if (!stat) return true;
-  if (stat.mtimeNs < sinceNs) return false;
-  let newestNs = stat.birthtimeNs;
-  try {
-    for (const name of fs.readdirSync(at, { encoding: "latin1" })) {
-      const entry = fs.lstatSync(fsPath(root, joinPath(directory, name)), { bigint: true, throwIfNoEntry: false });
-      if (entry && entry.ctimeNs > newestNs) newestNs = entry.ctimeNs;
-    }
-  } catch {
-    return true;
-  }
-  return stat.mtimeNs > newestNs;
+  /** What was there last when it was looked at is in the log. */
+  readonly wasCaptured: boolean;
 }

@@ -7,7 +7,7 @@ import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { inodeOf, sameStat, stampOf } from "./entry.ts";
 import type { LargeRead } from "./large-files.ts";
-import { type Content, openForRead, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
+import { type Content, openForRead, readDeleted, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
 import { hasKnownParent } from "./say-directory.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import { readPathXattrs } from "./tree-xattrs.ts";
@@ -38,6 +38,13 @@ export interface Seen {
   readonly again: Set<TreePath>;
   /** Something was said of it. */
   readonly onPut: (path: TreePath) => void;
+}
+
+/** A file that no name leads to. */
+interface Deleted extends Pick<Seen, "again" | "onPut"> {
+  /** Names it, without being open. */
+  readonly fd: number;
+  readonly isWanted: (stat: BigIntStats) => boolean;
 }
 
 interface Found {
@@ -116,8 +123,25 @@ export class FileCapture {
     const read = readWhole(fsPath(root, path), seen.stat, publisher);
     if (read.kind === "changed") return "changed";
     if (read.kind === "unreadable") return this.#unreadable(path, read.error);
-    for (const { id, data } of read.content.pieces) publisher.chunk(id, data);
-    return this.#put(root, path, { seen, content: read.content, xattrs });
+    return this.#putWhole(root, path, { seen, content: read.content, xattrs });
+  }
+
+  /**
+   * Sends a small file that no name leads to any more. Its attributes are not to be had without a name. False: it has another
+   * name by now, or cannot be read.
+   */
+  rescue(root: string, path: TreePath, { fd, isWanted, ...seen }: Deleted): boolean {
+    const stat = fs.fstatSync(fd, { bigint: true });
+    if (stat.nlink > 0n || stat.size > WHOLE_BYTES || !isWanted(stat)) return false;
+    const read = readDeleted(fd, stat, this.#parts.publisher);
+    if (read.kind !== "content") return false;
+    const { content } = read;
+    return this.#putWhole(root, path, { seen: { ...seen, stat, atMs: 0 }, content, xattrs: undefined }) === "done";
+  }
+
+  #putWhole(root: string, path: TreePath, found: Found & { readonly content: Content }): Captured {
+    for (const { id, data } of found.content.pieces) this.#parts.publisher.chunk(id, data);
+    return this.#put(root, path, found);
   }
 
   #begin(root: string, path: TreePath, seen: Seen): Captured | Promise<Captured> {

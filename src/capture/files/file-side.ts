@@ -11,6 +11,7 @@ import type { TreeCaptureStatus } from "../capture-agent.ts";
 import { mergeCommits } from "../merge-commits.ts";
 import type { ShipQueue } from "../ship-queue.ts";
 import { LostEvents } from "./lost-events.ts";
+import { ANY_TIME, type Fetched } from "./lost-files.ts";
 import { Removals } from "./removals.ts";
 import { Sentinel } from "./sentinel.ts";
 import type { FilesFeed } from "./files-feed.ts";
@@ -224,26 +225,38 @@ export class FileSide implements AsyncDisposable {
     const { queue, clock, orderMaxWaitMs } = this.#options;
     const sinceMs = queue.take()[0]?.atMs ?? clock.monotonic();
     const deadlineMs = sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs);
-    for (const tree of this.#trees) tree.countAllLosses();
-    for (let merge = false; ; merge = true) {
-      const announced = await this.#announced();
-      await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs)));
-      merge ||= this.#trees.some((tree) => tree.entered);
-      if (queue.count === 0 || !(await this.#haveLost())) return { announced, merge };
-      if (clock.monotonic() >= deadlineMs) return { announced: false, merge: true };
-      queue.changeTaken(mergeCommits);
-      await this.#fetchCommits();
+    let fetched: Fetched = ANY_TIME;
+    try {
+      for (let merge = false; ; merge = true) {
+        const announced = await this.#announced();
+        await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
+        merge ||= this.#trees.some((tree) => tree.entered);
+        if (!(await this.#haveLost(fetched))) return { announced, merge };
+        if (clock.monotonic() >= deadlineMs) return { announced: false, merge: true };
+        queue.changeTaken(mergeCommits);
+        fetched = await this.#fetchCommits();
+        if (queue.count === 0) return { announced, merge };
+      }
+    } finally {
+      for (const tree of this.#trees) tree.release();
     }
   }
 
-  async #fetchCommits(): Promise<void> {
-    const { queue } = this.#options;
-    const sentinel = this.#sentinel;
-    await sentinel.pass(() => {
-      for (const tree of this.#trees) tree.countLossesFromNow(sentinel.sentNs);
-    });
-    if (!(await this.#areAsked())) for (const tree of this.#trees) tree.countAllLosses();
-    queue.take();
+  async #fetchCommits(): Promise<Fetched> {
+    const from = await this.#moment();
+    const areComplete = await this.#areAsked();
+    this.#options.queue.take();
+    const to = areComplete ? await this.#moment() : undefined;
+    return from && to ? { from: from.generation, to: to.generation - 1, fromNs: from.ns, toNs: to.ns } : ANY_TIME;
+  }
+
+  /** Of what is announced from here on, and happened later. Undefined: it is not announced. */
+  async #moment(): Promise<{ readonly generation: number; readonly ns: bigint } | undefined> {
+    let generation = 0;
+    const next = (): void => {
+      for (const tree of this.#trees) generation = tree.nextGeneration();
+    };
+    return (await this.#sentinel.pass(next)) ? { generation, ns: this.#sentinel.sentNs } : undefined;
   }
 
   /** Whether the databases have queued what was committed until now. Those that wait for room wait for us. */
@@ -268,9 +281,9 @@ export class FileSide implements AsyncDisposable {
    * Whether a file was gone before the last look could read it. A look takes its time, in which nothing is announced: what is
    * gone may have come, been moved or been deleted a moment ago.
    */
-  async #haveLost(): Promise<boolean> {
+  async #haveLost(fetched: Fetched): Promise<boolean> {
     if (!this.#trees.some((tree) => tree.hasGone)) return false;
-    return (await this.#announced()) && this.#trees.some((tree) => tree.lostFiles);
+    return (await this.#announced()) && this.#trees.some((tree) => tree.hasLost(fetched));
   }
 
   /** Whether everything that happened before now was announced; if not, all is scanned. */

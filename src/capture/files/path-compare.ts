@@ -10,7 +10,7 @@ import type { Selected } from "./selection.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import type { LookOptions, Removal } from "./tree-seam.ts";
 
-export interface PathCompareOptions extends Pick<LookOptions, "enter"> {
+export interface PathCompareOptions extends Pick<LookOptions, "enter" | "held"> {
   /** Real path of the tree. */
   readonly root: string;
   /** A directory has to be listed; `deep`: also those below it that are known. */
@@ -23,6 +23,8 @@ export interface PathCompareOptions extends Pick<LookOptions, "enter"> {
 export class PathCompare {
   /** Seen to be gone. */
   readonly removals = new Map<TreePath, Removal>();
+  /** Files that the log has as they were last. */
+  readonly captured = new Set<TreePath>();
   /** Other names of files that were captured: to be compared. */
   readonly again = new Set<TreePath>();
   /** Directories in which something new was said to be: their own times come after it. */
@@ -51,7 +53,10 @@ export class PathCompare {
       problems.add(path, `cannot be looked at (${errnoOf(error) ?? String(error)})`);
       return "unreadable";
     }
-    if (!stat) return this.#gone(path);
+    if (!stat) {
+      this.#rescue(path);
+      return this.#gone(path);
+    }
     const what = own.find(path, stat);
     if (what !== undefined) return this.#leftOut(path, `is ${what}, and not captured as a file`);
     const selected = selection.of(path, stat.isDirectory());
@@ -86,6 +91,17 @@ export class PathCompare {
 
   #at(path: TreePath): Place {
     return { root: this.#options.root, path };
+  }
+
+  /** What was deleted before its turn came is sent from the descriptor that was kept of it. */
+  #rescue(path: TreePath): void {
+    const fd = this.#options.held?.get(path);
+    if (fd === undefined) return;
+    const onPut = (): unknown => this.touched.add(parentPath(path));
+    const { root } = this.#options;
+    const isWanted = (stat: BigIntStats): boolean =>
+      this.#parts.own.find(path, stat) === undefined && this.#parts.selection.of(path, false) === "take";
+    if (this.#files.rescue(root, path, { fd, isWanted, again: this.again, onPut })) this.captured.add(path);
   }
 
   #leftOut(path: TreePath, why: string): Captured {
@@ -125,12 +141,14 @@ export class PathCompare {
     const bytes = Number(stat.size);
     if (this.#parts.entries.get(path)?.stamp === stampOf(stat, atMs)) {
       this.#parts.problems.over(path);
+      this.captured.add(path);
       this.#options.onCompared(1, bytes);
       return "done";
     }
     const onPut = (): unknown => this.touched.add(parentPath(path));
     const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut });
     this.#options.onCompared(1, bytes);
+    if (captured === "done") this.captured.add(path);
     return captured;
   }
 

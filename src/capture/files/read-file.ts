@@ -49,20 +49,38 @@ export function openForRead(file: Buffer): number {
  * one version, from beginning to end.
  */
 export function readWhole(file: Buffer, seen: BigIntStats, names: ContentNames): WholeRead {
-  const size = Number(seen.size);
-  if (size === 0) return { kind: "content", content: EMPTY };
+  if (seen.size === 0n) return { kind: "content", content: EMPTY };
   let fd: number | undefined;
   try {
     fd = openForRead(file);
-    // A byte more than there should be shows a file that grew.
-    const bytes = fs.readSync(fd, scratch, 0, size + 1, 0);
-    if (bytes !== size || !sameStat(seen, fs.fstatSync(fd, { bigint: true }))) return { kind: "changed" };
-    return { kind: "content", content: contentOf(scratch.subarray(0, size), names) };
+    return readOpen(fd, seen, names);
   } catch (error) {
     return unread(error);
   } finally {
     if (fd !== undefined) fs.closeSync(fd);
   }
+}
+
+/** The same of a file that was deleted, by a descriptor that names it. */
+export function readDeleted(fd: number, seen: BigIntStats, names: ContentNames): WholeRead {
+  try {
+    const open = fs.openSync(`/proc/self/fd/${fd}`, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      return readOpen(open, seen, names);
+    } finally {
+      fs.closeSync(open);
+    }
+  } catch (error) {
+    return unread(error);
+  }
+}
+
+function readOpen(fd: number, seen: BigIntStats, names: ContentNames): WholeRead {
+  const size = Number(seen.size);
+  // A byte more than there should be shows a file that grew.
+  const bytes = fs.readSync(fd, scratch, 0, size + 1, 0);
+  if (bytes !== size || !sameStat(seen, fs.fstatSync(fd, { bigint: true }))) return { kind: "changed" };
+  return { kind: "content", content: size === 0 ? EMPTY : contentOf(scratch.subarray(0, size), names) };
 }
 
 /** What a failed call means for what is to be read. */

@@ -1,4 +1,4 @@
-import fs from "node:fs";
+import fs, { type BigIntStats } from "node:fs";
 
 import type { Logger } from "pino";
 
@@ -79,7 +79,7 @@ export class FileTree implements TreeCapture {
     const { entries } = this.#parts;
     const known = entries.files;
     const root = this.#realRoot();
-    this.#guardRoot(root);
+    this.#guardRoot(root, known);
     const progress = new ScanProgress(entries, options.progress);
     const counting = new AbortController();
     if (known === 0)
@@ -109,10 +109,16 @@ export class FileTree implements TreeCapture {
     options.signal.throwIfAborted();
     const { findings } = pass;
     if (findings.removals.length > 0) {
-      this.#guardRoot(root);
+      // What came and went meanwhile never made up the tree.
+      this.#guardRoot(root, known);
       this.#guardRemovals(findings.removals, known);
     }
     return findings;
+  }
+
+  captures(path: TreePath, stat: BigIntStats): boolean {
+    const { own, selection } = this.#parts;
+    return own.find(path, stat) === undefined && selection.of(path, stat.isDirectory()) !== "skip";
   }
 
   async remove(removals: readonly Removal[]): Promise<void> {
@@ -162,13 +168,13 @@ export class FileTree implements TreeCapture {
   }
 
   /** @throws TREE_MISSING, TREE_EMPTIED */
-  #guardRoot(root: string): void {
+  #guardRoot(root: string, known: number): void {
     try {
       if (!fs.statSync(root).isDirectory()) return;
       const directory = fs.opendirSync(root);
       const first = directory.readSync();
       directory.closeSync();
-      if (!first && !this.#acceptsEmpty) requireNotEmptied(this.#guarded, this.#parts.entries.files);
+      if (!first && !this.#acceptsEmpty) requireNotEmptied(this.#guarded, known);
     } catch (error) {
       if (error instanceof TidemarkError) throw error;
       throw unreadableError(this.#guarded, error);

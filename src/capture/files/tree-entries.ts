@@ -74,10 +74,15 @@ export class TreeEntries {
 
   /** Names of the files that have a name at a path or below it, and others. */
   *otherNames(path: TreePath): Generator<TreePath> {
-    const staged = [...this.#staging.below(this.#tree, path)].map(({ entry }) => entry);
-    const grouped = [this.get(path), ...staged].filter((entry) => entry !== undefined && entry.group > 0);
+    const entry = this.get(path);
+    if (entry?.kind !== "dir") {
+      if (entry && entry.group > 0) yield* this.pathsOfInode(inodeNumberOf(entry.stamp));
+      return;
+    }
+    const staged = [...this.#staging.below(this.#tree, path)].map(({ entry: one }) => one);
+    const grouped = staged.filter((one) => one !== undefined && one.group > 0);
     const stored = this.#staging.isVoid(this.#tree, path) ? [] : this.#table.stampsOfGrouped(this.#tree, path);
-    for (const stamp of [...grouped.map((entry) => entry?.stamp ?? ""), ...stored]) {
+    for (const stamp of [...grouped.map((one) => one?.stamp ?? ""), ...stored]) {
       yield* this.pathsOfInode(inodeNumberOf(stamp));
     }
   }

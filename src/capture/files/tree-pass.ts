@@ -44,6 +44,7 @@ export class TreePass {
   readonly #options: PassOptions;
   readonly #compare: PathCompare;
   readonly #unsettled = new Set<TreePath>();
+  readonly #late = new Set<TreePath>();
   /** Directories to be listed, the next one last; `deep`: and those below them. */
   readonly #pending: { readonly directory: TreePath; readonly deep: boolean }[] = [];
   /** Files that did not stand still. */
@@ -65,7 +66,12 @@ export class TreePass {
   get findings(): Findings {
     const { removals } = this.#compare;
     const outermost = [...removals.values()].filter(({ path }) => !isBelowAny(path, removals));
-    return { removals: outermost, unsettled: [...this.#unsettled] };
+    return {
+      removals: outermost,
+      unsettled: [...this.#unsettled],
+      late: [...this.#late],
+      captured: this.#compare.captured,
+    };
   }
 
   /** Compares everything. */
@@ -129,7 +135,7 @@ export class TreePass {
   async #path(path: TreePath, list: boolean): Promise<void> {
     if (this.#isLate) {
       if (list) this.#options.unlisted.add(path);
-      this.#unsettled.add(path);
+      this.#late.add(path);
       return;
     }
     const { unlisted } = this.#options;
@@ -174,7 +180,7 @@ export class TreePass {
       again.clear();
       for (const path of paths) await this.#path(path, false);
     }
-    for (const path of again) this.#unsettled.add(path);
+    for (const path of again) this.#late.add(path);
     await this.#settle();
     this.#sayTouched();
     await this.#parts.publisher.flush();
@@ -206,7 +212,7 @@ export class TreePass {
       const { directory, deep } = next;
       unlisted.add(directory);
       if (!this.#isLate && (await this.#list(directory, deep))) unlisted.delete(directory);
-      else this.#unsettled.add(directory);
+      else this.#late.add(directory);
     }
   }
 

@@ -1,3 +1,5 @@
+import type { BigIntStats } from "node:fs";
+
 import type { DirectoryRemove, EventBody, FileRemove } from "../../event/kinds.ts";
 import type { Offset } from "../../event/positions.ts";
 import type { ByteString, TreePath } from "../../event/tree-path.ts";
@@ -13,6 +15,10 @@ export interface Findings {
   readonly removals: readonly Removal[];
   /** Changed while they were read, or still being read: paths of files. To be looked at again. */
   readonly unsettled: readonly TreePath[];
+  /** There was no time to look at these. */
+  readonly late: readonly TreePath[];
+  /** Files that the log has as they were last; some of them are gone by now. */
+  readonly captured: ReadonlySet<TreePath>;
 }
 
 export interface Identity {
@@ -28,6 +34,8 @@ export interface LookOptions {
    * index says, and every directory below it entered in turn.
    */
   readonly enter: (directory: TreePath, identity: Identity) => boolean;
+  /** Descriptors (O_PATH) of files that were there since the last look: those that are deleted by now are sent before they are found to be gone. */
+  readonly held?: ReadonlyMap<TreePath, number>;
 }
 
 /** What TreeCapture sends through. Chunks and puts may come at any time: a file that is early disturbs nobody. */
@@ -58,10 +66,12 @@ export interface TreeCapture {
   scan(options: LookOptions & { readonly progress: (done: number, total: number) => void }): Promise<Findings>;
   /**
    * Looks at these, at each directory named and at whatever is new below them, and sends what changed. Returns at
-   * `deadlineMs` (monotonic) at the latest, with the rest as unsettled; a file that is being read then is read on, and
+   * `deadlineMs` (monotonic) at the latest, with the rest as late; a file that is being read then is read on, and
    * the next look at it goes on from there.
    */
   look(dirty: Dirty, options: LookOptions & { readonly deadlineMs: number }): Promise<Findings>;
+  /** Whether what stands at a path is captured, or something in it. */
+  captures(path: TreePath, stat: BigIntStats): boolean;
   /** Sends those removals that are still true, and the times of the directories they were in. */
   remove(removals: readonly Removal[]): Promise<void>;
   /** Everything up to `acknowledged` is in the log for good: what it says may be stored in the index. */

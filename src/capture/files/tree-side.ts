@@ -1,19 +1,22 @@
 import type { Logger } from "pino";
 
-import type { TreePath } from "../../event/tree-path.ts";
+import { joinPath, type TreePath } from "../../event/tree-path.ts";
 import { type Clock, sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { hasCode, type TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
-import { DirtyPaths, type Gone, hasLost, isLost } from "./dirty-paths.ts";
-import type { Dirty, Findings, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
+import { DirtyPaths, type Gone } from "./dirty-paths.ts";
+import { FirstSight } from "./first-sight.ts";
+import { type Fetched, hasLost, isLost, isThere, isWithin, type Unseen, unseenIn } from "./lost-files.ts";
+import type { Dirty, Findings, Identity, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
 import { TreeWatch } from "./tree-watch.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
 /** A file that did not stand still is looked at again after this long. */
 const UNSETTLED_AGAIN_MS = 250;
-/** One that has not for so long does not hold commits up: it gets a short look when they pass. */
+/** One that has not for so long, in so many looks, does not hold commits up: it gets a short look when they pass. */
 const UNSETTLED_HOLDS_MS = 2000;
+const UNSETTLED_HOLDS_LOOKS = 3;
 const UNSETTLED_LOOK_MS = 20;
 /** A tree that is halted, or could not be scanned, is scanned again after this long. */
 const SCAN_AGAIN_MS = 5000;
@@ -22,10 +25,20 @@ const SCAN_SHARE = 5;
 /** Directories that cannot be watched are looked at this often, and take no more than one part in so many of the time. */
 const POLL_MS = 2000;
 const POLL_SHARE = 10;
+/** Times of files come from a clock that ticks. */
+const CLOCK_TICK_MS = 20;
 const SYSCTL: Readonly<Record<string, string>> = {
   ENOSPC: "fs.inotify.max_user_watches",
   EMFILE: "fs.inotify.max_user_instances (and the limit of open files)",
 };
+
+/** A file that does not stand still. */
+interface Unsettled {
+  readonly sinceMs: number;
+  readonly looks: number;
+}
+
+const GIVEN_UP: Unsettled = { sinceMs: -Infinity, looks: UNSETTLED_HOLDS_LOOKS };
 
 export interface TreeSideOptions {
   readonly capture: TreeCapture;
@@ -53,8 +66,10 @@ export class TreeSide implements Disposable {
   readonly #watch: TreeWatch;
   readonly #dirty = new DirtyPaths();
   /** Did not stand still, or took too long, and since when. After a while nobody waits for them any more. */
-  #unsettled = new Map<TreePath, number>();
+  #unsettled = new Map<TreePath, Unsettled>();
   #unsettledDueMs = 0;
+  /** The last look had no time for all of what it was to look at. */
+  #isLate = false;
   #dirtySinceMs: number | undefined;
   #dirtyLastMs = 0;
   /** How often changes may have passed unseen, and how many of these times a scan has made good. The start is the first. */
@@ -69,8 +84,18 @@ export class TreeSide implements Disposable {
   #halted: TidemarkError | undefined;
   #problem: string | undefined;
   #gone: readonly Gone[] = [];
-  #lossesCount = { generation: 0, sinceNs: 0n };
+  readonly #sight: FirstSight;
+  /** Watched since they were announced, and not met by a look since. */
+  readonly #early = new Set<TreePath>();
+  /** Watched for the first time in the last look, so that what went before was not announced. */
   #entered: TreePath[] = [];
+  /** Watched since they were announced, and something had gone by then. */
+  #unseen: Unseen[] = [];
+  /** Of which it was not announced what has changed in them. */
+  #vague: readonly TreePath[] = [];
+  /** When the last look and the one before it began, by the clock that files get their times from. */
+  #lookNs = 0n;
+  #beforeLookNs = 0n;
   #pollDueMs = 0;
   #saidLimit = 0;
 
@@ -84,6 +109,7 @@ export class TreeSide implements Disposable {
         options.onEvent();
         this.#dirty.mark(directory, name, kind);
         this.#marked();
+        if (kind === "rename") this.#sight.see(joinPath(directory, name));
       },
       onAllDirty: (directory) => {
         options.onEvent();
@@ -91,6 +117,11 @@ export class TreeSide implements Disposable {
         this.#marked();
       },
       onFailure: (error) => this.lose(`the watch failed: ${String(error)}`),
+    });
+    this.#sight = new FirstSight({
+      capture: options.capture,
+      enter: (directory, identity) => this.#enterEarly(directory, identity),
+      onFound: (directory, name) => this.#dirty.markFound(directory, name),
     });
     this.ready.promise.catch(() => undefined);
   }
@@ -121,7 +152,7 @@ export class TreeSide implements Disposable {
 
   /** Everything announced, and everything that may have passed unseen, is in the log. */
   get isSettled(): boolean {
-    return !this.#halted && !this.#isLost && this.#unsettled.size === 0;
+    return !this.#halted && !this.#isLost && !this.#isLate && this.#unsettled.size === 0;
   }
 
   /** When files are to be looked at for their own sake: no commit waits. */
@@ -135,27 +166,37 @@ export class TreeSide implements Disposable {
     return Math.min(...due);
   }
 
-  /** Looks at everything that may have changed before now, and waits for it until `deadlineMs`. */
-  async look(deadlineMs: number): Promise<void> {
+  /**
+   * Looks at everything that may have changed before now, and waits for it until `deadlineMs`. `rescuing`: what was deleted
+   * before its turn came is sent.
+   */
+  async look(deadlineMs: number, { rescuing }: { readonly rescuing: boolean }): Promise<void> {
     this.#gone = [];
     this.#entered = [];
+    this.#vague = [];
     this.#scanIfDue();
     if (this.#isLost) await this.#awaitScan(deadlineMs);
-    if (this.#halted || this.#scans === 0) return;
+    if (this.#halted || this.#scans === 0) {
+      this.#sight.take();
+      return;
+    }
     try {
-      await this.#look(deadlineMs);
+      await this.#look(deadlineMs, rescuing);
+      this.#leaveVanished();
     } catch (error) {
       this.#onFailure(error);
     }
   }
 
-  /** A moment, between what was announced before and after. Of losses only those count that come later. */
-  countLossesFromNow(sentNs: bigint | undefined): void {
-    this.#lossesCount = { generation: this.#dirty.nextGeneration(), sinceNs: sentNs ?? 0n };
+  /** Everything announced from here on happened after a moment that its number stands for. */
+  nextGeneration(): number {
+    return this.#dirty.nextGeneration();
   }
 
-  countAllLosses(): void {
-    this.#lossesCount = { generation: 0, sinceNs: 0n };
+  /** Nobody asks any more for what was deleted before the last look. */
+  release(): void {
+    this.#sight.release();
+    this.#unseen = [];
   }
 
   /** Whether directories of it are looked at again and again, because they cannot be watched. */
@@ -165,15 +206,21 @@ export class TreeSide implements Disposable {
 
   /** In the last look: something was gone. Whether it was lost can be told when all is announced that happened before. */
   get hasGone(): boolean {
-    return this.#gone.length > 0 || this.#entered.length > 0;
+    return this.#gone.length + this.#entered.length + this.#vague.length + this.#unseen.length > 0;
   }
 
-  /** In the last look: something was gone before it could be read. */
-  get lostFiles(): boolean {
+  /** In the last look: something was gone before it could be read, and may have a row in commits that were fetched so. */
+  hasLost(fetched: Fetched): boolean {
     const { root } = this.capture;
-    const { generation, sinceNs } = this.#lossesCount;
-    const lost = this.#gone.some((gone) => isLost(root, gone, { since: this.#dirty.find(gone.path), generation }));
-    return lost || this.#entered.some((directory) => hasLost(root, directory, sinceNs));
+    const isGoneForGood = (gone: Gone): boolean =>
+      !this.#sight.wasMoved(gone.path) && isLost(root, gone, { since: (path) => this.#dirty.find(path), fetched });
+    if (this.#gone.some(isGoneForGood)) return true;
+    if (this.#unseen.some((unseen) => isWithin(unseen, fetched))) return true;
+    const sinceLook = { ...fetched, fromNs: maxOf(fetched.fromNs, this.#beforeLookNs) };
+    return (
+      this.#entered.some((directory) => hasLost(root, directory, fetched)) ||
+      this.#vague.some((directory) => hasLost(root, directory, sinceLook))
+    );
   }
 
   /** In the last look: there were new directories, in which something may have come and gone before they were watched. */
@@ -216,6 +263,7 @@ export class TreeSide implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#sight[Symbol.dispose]();
     this.#watch[Symbol.dispose]();
   }
 
@@ -226,40 +274,65 @@ export class TreeSide implements Disposable {
     this.#options.wake();
   }
 
-  async #look(deadlineMs: number): Promise<void> {
+  async #look(deadlineMs: number, rescuing: boolean): Promise<void> {
     const { clock } = this.#options;
     this.#pollUnwatched();
     this.#dirtySinceMs = undefined;
     const nowMs = clock.monotonic();
     const unsettled = [...this.#unsettled];
-    const waitsFor = unsettled.filter(([, sinceMs]) => nowMs - sinceMs < UNSETTLED_HOLDS_MS).map(([path]) => path);
+    const waitsFor = unsettled.filter(([, one]) => holdsUp(one, nowMs)).map(([path]) => path);
     const overdue = new Set(unsettled.map(([path]) => path).filter((path) => !waitsFor.includes(path)));
     const again = this.#unsettledDueMs <= nowMs ? overdue : new Set<TreePath>();
     for (const path of waitsFor) this.#dirty.markPath(path);
     const dirty = this.#dirty.take();
+    const held = this.#sight.take();
+    this.#beforeLookNs = this.#lookNs;
+    this.#lookNs = BigInt(Math.floor(clock.now()) - CLOCK_TICK_MS) * 1_000_000n;
     this.#unsettled = new Map(unsettled.filter(([path]) => overdue.has(path) && !again.has(path)));
     const since = new Map(unsettled);
     const fresh = dirty.without(overdue);
-    const gone = new Set<TreePath>();
+    this.#isLate = false;
+    const inLog = new Set<TreePath>();
+    let captured: ReadonlySet<TreePath> = new Set();
     if (fresh.size > 0) {
-      const findings = await this.#lookAt(fresh, deadlineMs);
-      for (const { path } of findings.removals) gone.add(path);
+      const findings = await this.#lookAt(fresh, { deadlineMs, ...(rescuing ? { held } : {}) });
+      for (const { path } of findings.removals) inLog.add(path);
+      captured = findings.captured;
       // Whoever waited for so long does not wait for these again.
       this.#take(
         findings,
-        clock.monotonic() >= deadlineMs ? new Map(findings.unsettled.map((path) => [path, -Infinity])) : since,
+        clock.monotonic() >= deadlineMs ? new Map(findings.unsettled.map((path) => [path, GIVEN_UP])) : since,
       );
     }
     if (again.size > 0) {
       const paths = new DirtyPaths();
       for (const path of again) paths.markPath(path);
-      this.#take(await this.#lookAt(paths.take().without(new Set()), clock.monotonic() + UNSETTLED_LOOK_MS), since);
+      const shortly = { deadlineMs: clock.monotonic() + UNSETTLED_LOOK_MS };
+      const { late, ...found } = await this.#lookAt(paths.take().without(new Set()), shortly);
+      this.#take({ ...found, unsettled: [...found.unsettled, ...late], late: [] }, since);
     }
-    this.#gone = dirty.gone(this.capture.root, gone);
+    this.#gone = dirty.gone(this.capture.root, { inLog, captured });
+    this.#vague = dirty.vague;
   }
 
-  async #lookAt(dirty: Dirty, deadlineMs: number): Promise<Findings> {
-    return this.capture.look(dirty, { ...this.#lookOptions(this.#options.abandon), deadlineMs });
+  async #lookAt(dirty: Dirty, options: Pick<LookOptions, "held"> & { deadlineMs: number }): Promise<Findings> {
+    return this.capture.look(dirty, { ...this.#lookOptions(this.#options.abandon), ...options });
+  }
+
+  /** A directory that was announced is watched at once: what comes and goes in it until it is looked at would not be seen. */
+  #enterEarly(directory: TreePath, identity: Identity): boolean {
+    if (!this.#watch.enter(directory, identity) || !this.#watch.watches(directory)) return false;
+    this.#early.add(directory);
+    const unseen = unseenIn(this.capture.root, directory);
+    if (unseen) this.#unseen.push(unseen);
+    return true;
+  }
+
+  /** Directories that were watched early and are gone before a look met them. */
+  #leaveVanished(): void {
+    const vanished = [...this.#early].filter((directory) => !isThere(this.capture.root, directory));
+    this.#watch.leave(new Set(vanished));
+    for (const directory of vanished) this.#early.delete(directory);
   }
 
   #lookOptions(signal: AbortSignal): LookOptions {
@@ -268,19 +341,27 @@ export class TreeSide implements Disposable {
       enter: (directory, identity) => {
         const entered = this.#watch.enter(directory, identity);
         if (entered && this.#watch.watches(directory)) this.#entered.push(directory);
-        return entered;
+        return this.#early.delete(directory) || entered;
       },
     };
   }
 
   /** `since`: since when what is not settled has not been. */
-  #take({ removals, unsettled }: Findings, since: ReadonlyMap<TreePath, number> = new Map()): void {
+  #take({ removals, unsettled, late }: Findings, since: ReadonlyMap<TreePath, Unsettled> = new Map()): void {
     const gone = removals.filter(({ kind }) => kind === "dir.remove").map(({ path }) => path);
     this.#watch.leave(new Set(gone));
     if (removals.length > 0) this.#options.onRemovals(removals);
+    if (late.length > 0) {
+      this.#isLate = true;
+      for (const path of late) this.#dirty.markPath(path);
+      this.#marked();
+    }
     if (unsettled.length === 0) return;
     const nowMs = this.#options.clock.monotonic();
-    for (const path of unsettled) this.#unsettled.set(path, since.get(path) ?? nowMs);
+    for (const path of unsettled) {
+      const { sinceMs, looks } = since.get(path) ?? { sinceMs: nowMs, looks: 0 };
+      this.#unsettled.set(path, { sinceMs, looks: looks + 1 });
+    }
     this.#unsettledDueMs = nowMs + UNSETTLED_AGAIN_MS;
   }
 
@@ -365,4 +446,12 @@ export class TreeSide implements Disposable {
       enough.abort();
     }
   }
+}
+
+function maxOf(one: bigint, other: bigint): bigint {
+  return one > other ? one : other;
+}
+
+function holdsUp({ sinceMs, looks }: Unsettled, nowMs: number): boolean {
+  return nowMs - sinceMs < UNSETTLED_HOLDS_MS || looks < UNSETTLED_HOLDS_LOOKS;
 }
