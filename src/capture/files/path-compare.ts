@@ -15,6 +15,8 @@ export interface PathCompareOptions extends Pick<LookOptions, "enter" | "held"> 
   readonly root: string;
   /** A directory has to be listed; `deep`: also those below it that are known. */
   readonly onList: (directory: TreePath, deep: boolean) => void;
+  /** Infinity: of a scan. */
+  readonly deadlineMs: number;
   /** Files and bytes that were compared. */
   readonly onCompared: (files: number, bytes: number) => void;
 }
@@ -23,7 +25,7 @@ export interface PathCompareOptions extends Pick<LookOptions, "enter" | "held"> 
 export class PathCompare {
   /** Seen to be gone. */
   readonly removals = new Map<TreePath, Removal>();
-  /** Files that the log has as they were last. */
+  /** Files that the log has as they were last; not those of a scan. */
   readonly captured = new Set<TreePath>();
   /** Other names of files that were captured: to be compared. */
   readonly again = new Set<TreePath>();
@@ -104,6 +106,10 @@ export class PathCompare {
     if (this.#files.rescue(root, path, { fd, isWanted, again: this.again, onPut })) this.captured.add(path);
   }
 
+  #remember(path: TreePath): void {
+    if (this.#options.deadlineMs < Infinity) this.captured.add(path);
+  }
+
   #leftOut(path: TreePath, why: string): Captured {
     this.#gone(path);
     this.#parts.problems.add(path, why);
@@ -141,14 +147,14 @@ export class PathCompare {
     const bytes = Number(stat.size);
     if (this.#parts.entries.get(path)?.stamp === stampOf(stat, atMs)) {
       this.#parts.problems.over(path);
-      this.captured.add(path);
+      this.#remember(path);
       this.#options.onCompared(1, bytes);
       return "done";
     }
     const onPut = (): unknown => this.touched.add(parentPath(path));
     const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut });
     this.#options.onCompared(1, bytes);
-    if (captured === "done") this.captured.add(path);
+    if (captured === "done") this.#remember(path);
     return captured;
   }
 
