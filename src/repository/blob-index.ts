@@ -69,7 +69,7 @@ export class BlobIndex implements Disposable {
     });
   }
 
-  /** That these objects are marked for deletion. */
+  /** That these objects are marked for deletion; "*": that any may be. */
   addMarks(source: string, names: readonly string[]): void {
     this.#write((database) => {
       if (!addSource(database, source)) return;
@@ -98,7 +98,7 @@ export class BlobIndex implements Disposable {
     return this.#guarded((database) => {
       const found = database.prepare<[Uint8Array]>(
         `SELECT 1 FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ?
-          AND name NOT IN (SELECT name FROM marked) AND pack IN (SELECT pack FROM listing WHERE healed = 0 AND listing.pack = blob.pack)`,
+          AND NOT EXISTS (SELECT 1 FROM marked WHERE marked.name IN (pack.name, '*')) AND pack IN (SELECT pack FROM listing WHERE healed = 0 AND listing.pack = blob.pack)`,
       );
       return found.get(id) !== undefined;
     });

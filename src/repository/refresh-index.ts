@@ -24,8 +24,14 @@ export async function refreshIndex(index: BlobIndex, objects: SealedObjects, sig
     }
   });
   await follow(index, { prefix: EXPIRED_PREFIX, objects, signal }, async (name) => {
-    const { names } = await objects.get({ kind: "expired", name }, signal, decodeExpired);
-    index.addMarks(name, names);
+    try {
+      const { names } = await objects.get({ kind: "expired", name }, signal, decodeExpired);
+      index.addMarks(name, names);
+    } catch (error) {
+      if (!hasCode(error, "OBJECT_CORRUPT")) throw error;
+      // It may have named anything: everything is read, and nothing is referred to while it is there.
+      index.addMarks(name, ["*"]);
+    }
   });
   if (damaged.length > 0) await heal(damaged, index, { objects, signal });
 }

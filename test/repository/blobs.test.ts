@@ -210,6 +210,21 @@ test("what is in packs that are marked for deletion is read, and stored again wh
   expect(await readAll(await fixture.open(), ids)).toEqual(given);
 });
 
+test("a damaged mark may be of anything: all is read, nothing is referred to", async () => {
+  const repository = await fixture.open();
+  const given = contents(5, 3000);
+  const ids = await store(repository, given);
+  const note = encodeExpired({ atMs: 5, names: ["packs/none"] });
+  await repository.objects.put({ kind: "expired", name: "expired/one" }, note, fixture.signal);
+  fixture.replace("expired/one", flipped(fixture.bytesOf("expired/one"), 20));
+  await repository.blobs.refresh(fixture.signal);
+  expect(ids.some((id) => repository.blobs.has(id))).toBe(false);
+  expect(await readAll(repository, ids)).toEqual(given);
+  fixture.remove("expired/one");
+  await repository.blobs.refresh(fixture.signal);
+  expect(ids.every((id) => repository.blobs.has(id))).toBe(true);
+});
+
 test("a blob that is nowhere is said to be nowhere, after one more look", async () => {
   const repository = await fixture.open();
   const error = { code: "OBJECT_MISSING", message: expect.stringContaining("ab".repeat(32)) as string };
