@@ -8,6 +8,7 @@ import type { MadeBase } from "../../src/replica/archive/base-maker.ts";
 import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
 import type { BaseManifest } from "../../src/repository/base.ts";
 import { FsStore } from "../../src/repository/fs-store.ts";
+import type { ObjectStore } from "../../src/repository/object-store.ts";
 import { openRepository } from "../../src/repository/open-repository.ts";
 import type { Repository } from "../../src/repository/repository.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -41,9 +42,9 @@ export class ArchiveScene implements AsyncDisposable {
     return { location: this.directory(name), open };
   }
 
-  async open(name = "repository"): Promise<Repository> {
+  async open(name = "repository", store: ObjectStore = new FsStore(this.directory(name))): Promise<Repository> {
     return openRepository({
-      store: new FsStore(this.directory(name)),
+      store,
       set: "app",
       mode: "write",
       cacheDirectory: path.join(this.#fixture.directory, `cache-${(this.#caches += 1)}`),

@@ -4,6 +4,8 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { offset } from "../../../src/event/positions.ts";
+import { CountingStore } from "../../../src/repository/counting-store.ts";
+import { FsStore } from "../../../src/repository/fs-store.ts";
 import type { Repository } from "../../../src/repository/repository.ts";
 import { TidemarkError } from "../../../src/runtime/errors.ts";
 import { ArchiveScene } from "../../support/archive-scene.ts";
@@ -26,6 +28,7 @@ afterEach(async () => {
 });
 
 const { signal } = new AbortController();
+const WRITER = "00000000-0000-4000-8000-000000000001";
 
 function fill(database: ImagedDatabase, rows: number): void {
   const count = `WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ${rows})`;
@@ -190,6 +193,27 @@ test("a repository of another log, and one that is ahead of the log, are left al
   expect(problem).toContain("archives log");
   expect((await failure(foreign.base())).code).toBe("REPOSITORY_FOREIGN");
   await foreign.stop();
+});
+
+test("while nothing but heartbeats comes the store is left alone", async () => {
+  const primary = fixture.source("a.db");
+  await fixture.log.ship("a.db", primary);
+  const agent = await fixture.ready();
+  const store = new CountingStore(new FsStore(scene.directory()));
+  scene.start(agent, [scene.repository("repository", () => scene.open("repository", store))]);
+  await scene.base();
+  const before = { ...store.counts };
+  for (let beat = 0; beat < 20; beat += 1) {
+    const head = await fixture.log.append([{ kind: "heartbeat", writer: WRITER, host: "test" }]);
+    await applied(agent, head);
+  }
+  // Recorded: everything that a quiet moment sets going has been.
+  using _ = await agent.image(new Map(), signal);
+  expect(store.counts).toEqual(before);
+  fill(primary, 5);
+  await applied(agent, await fixture.log.ship("a.db", primary));
+  await scene.base();
+  expect(store.counts).not.toEqual(before);
 });
 
 test("a log that was trimmed past the archive: it begins anew, with a base", async () => {
