@@ -5,6 +5,7 @@ import { crashes } from "./crashes.ts";
 import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
 import { order } from "./order.ts";
+import { restores } from "./restores.ts";
 import { scrub } from "./scrub.ts";
 import { torture } from "./torture.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
@@ -14,6 +15,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   "first-copy": firstCopy,
   many,
   order,
+  restores,
   scrub,
   torture,
 };

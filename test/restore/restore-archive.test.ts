@@ -1,108 +1,13 @@
-import fs from "node:fs";
-import path from "node:path";
+import { expect, test } from "vitest";
 
-import { afterEach, beforeEach, expect, test } from "vitest";
-
-import { offset } from "../../src/event/positions.ts";
 import { Random } from "../support/random.ts";
-import { type Picture, pictureOf } from "../support/tree-scene.ts";
-import { ArchiveBench } from "./support/archive-bench.ts";
-import { expectRestored } from "./support/tree-bench.ts";
-
-let scene: ArchiveBench;
-beforeEach(async () => {
-  scene = await ArchiveBench.open();
-});
-afterEach(async () => {
-  await scene[Symbol.asyncDispose]();
-});
-
-const SERIES = "(WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1) SELECT i FROM n)";
-const rows = (count: number): string => SERIES.replace("$1", String(count));
-
-const STATEMENTS: readonly [string, ...string[]] = [
-  `INSERT INTO t (body) SELECT randomblob(700) FROM ${rows(30)}`,
-  `INSERT INTO t (body) SELECT randomblob(20) FROM ${rows(3)}`,
-  "UPDATE t SET body = randomblob(900) WHERE id % 5 = 1",
-  "DELETE FROM t WHERE id % 3 = 0",
-  "DELETE FROM t; VACUUM",
-  "VACUUM",
-  // More than fits into one record, and nothing but zeros.
-  `INSERT INTO t (body) SELECT zeroblob(300000) || randomblob(9) FROM ${rows(4)}`,
-];
-const CHANGES: readonly [string, ...string[]] = [
-  "mkdir -p d/e; head -c $((RANDOM * 20)) /dev/urandom > d/file$((RANDOM % 5))",
-  "echo $RANDOM > small$((RANDOM % 5))",
-  "rm -rf d",
-  "ln -f small1 hard 2>/dev/null || echo 1 > small1",
-  "ln -sfn small1 link",
-  "head -c 900000 /dev/urandom > large; cp large copy",
-  "cp -f large d/again 2>/dev/null || mkdir -p d",
-];
-const DATABASES: readonly [readonly [string, number], ...(readonly [string, number])[]] = [
-  ["app.db", 4096],
-  ["tenants/small.db", 512],
-  ["large-pages.db", 65_536],
-];
-
-async function makeHistory(random: Random, steps: number): Promise<void> {
-  for (const [name, pageSize] of DATABASES.slice(0, 2))
-    await scene.commit(name, "CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", pageSize);
-  await scene.change("echo first > small1");
-  for (let step = 0; step < steps; step += 1) {
-    if (step === 10) await scene.commit("large-pages.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", 65_536);
-    const [name, pageSize] = random.pick(DATABASES);
-    if (random.integer(0, 2) === 0) await scene.change(`RANDOM=${random.integer(1, 32_000)}; ${random.pick(CHANGES)}`);
-    else if (step >= 10 || name !== "large-pages.db") await scene.commit(name, random.pick(STATEMENTS), pageSize);
-  }
-}
-
-/** Between the records of one change of the tree it is what the log alone gives. */
-function expectAsRecorded(directory: string, to: number, { picture, what }: { picture: Picture; what: string }): void {
-  const recorded = scene.at(to);
-  for (const [name, image] of recorded?.images ?? [])
-    expect(Buffer.compare(fs.readFileSync(path.join(directory, name)), image), `${what}: ${name}`).toBe(0);
-  expectRestored(directory, recorded?.offset === to ? (recorded.picture ?? picture) : picture);
-}
+import { archivedLife } from "./support/archived-life.ts";
 
 test(
-  "from the repository alone, the log alone and both: at random offsets what was there",
-  { timeout: 120_000 },
+  "at random offsets what was there, from the repository alone, the log alone and both",
+  { timeout: 60_000 },
   async () => {
-    const random = new Random("restore from a repository");
-    await makeHistory(random, 30);
-    const last = scene.recorded.at(-1)?.offset ?? offset(0);
-    const archivedThrough = offset(last - 12);
-    await using writing = await scene.repository("write");
-    await scene.archive(writing, { through: archivedThrough, perSegment: 7 });
-    // Another archiver's, which overlaps.
-    await scene.archive(writing, { after: 30, through: archivedThrough - 5, perSegment: 11 });
-    for (let n = 0; n < 5; n += 1)
-      await scene.base(
-        writing,
-        offset(random.pick([8, ...scene.recorded.map((one) => one.offset).filter((at) => at <= archivedThrough)])),
-        random,
-      );
-    await using repository = await scene.repository("read");
-    const beginnings = new Set<number>();
-    const points = Array.from({ length: 4 }, () => random.integer(8, last));
-    for (const to of [...points, last]) {
-      let picture: Picture = {};
-      const sources = [
-        { name: "log", call: {} },
-        { name: "both", call: { repositories: [repository], withLog: true } },
-        ...(to <= archivedThrough ? [{ name: "repository", call: { repositories: [repository] } }] : []),
-      ];
-      for (const { name, call } of sources) {
-        const report = await scene.restore(to, call);
-        if (name === "log") picture = pictureOf(path.join(report.directory, "uploads"));
-        expectAsRecorded(report.directory, to, { picture, what: `${name} to ${to}` });
-        expect(report.offset).toBe(to);
-        if (name !== "log") beginnings.add(report.base?.offset ?? 0);
-        fs.rmSync(report.directory, { recursive: true });
-      }
-    }
-    expect(beginnings.size).toBeGreaterThan(1);
-    expect(scene.damaged).toEqual([]);
+    const beginnings = await archivedLife({ random: new Random("restore from a repository"), steps: 30, points: 4 });
+    expect(beginnings).toBeGreaterThan(1);
   },
 );

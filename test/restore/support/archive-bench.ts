@@ -7,7 +7,7 @@ import Database from "better-sqlite3";
 import { contentName } from "../../../src/event/chunk-list.ts";
 import { decodeRecord } from "../../../src/event/codec.ts";
 import type { EventBody } from "../../../src/event/kinds.ts";
-import { type Offset, offset } from "../../../src/event/positions.ts";
+import type { Offset } from "../../../src/event/positions.ts";
 import { bytesOf } from "../../../src/event/tree-path.ts";
 import { readLogIdentity } from "../../../src/log/log-reader.ts";
 import type { ManifestDatabase, ManifestTree } from "../../../src/repository/base.ts";
@@ -42,9 +42,6 @@ export interface Recorded {
   readonly images: ReadonlyMap<string, Uint8Array>;
   readonly picture: Picture | undefined;
 }
-
-/** From what a restore is made. */
-export type Sources = "log" | "repository" | "both";
 
 /** Databases and a tree in a log, a repository that holds what the test brings there, and restores from both. */
 export class ArchiveBench implements AsyncDisposable {
@@ -286,8 +283,4 @@ async function putTrees(writer: BlobWriter, records: readonly ArchivedRecord[]):
   } finally {
     database.close();
   }
-}
-
-export function toOffset(at: number): Offset {
-  return offset(at);
 }
