@@ -49,7 +49,46 @@ const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
-const repository = z.union([text, z.strictObject({ path: text })]);
+const keepCount = wholeNumber(0, 100_000).optional();
+
+const keep = z.strictObject({
+  last: keepCount,
+  within: duration.optional(),
+  hourly: keepCount,
+  daily: keepCount,
+  weekly: keepCount,
+  monthly: keepCount,
+  yearly: keepCount,
+});
+
+const repository = z.union([
+  text,
+  z.strictObject({
+    path: text,
+    keep: keep.optional(),
+    limits: z
+      .strictObject({
+        /** Bytes a second. */
+        upload: size.optional(),
+        /** Bytes a second. */
+        download: size.optional(),
+        requests: wholeNumber(1, 256).optional(),
+      })
+      .optional(),
+    endpoint: text.optional(),
+    region: text.optional(),
+    profile: text.optional(),
+    pathStyle: z.boolean().optional(),
+    ca: text.optional(),
+    sse: z.enum(["AES256", "aws:kms"]).optional(),
+    kmsKey: text.optional(),
+    storageClass: text.optional(),
+    objectLock: z.strictObject({ mode: z.enum(["GOVERNANCE", "COMPLIANCE"]), days: wholeNumber(1, 36_500) }).optional(),
+    keyFile: text.optional(),
+    knownHosts: text.optional(),
+    hostKey: text.optional(),
+  }),
+]);
 
 /** tidemark.yml, described in docs/configuration.md. Every object refuses keys it does not know. */
 export const fileSchema = z.strictObject({

@@ -1,5 +1,3 @@
-import type { RepositoryLocation } from "./repository-location.ts";
-
 import type { HttpConfig } from "./http-listen.ts";
 
 /** What one run of Tidemark works with: file, environment and flags merged, checked and frozen. See load-config.ts. */
@@ -135,8 +133,71 @@ export interface ReplicaConfig {
   readonly scrub: ScrubConfig;
 }
 
+/** Where a repository is and how it is used. Secrets are not in here: the environment has them when it is opened. */
 export interface RepositoryConfig {
-  readonly location: RepositoryLocation;
+  readonly place: StorePlace;
+  readonly limits: StoreLimits;
+  /** Every object is put under a lock for so long. */
+  readonly objectLock: { readonly mode: "GOVERNANCE" | "COMPLIANCE"; readonly days: number } | undefined;
+  /** Its own rules; undefined = those of the set. */
+  readonly keep: KeepConfig | undefined;
+}
+
+export type StorePlace = { readonly kind: "directory"; readonly directory: string } | S3Place | SftpPlace;
+
+export interface S3Place {
+  readonly kind: "s3";
+  readonly bucket: string;
+  /** Empty, or ends in a slash. */
+  readonly prefix: string;
+  /** Undefined = Amazon's own. */
+  readonly endpoint: string | undefined;
+  readonly region: string | undefined;
+  /** Of ~/.aws/credentials. */
+  readonly profile: string | undefined;
+  /** https://host/bucket instead of https://bucket.host. */
+  readonly pathStyle: boolean;
+  /** File with certificates to trust. */
+  readonly ca: string | undefined;
+  readonly sse:
+    | { readonly kind: "AES256" }
+    | { readonly kind: "aws:kms"; readonly keyId: string | undefined }
+    | undefined;
+  readonly storageClass: string | undefined;
+}
+
+export interface SftpPlace {
+  readonly kind: "sftp";
+  readonly host: string;
+  readonly port: number;
+  /** Undefined = the one who runs Tidemark. */
+  readonly user: string | undefined;
+  /** Absolute, or counted from the user's home. */
+  readonly directory: string;
+  /** Undefined = ssh-agent, and the usual files of ~/.ssh. */
+  readonly keyFile: string | undefined;
+  /** Undefined = ~/.ssh/known_hosts and /etc/ssh/ssh_known_hosts. */
+  readonly knownHosts: string | undefined;
+  /** `SHA256:…`, as ssh-keygen -l shows it; goes before known hosts. */
+  readonly hostKey: string | undefined;
+}
+
+export interface StoreLimits {
+  readonly uploadBytesPerSecond: number | undefined;
+  readonly downloadBytesPerSecond: number | undefined;
+  /** In flight at once. */
+  readonly requests: number;
+}
+
+/** See src/repository/retention.ts. */
+export interface KeepConfig {
+  readonly last?: number;
+  readonly withinMs?: number;
+  readonly hourly?: number;
+  readonly daily?: number;
+  readonly weekly?: number;
+  readonly monthly?: number;
+  readonly yearly?: number;
 }
 
 /** When a base is made in a repository: whichever is due first, and only when something changed since the last one. */

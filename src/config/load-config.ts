@@ -13,7 +13,7 @@ import { type HttpConfig, parseListen } from "./http-listen.ts";
 import { parseLogLocation } from "./log-location.ts";
 import { natsLogConfig } from "./nats-config.ts";
 import { realPath } from "./real-path.ts";
-import { repositoryList } from "./repository-list.ts";
+import { repositoriesConfig } from "./repository-config.ts";
 import { defaultSetName, requireSetName } from "./set-name.ts";
 import { type GivenTree, nameTrees, parseNamedPath, refuseWrongTrees } from "./tree-list.ts";
 
@@ -29,9 +29,9 @@ export interface Flags {
   readonly db?: readonly string[] | undefined;
   readonly files?: readonly string[] | undefined;
   readonly standby?: string | undefined;
-  readonly repository?: readonly string[] | undefined;
   readonly log?: string | undefined;
   readonly state?: string | undefined;
+  readonly repository?: readonly string[] | undefined;
   readonly setWal?: boolean | undefined;
 }
 
@@ -73,11 +73,11 @@ export function loadSettings(options: LoadOptions): Settings {
     trees,
     log,
     standby,
+    repositories: repositoriesConfig(file, { given: options.flags.repository, directory: options.directory }),
     state,
     capture: captureConfig(file, options.flags.setWal),
     replica: replicaConfig(file),
     encryption: encryptionOf(options, file),
-    repositories: repositoryList({ flags: options.flags.repository, directory: options.directory, file }),
     base: baseConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),

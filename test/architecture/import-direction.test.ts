@@ -29,6 +29,7 @@ const READS_CONFIG: ReadonlySet<string> = new Set([
   "capture",
   "replica",
   "log",
+  "repository",
   "keys",
 ]);
 /** What config itself may use: the checks of values it shares with the layers below. */

@@ -1,0 +1,65 @@
+import path from "node:path";
+
+import type { KeepConfig, RepositoryConfig, StoreLimits } from "./config.ts";
+import { configError } from "./config-error.ts";
+import type { ConfigFile } from "./config-file.ts";
+import type { FileConfig } from "./config-schema.ts";
+import { parseRepositoryLocation, type PlaceOptions } from "./repository-location.ts";
+
+type Entry = Extract<NonNullable<FileConfig["repository"]>, readonly unknown[]>[number];
+
+const NO_LIMITS: StoreLimits = { uploadBytesPerSecond: undefined, downloadBytesPerSecond: undefined, requests: 8 };
+
+/** A location alone, as `--repository` gives it. @throws CONFIG */
+export function repositoryFromText(text: string, options: { where: string; directory: string }): RepositoryConfig {
+  const place = parseRepositoryLocation(text, { ...options, options: {} });
+  return { place, limits: NO_LIMITS, objectLock: undefined, keep: undefined };
+}
+
+/** `--repository` goes before the file. @throws CONFIG */
+export function repositoriesConfig(
+  file: ConfigFile | undefined,
+  flags: { readonly given: readonly string[] | undefined; readonly directory: string },
+): readonly RepositoryConfig[] {
+  if (flags.given && flags.given.length > 0) {
+    return flags.given.map((text) => repositoryFromText(text, { where: "--repository", directory: flags.directory }));
+  }
+  const given = file?.values.repository;
+  if (given === undefined || !file) return [];
+  if (!Array.isArray(given)) return [fromFile(file, given, ["repository"])];
+  const all = given.map((entry, index) => fromFile(file, entry, ["repository", index]));
+  refuseTwice(all, file);
+  return all;
+}
+
+function fromFile(file: ConfigFile, entry: Entry, keys: readonly PropertyKey[]): RepositoryConfig {
+  const source = { where: file.where(keys), directory: path.dirname(file.path) };
+  if (typeof entry === "string") return repositoryFromText(entry, source);
+  const { path: location, keep, objectLock, limits, pathStyle, ...options } = entry;
+  const texts: PlaceOptions = { ...options, pathStyle: pathStyle === undefined ? undefined : String(pathStyle) };
+  const place = parseRepositoryLocation(location, { ...source, options: texts });
+  if (objectLock && place.kind !== "s3")
+    throw configError(`${source.where}: objectLock is for S3 buckets`, "Remove objectLock, or use an S3 bucket.");
+  return {
+    place,
+    limits: {
+      uploadBytesPerSecond: limits?.upload,
+      downloadBytesPerSecond: limits?.download,
+      requests: limits?.requests ?? NO_LIMITS.requests,
+    },
+    objectLock,
+    keep: keep && keepConfig(keep),
+  };
+}
+
+function keepConfig({ within, ...rules }: NonNullable<Exclude<Entry, string>["keep"]>): KeepConfig {
+  const given = Object.entries({ ...rules, withinMs: within }).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(given);
+}
+
+function refuseTwice(all: readonly RepositoryConfig[], file: ConfigFile): void {
+  const places = all.map(({ place }) => JSON.stringify(place));
+  const index = places.findIndex((place, at) => places.indexOf(place) < at);
+  if (index < 0) return;
+  throw configError(`${file.where(["repository", index])}: is in the list twice`, "Remove one of the two.");
+}
