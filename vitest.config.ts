@@ -11,6 +11,7 @@ export default defineConfig({
     maxConcurrency: 3,
     testTimeout: 60_000,
     hookTimeout: 60_000,
+    globalSetup: ["test/support/shared-servers.ts"],
     retry: 0,
     allowOnly: false,
     passWithNoTests: false,

@@ -9,9 +9,8 @@ import { openJetStreamLog } from "./log/jetstream-log.ts";
 import { keyInUse } from "./log/open-record.ts";
 import { RepositoryKeys } from "./repository/keys/repository-keys.ts";
 import { Sealing } from "./repository/keys/sealing.ts";
-import type { ObjectStore } from "./repository/object-store.ts";
-import { FsStore } from "./repository/fs-store.ts";
 import { openRepository } from "./repository/open-repository.ts";
+import { openStore } from "./repository/open-store.ts";
 import type { Repository } from "./repository/repository.ts";
 import type { Clock } from "./runtime/clock.ts";
 import { hasCode, TidemarkError } from "./runtime/errors.ts";
@@ -85,7 +84,7 @@ export interface OpenRepositoryToReadOptions {
 /** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
 export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
   const { repository, encryption, ...rest } = options;
-  const store = storeAt(repository);
+  const { store } = await openStore(repository, rest.clock);
   const sealing = await repositorySealing({ encryption }, rest);
   return openRepository({ ...rest, store, mode: "read", createdBy: "", sealing });
 }
@@ -97,17 +96,13 @@ export async function withRepositoryKeys<T>(
   { repository, encryption, clock, signal }: RepositoryKeysOptions,
   work: (keys: RepositoryKeys, shownLocation: string) => Promise<T>,
 ): Promise<T> {
-  await using store = storeAt(repository);
+  await using store = (await openStore(repository, clock)).store;
   const identities = new Identities(encryption.identity);
   const keys = await RepositoryKeys.read({ store, identities, clock }, signal);
   if (keys.all.length > 0) return work(keys, store.location);
   throw new TidemarkError("NOT_ENCRYPTED", `${store.location}: there are no keys, so nothing in it is encrypted`, {
     hint: "Check the place. A new repository is encrypted when the log of its set is.",
   });
-}
-
-function storeAt({ location }: RepositoryConfig): ObjectStore {
-  return new FsStore(location.path);
 }
 
 export interface OpenLogPatientlyOptions extends OpenLogOptions {

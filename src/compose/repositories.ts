@@ -3,15 +3,14 @@ import os from "node:os";
 import path from "node:path";
 
 import { repositorySealing } from "../compose.ts";
-import type { Config, RepositoryConfig } from "../config/config.ts";
+import type { Config } from "../config/config.ts";
 import { type Settings, standbyState } from "../config/load-config.ts";
-import { type RepositoryLocation, shownRepository } from "../config/repository-location.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { RepositoryToOpen } from "../replica/archive/archive-agent.ts";
-import { FsStore } from "../repository/fs-store.ts";
-import type { ObjectStore } from "../repository/object-store.ts";
 import { openRepository } from "../repository/open-repository.ts";
+import { openStore } from "../repository/open-store.ts";
 import type { Repository } from "../repository/repository.ts";
+import { storeLocation } from "../repository/store-location.ts";
 import type { Clock } from "../runtime/clock.ts";
 
 const createdBy = `tidemark on ${os.hostname()}`;
@@ -27,12 +26,13 @@ export interface WriteOptions {
 export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToOpen[] {
   const { repositories, set, standby = "", encryption } = config;
   const cacheDirectory = path.join(standbyState(standby), "repositories");
-  return repositories.map(({ location }: RepositoryConfig) => ({
-    location: shownRepository(location),
+  return repositories.map((repository) => ({
+    location: storeLocation(repository.place),
     open: async (signal) => {
       const sealing = await repositorySealing({ encryption, state }, { clock, log });
       const options = { set, mode: "write", cacheDirectory, createdBy, clock, signal, sealing } as const;
-      return openRepository({ store: openStore(location), ...options });
+      const { store } = await openStore(repository, clock);
+      return openRepository({ store, ...options });
     },
   }));
 }
@@ -45,18 +45,15 @@ export async function readRepositories(
 ): Promise<void> {
   const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-repository-"));
   try {
-    for (const { location } of repositories) {
+    for (const config of repositories) {
       const known = set === undefined ? {} : { set };
       const sealing = await repositorySealing({ encryption, state }, { clock });
       const options = { ...known, mode: "read", cacheDirectory, createdBy, clock, signal, sealing } as const;
-      await using repository = await openRepository({ store: openStore(location), ...options });
+      const { store } = await openStore(config, clock);
+      await using repository = await openRepository({ store, ...options });
       await look(repository);
     }
   } finally {
     fs.rmSync(cacheDirectory, { recursive: true, force: true });
   }
-}
-
-function openStore(location: RepositoryLocation): ObjectStore {
-  return new FsStore(location.path);
 }

@@ -21,15 +21,18 @@ export function repositoriesConfig(
   file: ConfigFile | undefined,
   flags: { readonly given: readonly string[] | undefined; readonly directory: string },
 ): readonly RepositoryConfig[] {
-  if (flags.given && flags.given.length > 0) {
-    return flags.given.map((text) => repositoryFromText(text, { where: "--repository", directory: flags.directory }));
-  }
+  const { given = [], directory } = flags;
+  const source = { where: "--repository", directory };
+  const all = given.length > 0 ? given.map((text) => repositoryFromText(text, source)) : ofFile(file);
+  refuseTwice(all);
+  return all;
+}
+
+function ofFile(file: ConfigFile | undefined): readonly RepositoryConfig[] {
   const given = file?.values.repository;
   if (given === undefined || !file) return [];
   if (!Array.isArray(given)) return [fromFile(file, given, ["repository"])];
-  const all = given.map((entry, index) => fromFile(file, entry, ["repository", index]));
-  refuseTwice(all, file);
-  return all;
+  return given.map((entry, index) => fromFile(file, entry, ["repository", index]));
 }
 
 function fromFile(file: ConfigFile, entry: Entry, keys: readonly PropertyKey[]): RepositoryConfig {
@@ -57,9 +60,11 @@ function keepConfig({ within, ...rules }: NonNullable<Exclude<Entry, string>["ke
   return Object.fromEntries(given);
 }
 
-function refuseTwice(all: readonly RepositoryConfig[], file: ConfigFile): void {
+function refuseTwice(all: readonly RepositoryConfig[]): void {
   const places = all.map(({ place }) => JSON.stringify(place));
-  const index = places.findIndex((place, at) => places.indexOf(place) < at);
-  if (index < 0) return;
-  throw configError(`${file.where(["repository", index])}: is in the list twice`, "Remove one of the two.");
+  const twice = all.find((_, index) => places.indexOf(places[index] ?? "") < index);
+  if (!twice) return;
+  const { place } = twice;
+  const shown = place.kind === "directory" ? place.directory : place.kind === "s3" ? place.bucket : place.host;
+  throw configError(`the repository on ${shown} is given twice`, "Name each repository once.");
 }

@@ -5,6 +5,7 @@ import path from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { type Flags, loadConfig, type LoadOptions, loadSettings } from "../../src/config/load-config.ts";
+import { storeLocation } from "../../src/repository/store-location.ts";
 import { TidemarkError } from "../../src/runtime/errors.ts";
 
 let directory = "";
@@ -180,7 +181,7 @@ test.each(["keep", "classes", "alerts", "hooks"])("%s belongs to a later version
 test("repositories: one or a list, in the file or as flags, which replace the file's; each once", () => {
   const places = (text: string, flags: Flags = {}): string[] => {
     fs.writeFileSync(at("tidemark.yml"), `set: a\n${text}`);
-    return loadSettings(options(flags, { role: "client" })).repositories.map(({ location }) => location.path);
+    return loadSettings(options(flags, { role: "client" })).repositories.map(({ place }) => storeLocation(place));
   };
   expect(places("")).toEqual([]);
   expect(places("repository: backup")).toEqual([at("backup")]);
