@@ -91,6 +91,14 @@ test.each(["packs", "segments", "bases"])(
   },
 );
 
+test("contents of files that are damaged where the base is come from the other repository", async () => {
+  const byAge = objects("one", "packs").toSorted((one, other) => fs.statSync(one).mtimeMs - fs.statSync(other).mtimeMs);
+  fs.rmSync(byAge[0] ?? "");
+  fs.rmSync(path.join(scene.directory("two"), "bases"), { recursive: true });
+  await restored(["one", "two"]);
+  expect(scene.damaged.join("\n")).toContain("packs/");
+});
+
 test.each(DAMAGES)("%s: without another copy it is named, and nothing is handed over", async (what, damage) => {
   const left = scene.bench.leftInTargets();
   const [segment = ""] = objects("one", "segments").slice(-2);

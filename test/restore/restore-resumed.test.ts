@@ -49,11 +49,15 @@ async function restoreUntil(point: CrashPoint | undefined, nth = 1): Promise<boo
   fs.writeFileSync(orders, point === undefined ? "" : `${nth} ${point}`);
   const args = [MAIN, "restore", "--repository", scene.directory(), "--target", target, "--check", "quick", "--json"];
   const child = spawn(process.execPath, args, {
-    stdio: ["ignore", "ignore", "inherit"],
+    stdio: ["ignore", "ignore", "pipe"],
     cwd: scene.bench.directory,
     env: { ...process.env, NODE_OPTIONS: `--import=${HOOK}`, TIDEMARK_TEST_CRASH: orders },
   });
+  let said = "";
+  child.stderr.on("data", (data: Buffer) => (said += data.toString()));
   const [code, signal] = await once(child, "close");
+  // Nothing else was taken instead of what it went on with.
+  expect(said).toBe("");
   if (code !== 0 && signal === null) throw new Error(`the restore ended with ${code}`);
   return signal === "SIGKILL";
 }
