@@ -72,6 +72,8 @@ export class FileSide implements AsyncDisposable {
   #finishing = false;
   #ended = false;
   #storedMs = 0;
+  /** Something was lost that may have a row in the commits that come next. */
+  #lostAfter = false;
 
   constructor(options: FileSideOptions) {
     const { captures, queue, clock } = options;
@@ -231,7 +233,14 @@ export class FileSide implements AsyncDisposable {
         const announced = await this.#announced();
         await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
         merge ||= this.#trees.some((tree) => tree.entered);
-        if (!(await this.#haveLost(fetched))) return { announced, merge };
+        const lostBefore = this.#lostAfter;
+        this.#lostAfter = false;
+        if (!(await this.#haveLost(fetched)) && !lostBefore) {
+          // What came after the commits were fetched has its row in later ones.
+          const after = { ...ANY_TIME, from: fetched.from, fromNs: fetched.fromNs };
+          this.#lostAfter = fetched !== ANY_TIME && this.#trees.some((tree) => tree.hasLost(after));
+          return { announced, merge };
+        }
         if (clock.monotonic() >= deadlineMs) return { announced: false, merge: true };
         queue.changeTaken(mergeCommits);
         fetched = await this.#fetchCommits();
