@@ -47,11 +47,9 @@ interface Context extends ResolveOptions {
 
 async function locate(history: History, target: RestoreTarget, context: Context): Promise<Offset> {
   switch (target.kind) {
-    case "latest": {
-      const { last } = await history.bounds();
-      if (last > context.newest.last) throw await notRestorable(history, last, context);
-      return last;
-    }
+    case "latest":
+      // Not the last that can be restored: that events are there to which nothing leads must be said.
+      return (await history.bounds()).last;
     case "offset":
       return target.offset;
     case "time":

@@ -85,7 +85,7 @@ interface Companions {
   readonly indexes: readonly { readonly name: string; readonly sql: string }[];
   readonly triggers: readonly string[];
   /** Of AUTOINCREMENT. */
-  readonly sequence: number | undefined;
+  readonly sequence: bigint | undefined;
 }
 
 function companionsOf(source: Database.Database, table: Table): Companions {
@@ -98,7 +98,11 @@ function companionsOf(source: Database.Database, table: Table): Companions {
     .prepare<[], number>("SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_sequence'")
     .pluck();
   const sequence = counts.get()
-    ? source.prepare<[string], number>("SELECT seq FROM sqlite_sequence WHERE name = ?").pluck().get(table.name)
+    ? source
+        .prepare<[string], bigint>("SELECT seq FROM sqlite_sequence WHERE name = ?")
+        .pluck()
+        .safeIntegers()
+        .get(table.name)
     : undefined;
   return {
     indexes: own.filter(({ type }) => type === "index"),
@@ -138,7 +142,7 @@ function writeDatabase(source: Database.Database, table: Table, { file, result }
   }
 }
 
-function setSequence(made: Database.Database, table: string, sequence: number): void {
+function setSequence(made: Database.Database, table: string, sequence: bigint): void {
   made.prepare("DELETE FROM sqlite_sequence WHERE name = ?").run(table);
   made.prepare("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)").run(table, sequence);
 }

@@ -72,6 +72,9 @@ test.for(["UTF-8", "UTF-16le", "UTF-16be"])(
     ]);
     expect(fs.readdirSync(target).toSorted()).toEqual(["PLAIN.db", "keyed.db", "odd__name_.db"]);
     expect(rowsOf(path.join(target, "odd__name_.db"), name)).toEqual(rowsOf(primary, name));
+    expect(
+      execFileSync("sqlite3", [path.join(target, "odd__name_.db"), "SELECT seq FROM sqlite_sequence"]).toString(),
+    ).toBe("6\n");
     expect(rowsOf(path.join(target, "PLAIN.db"), "plain", "rowid,")).toEqual(rowsOf(primary, "plain", "rowid,"));
     expect(rowsOf(path.join(target, "keyed.db"), "keyed")).toEqual(rowsOf(primary, "keyed"));
     expect(objectsOf(path.join(target, "odd__name_.db"))).toMatchObject([
