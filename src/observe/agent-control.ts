@@ -131,10 +131,12 @@ async function baseOn({ archive, self }: LiveAgents, signal: AbortSignal): Promi
   );
 }
 
-/** Databases that cannot be captured just now: nobody knows what was committed in them. */
+/** Databases and trees that cannot be captured just now: nobody knows what was committed in them, or changed. */
 function waitedFor({ capture }: LiveAgents): { without?: string[] } {
-  const databases = capture?.status().databases ?? [];
-  const without = databases.filter(({ state }) => state === "waiting").map(({ name }) => name);
+  const { databases = [], files = [] } = capture?.status() ?? {};
+  const waiting = databases.filter(({ state }) => state === "waiting");
+  const halted = files.filter(({ state }) => state === "halted");
+  const without = [...waiting, ...halted].map(({ name }) => name);
   return without.length === 0 ? {} : { without };
 }
 
