@@ -10,6 +10,7 @@ import { CaptureFeed } from "../../src/capture/capture-feed.ts";
 import { FileIndex } from "../../src/capture/files/file-index.ts";
 import { FilesFeed } from "../../src/capture/files/files-feed.ts";
 import { LargeFiles } from "../../src/capture/files/large-files.ts";
+import { Outbox } from "../../src/capture/files/outbox.ts";
 import { OwnFiles } from "../../src/capture/files/own-files.ts";
 import { FileTree, type TreeOptions } from "../../src/capture/files/tree-capture.ts";
 import type { Dirty, FileFeed, Findings, LookOptions } from "../../src/capture/files/tree-seam.ts";
@@ -88,7 +89,7 @@ export class TreeScene implements AsyncDisposable {
     this.tree = new FileTree({
       tree: { name: "uploads", path: this.root, exclude: [], include: [], maxDeleteShare: 0.5, ...tree },
       index: this.index,
-      feed: this.feed,
+      outbox: new Outbox(this.feed, this.index),
       own: new OwnFiles({ databases, directories: ownDirectories, now }),
       large: this.#large,
       acceptEmpty,

@@ -11,6 +11,7 @@ import { FileIndex } from "./file-index.ts";
 import { FileSide } from "./file-side.ts";
 import { FilesFeed } from "./files-feed.ts";
 import { LargeFiles } from "./large-files.ts";
+import { Outbox } from "./outbox.ts";
 import { OwnFiles } from "./own-files.ts";
 import { FileTree } from "./tree-capture.ts";
 import { inotify, type WatchBackend } from "./watch-backend.ts";
@@ -46,12 +47,13 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
   crashPoint("tree: index recovered");
   const packer = new BodyPacker();
   const files = new FilesFeed(feed, packer);
+  const outbox = new Outbox(files, index);
   const large = new LargeFiles(files.nameKey);
   return new FileSide({
     ...options,
     files,
     captures: config.trees.map(
-      (tree) => new FileTree({ ...options, tree, index, feed: files, own: ownFiles(options), large, acceptEmpty }),
+      (tree) => new FileTree({ ...options, tree, index, outbox, own: ownFiles(options), large, acceptEmpty }),
     ),
     close: async () => {
       index[Symbol.dispose]();

@@ -29,8 +29,6 @@ export class PathCompare {
   readonly captured = new Set<TreePath>();
   /** Other names of files that were captured: to be compared. */
   readonly again = new Set<TreePath>();
-  /** Directories in which something new was said to be: their own times come after it. */
-  readonly touched = new Set<TreePath>();
   readonly #parts: TreeParts;
   readonly #files: FileCapture;
   readonly #options: PathCompareOptions;
@@ -99,7 +97,7 @@ export class PathCompare {
   #rescue(path: TreePath): void {
     const fd = this.#options.held?.get(path);
     if (fd === undefined) return;
-    const onPut = (): unknown => this.touched.add(parentPath(path));
+    const onPut = (): unknown => this.#parts.touched.add(parentPath(path));
     const { root } = this.#options;
     const isWanted = (stat: BigIntStats): boolean =>
       this.#parts.own.find(path, stat) === undefined && this.#parts.selection.of(path, false) === "take";
@@ -136,7 +134,7 @@ export class PathCompare {
       return "done";
     }
     if (!sayDirectory(this.#parts, this.#at(path), { stat, always: false })) return "changed";
-    if (isNew) this.touched.add(parentPath(path));
+    if (isNew) this.#parts.touched.add(parentPath(path));
     const isFresh = this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
     const isMoved = !isNew && wasMoved(known, stat);
     if (list || isFresh || isNew || isMoved) this.#options.onList(path, isMoved);
@@ -151,7 +149,7 @@ export class PathCompare {
       this.#options.onCompared(1, bytes);
       return "done";
     }
-    const onPut = (): unknown => this.touched.add(parentPath(path));
+    const onPut = (): unknown => this.#parts.touched.add(parentPath(path));
     const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut });
     this.#options.onCompared(1, bytes);
     if (captured === "done") this.#remember(path);
@@ -171,7 +169,7 @@ export class PathCompare {
     if (known?.kind === "dir") publisher.remove({ kind: "dir.remove", tree: name, path });
     const { uid, gid, mtimeNs } = metadataOf(stat);
     if (publisher.put({ kind: "link.put", tree: name, path, target, uid, gid, mtimeNs }, { stamp })) {
-      this.touched.add(parentPath(path));
+      this.#parts.touched.add(parentPath(path));
     }
     problems.over(path);
     return "done";

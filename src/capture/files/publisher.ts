@@ -1,18 +1,13 @@
 import { CHUNK_ENTRY_BYTES, chunkCount, contentName } from "../../event/chunk-list.ts";
 import type { DirectoryPut, EventBody, FilePut, LinkPut } from "../../event/kinds.ts";
-
 import type { ByteString } from "../../event/tree-path.ts";
 import { type EntryKind, sayingOf } from "./entry.ts";
 import type { FileIndex } from "./file-index.ts";
+import type { Outbox } from "./outbox.ts";
 import type { StagedChange, StagedContent } from "./staging.ts";
 import type { TreeEntries } from "./tree-entries.ts";
-import type { FileFeed, Removal } from "./tree-seam.ts";
+import type { Removal } from "./tree-seam.ts";
 
-/** Records are sent together, so many or so many bytes. */
-const BATCH_RECORDS = 256;
-const BATCH_BYTES = 512 * 1024;
-/** Beyond so many that are on their way whoever says more waits. */
-const MOST_BATCHES = 2;
 /** A record has room for this many chunks beside the longest path and attributes. */
 const CHUNKS_PER_RECORD = 6000;
 
@@ -21,26 +16,14 @@ interface Seen {
   readonly always?: boolean;
 }
 
-interface Queued {
-  readonly body: EventBody;
-  readonly staged: readonly (StagedChange | StagedContent)[];
-}
-
-/**
- * Sends what is said of a tree, in the order in which it was said: that is the order in which it was seen to be true,
- * because whoever says something has looked at it in the same turn of the event loop.
- */
+/** Says what there is to say of a tree, once, in the order in which it was seen to be true. */
 export class Publisher {
-  readonly #feed: FileFeed;
+  readonly #outbox: Outbox;
   readonly #index: FileIndex;
   readonly #entries: TreeEntries;
-  #queue: Queued[] = [];
-  #queuedBytes = 0;
-  /** In the order in which they began. */
-  readonly #sending = new Set<Promise<void>>();
 
-  constructor(feed: FileFeed, index: FileIndex, entries: TreeEntries) {
-    this.#feed = feed;
+  constructor(outbox: Outbox, index: FileIndex, entries: TreeEntries) {
+    this.#outbox = outbox;
     this.#index = index;
     this.#entries = entries;
   }
@@ -50,18 +33,18 @@ export class Publisher {
   }
 
   get nameKey(): Uint8Array | undefined {
-    return this.#feed.nameKey;
+    return this.#outbox.nameKey;
   }
 
   nextPut(): number {
-    return this.#feed.nextPut();
+    return this.#outbox.nextPut();
   }
 
   /** Content that a later put needs; the log has it once. `data` belongs to the publisher from here on. */
   chunk(id: ByteString, data: Uint8Array): void {
     if (this.knows(id)) return;
     const body: EventBody = { kind: "file.chunk", id: Buffer.from(id, "latin1"), data };
-    this.#add({ body, staged: [this.#index.staging.addContent(id)] }, data.length);
+    this.#outbox.add({ body, staged: [this.#index.staging.addContent(id)] }, data.length);
   }
 
   /** Says it unless the log says just this, or `always`. `stamp`: how it stood when it was looked at. */
@@ -74,65 +57,29 @@ export class Publisher {
     if (!isNews && before?.stamp === stamp) return false;
     const change = this.#entries.put(event.path, { kind: kindOf(event), stamp, size, group, saying }, before);
     if (!isNews) {
-      this.#remember(change);
+      this.#outbox.remember(change);
       return false;
     }
     const staged: (StagedChange | StagedContent)[] = [change];
     if (event.kind === "file.put" && event.data) staged.push(this.#index.staging.addContent(contentName(event)));
     const [parts, body] = event.kind === "file.put" ? split(event) : [[], event];
-    for (const part of parts) this.#add({ body: part, staged: [] }, part.chunks.length);
-    this.#add({ body, staged }, "data" in body && body.data ? body.data.length : 0);
+    for (const part of parts) this.#outbox.add({ body: part, staged: [] }, part.chunks.length);
+    this.#outbox.add({ body, staged }, "data" in body && body.data ? body.data.length : 0);
     return true;
   }
 
   remove(removal: Removal): void {
-    this.#add({ body: removal, staged: [this.#entries.remove(removal.path)] }, 0);
+    this.#outbox.add({ body: removal, staged: [this.#entries.remove(removal.path)] }, 0);
   }
 
-  /** Between two files: resolves when more may be said. A few batches are on their way meanwhile. @throws as `flush` */
+  /** Between two files: resolves when more may be said. @throws as `flush` */
   async room(): Promise<void> {
-    if (this.#queue.length < BATCH_RECORDS && this.#queuedBytes < BATCH_BYTES) return;
-    this.#begin();
-    if (this.#sending.size > MOST_BATCHES) await this.#sending.values().next().value;
+    await this.#outbox.room();
   }
 
   /** Resolves when everything said so far is in the order of the log. @throws what the log refused it with */
   async flush(): Promise<void> {
-    this.#begin();
-    await Promise.all(this.#sending);
-  }
-
-  #begin(): void {
-    const queue = this.#queue;
-    if (queue.length === 0) return;
-    this.#queue = [];
-    this.#queuedBytes = 0;
-    const sending = this.#send(queue);
-    this.#sending.add(sending);
-    // One that failed stays: whoever waits next learns of it.
-    sending.then(
-      () => this.#sending.delete(sending),
-      () => undefined,
-    );
-  }
-
-  /** Of a place of which nothing new is said: stored with what was said last. */
-  #remember(change: StagedChange): void {
-    const last = this.#queue.at(-1);
-    if (last) this.#queue[this.#queue.length - 1] = { ...last, staged: [...last.staged, change] };
-    else this.#index.staging.sent(change, this.#index.lastSent);
-  }
-
-  #add(queued: Queued, bytes: number): void {
-    this.#queue.push(queued);
-    this.#queuedBytes += bytes;
-  }
-
-  async #send(queue: readonly Queued[]): Promise<void> {
-    const offsets = await this.#feed.send(queue.map(({ body }) => body));
-    queue.forEach(({ staged }, index) => {
-      for (const one of staged) this.#index.sent(one, offsets[index] ?? 0);
-    });
+    await this.#outbox.flush();
   }
 }
 

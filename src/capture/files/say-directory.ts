@@ -41,7 +41,9 @@ export function hasKnownParent(parts: TreeParts, { root, path }: Place): boolean
   if (path === TREE_ROOT || parts.entries.get(parent)?.kind === "dir") return true;
   if (parts.selection.of(parent, true) !== "through") return false;
   const stat = lstat({ root, path: parent });
-  return stat?.isDirectory() === true && sayDirectory(parts, { root, path: parent }, { stat, always: false });
+  if (!stat?.isDirectory() || !sayDirectory(parts, { root, path: parent }, { stat, always: false })) return false;
+  parts.touched.add(parentPath(parent));
+  return true;
 }
 
 /** Undefined: nothing is there. @throws EACCES and the like */

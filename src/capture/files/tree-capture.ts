@@ -9,6 +9,7 @@ import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { FileCapture } from "./file-capture.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { LargeFiles } from "./large-files.ts";
+import type { Outbox } from "./outbox.ts";
 import type { OwnFiles } from "./own-files.ts";
 import { Publisher } from "./publisher.ts";
 import { Selection, type SelectionPatterns } from "./selection.ts";
@@ -23,7 +24,7 @@ import {
 import type { TreeParts } from "./tree-parts.ts";
 import { type PassOptions, TreePass } from "./tree-pass.ts";
 import { TreeProblems } from "./tree-problems.ts";
-import type { Dirty, FileFeed, Findings, LookOptions, Removal, TreeCapture, TreeFigures } from "./tree-seam.ts";
+import type { Dirty, Findings, LookOptions, Removal, TreeCapture, TreeFigures } from "./tree-seam.ts";
 
 export interface TreeOptions {
   readonly tree: SelectionPatterns & {
@@ -33,7 +34,8 @@ export interface TreeOptions {
     readonly maxDeleteShare: number;
   };
   readonly index: FileIndex;
-  readonly feed: FileFeed;
+  /** One for all trees of the index. */
+  readonly outbox: Outbox;
   readonly own: OwnFiles;
   readonly large: LargeFiles;
   /** Whatever is gone at the first scan is meant to be gone. */
@@ -54,7 +56,7 @@ export class FileTree implements TreeCapture {
   #acceptsEmpty: boolean;
 
   constructor(options: TreeOptions) {
-    const { tree, index, feed, own, large, clock, logger } = options;
+    const { tree, index, outbox, own, large, clock, logger } = options;
     this.name = tree.name;
     this.root = tree.path;
     this.#options = options;
@@ -63,10 +65,11 @@ export class FileTree implements TreeCapture {
     this.#parts = {
       name: tree.name,
       entries,
-      publisher: new Publisher(feed, index, entries),
+      publisher: new Publisher(outbox, index, entries),
       selection: new Selection(tree),
       own,
       problems: new TreeProblems(logger, tree.name),
+      touched: new Set(),
       large,
       clock,
       logger,

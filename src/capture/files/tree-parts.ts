@@ -1,5 +1,6 @@
 import type { Logger } from "pino";
 
+import type { TreePath } from "../../event/tree-path.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { LargeFiles } from "./large-files.ts";
 import type { OwnFiles } from "./own-files.ts";
@@ -16,6 +17,11 @@ export interface TreeParts {
   readonly selection: Selection;
   readonly own: OwnFiles;
   readonly problems: TreeProblems;
+  /**
+   * Directories in which something was said to have come or gone: their own times come after it. Also what was read on behind a
+   * look that had ended: the next look says it.
+   */
+  readonly touched: Set<TreePath>;
   readonly large: LargeFiles;
   readonly clock: Clock;
   readonly logger: Logger;

@@ -107,7 +107,7 @@ export class TreePass {
 
   /** Something in this directory was said to be gone: its own times come after it. */
   touch(directory: TreePath): void {
-    this.#compare.touched.add(directory);
+    this.#parts.touched.add(directory);
   }
 
   lookAgain(paths: Iterable<TreePath>): void {
@@ -187,7 +187,7 @@ export class TreePass {
   }
 
   #sayTouched(): void {
-    const { touched } = this.#compare;
+    const { touched } = this.#parts;
     for (const directory of touched) this.#compare.directoryItself(directory, true);
     touched.clear();
   }
@@ -238,7 +238,7 @@ export class TreePass {
       if (this.#isLate) return false;
     }
     for (; !next.done; next = known.next()) await this.#path(joinPath(directory, next.value[0]), true);
-    this.#compare.directoryItself(directory, this.#compare.touched.delete(directory));
+    this.#compare.directoryItself(directory, this.#parts.touched.delete(directory));
     return true;
   }
 

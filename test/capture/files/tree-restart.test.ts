@@ -3,6 +3,7 @@ import fs from "node:fs";
 
 import { expect, test } from "vitest";
 
+import { Outbox } from "../../../src/capture/files/outbox.ts";
 import { Publisher } from "../../../src/capture/files/publisher.ts";
 import { encodeChunks } from "../../../src/event/chunk-list.ts";
 import { byteString, TREE_ROOT, treePath } from "../../../src/event/tree-path.ts";
@@ -82,7 +83,7 @@ test("a list of chunks that is too long for one record comes in parts", async ()
   await using scene = await TreeScene.open();
   await scene.scan();
   const entries = scene.index.tree("uploads");
-  const publisher = new Publisher(scene.feed, scene.index, entries);
+  const publisher = new Publisher(new Outbox(scene.feed, scene.index), scene.index, entries);
   const chunks = Array.from({ length: 15_000 }, (_, index) => ({
     id: byteString(randomBytes(32)),
     size: 65_536 + index,
