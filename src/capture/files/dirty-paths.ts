@@ -14,10 +14,17 @@ export interface Announced {
   generation: number;
   /** In which it was announced first. */
   readonly born: number;
-  /** It was changed since it came. */
-  isChanged: boolean;
+  /** How many renames it had when it was changed, each time. */
+  readonly changedAfter: Set<number>;
   /** What the announcement right behind its last one was about, when that was of a name as well. */
-  next: Announced | undefined;
+  next: Next | undefined;
+}
+
+/** One rename of a name. */
+export interface Next {
+  readonly of: Announced;
+  /** Which of its renames it was. */
+  readonly renames: number;
 }
 
 type Names = Map<ByteString, Announced>;
@@ -49,11 +56,10 @@ export class DirtyPaths {
     if (kind === "rename") {
       one.renames += 1;
       one.generation = this.#generation;
-      one.isChanged = false;
-      if (this.#last) this.#last.next = one;
+      if (this.#last) this.#last.next = { of: one, renames: one.renames };
     } else {
       one.changes += 1;
-      one.isChanged = true;
+      one.changedAfter.add(one.renames);
     }
     one.next = undefined;
     this.#last = kind === "rename" ? one : undefined;
@@ -68,11 +74,10 @@ export class DirtyPaths {
 
   #announced(names: Names, directory: TreePath, name: ByteString): Announced {
     const path = joinPath(directory, name);
-    const [none, born] = [
-      { renames: 0, changes: 0, generation: 0, isChanged: false, next: undefined },
-      this.#generation,
-    ];
-    return names.get(name) ?? { path, born, ...none };
+    const known = names.get(name);
+    if (known) return known;
+    const none = { renames: 0, changes: 0, generation: 0, next: undefined };
+    return { path, born: this.#generation, changedAfter: new Set(), ...none };
   }
 
   /** What is announced from here on is of the next generation, which this returns. */
