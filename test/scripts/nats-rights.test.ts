@@ -159,6 +159,6 @@ test("what NATS does not keep a reader from: the answer to its request lands in 
   await nats.close();
   expect(await codeOf(writer.append([mark("two")]).acknowledged)).toBe("LOG_FOREIGN_WRITER");
   expect((await log.bounds()).last).toBe(4);
-  expect(await codeOf(markNames(log))).toBe("RECORD_INVALID");
+  expect(await codeOf(markNames(log))).toBe("LOG_CORRUPT");
   expect(await codeOf(openAs(server, "capture", "write"))).toBe("LOG_FOREIGN");
 });

@@ -29,6 +29,9 @@ export class RandomLife implements AsyncDisposable {
   #sessions: SqlSession[] = [];
   #agents = new Map<string, RunningTidemark>();
 
+  /** No power cut before it: there is no database yet, and nothing to begin with. */
+  #firstEffect = 0;
+
   constructor(random: Random) {
     this.#random = random;
     const granularity = random.pick(["adaptive", "commit"]);
@@ -49,6 +52,7 @@ export class RandomLife implements AsyncDisposable {
     await first.run("PRAGMA journal_mode=WAL");
     await first.run("CREATE TABLE t (id INTEGER PRIMARY KEY, n INTEGER, body BLOB)");
     await this.#configure(first);
+    this.#firstEffect = this.#recording.effects().length;
     while (this.#sessions.length < CONNECTIONS) await this.#configure(this.#connect());
     for (const role of this.#roles) await this.#start(role);
   }
@@ -143,9 +147,12 @@ export class RandomLife implements AsyncDisposable {
     ]);
   }
 
-  /** Every connection is in the middle of something. What becomes of it is not asked for. */
+  /** Every connection is in the middle of something. What becomes of it is not asked for; who survives a failure goes on. */
   async #workUntilDeath(): Promise<void> {
-    await Promise.allSettled(this.#sessions.map(async (session) => session.run(this.#statement())));
+    const work = async (session: SqlSession): Promise<void> => {
+      await session.run(this.#statement()).catch(async () => session.run("ROLLBACK"));
+    };
+    await Promise.allSettled(this.#sessions.map(work));
   }
 
   async #killApp(): Promise<void> {
@@ -177,11 +184,12 @@ export class RandomLife implements AsyncDisposable {
     assert.deepEqual(recording.differences(), []);
     const identity = identityOf(this.#deployment.database);
     const effects = recording.effects();
-    const moment = this.#random.integer(Math.max(0, effects.length - LATEST_EFFECTS), effects.length);
+    const moment = this.#random.integer(Math.max(this.#firstEffect, effects.length - LATEST_EFFECTS), effects.length);
     recording.cutPower(effects.slice(0, moment), this.#random);
     recording[Symbol.dispose]();
     keepIdentity(this.#deployment, identity);
     this.#recording = new DiskRecording(this.#deployment.directory);
+    this.#firstEffect = 0;
     this.#sessions = [];
     if (this.#random.next() < 0.5) await this.#reconnect();
     for (const role of this.#roles) await this.#start(role);
