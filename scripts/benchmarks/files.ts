@@ -198,7 +198,7 @@ export async function fileMemory(options: { files: number }): Promise<Table> {
   await capture.says("ready", READY_MS);
   const first = usageOf(capture.pid);
   fs.writeFileSync(path.join(tree, "d0", "one-more"), "one more");
-  await tidemarkOutput(["sync", "--state", workspace.path("state")]);
+  await tidemarkOutput(["sync", "--timeout", "10m", "--state", workspace.path("state")]);
   await pause(2000);
   const { rssBytes, peakRssBytes } = usageOf(capture.pid);
   return {

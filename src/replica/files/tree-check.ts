@@ -43,9 +43,10 @@ export interface CheckStep {
 export function* checkTrees(index: TreeIndex, reader: TreeReader): Generator<CheckStep> {
   for (const tree of index.names()) {
     for (const entry of index.entries(tree)) {
-      const evidence = yield* checkEntry(entry, reader);
-      // What was applied meanwhile is another entry.
-      const current = index.entry(tree, entry.path)?.offset === entry.offset;
+      // What was applied meanwhile is another entry, and what stands there now is none of this one's.
+      const isCurrent = (): boolean => index.entry(tree, entry.path)?.offset === entry.offset;
+      const evidence = yield* checkWhileCurrent(entry, reader, isCurrent);
+      const current = isCurrent();
       const wrong = evidence === undefined || !current ? {} : { wrong: { tree, path: entry.path, evidence } };
       yield { bytes: LOOK_BYTES, place: true, ...wrong };
       if (entry.kind === "dir" && current) yield strayStep(index, reader, entry);
@@ -57,6 +58,20 @@ function strayStep(index: TreeIndex, reader: TreeReader, entry: DirectoryEntry):
   if (!reader.stat(standbyPath(entry.tree, entry.path))?.isDirectory()) return { bytes: 0 };
   const strays = straysIn(index, reader, entry).map((path) => shownPath(standbyPath(entry.tree, path)));
   return { bytes: LOOK_BYTES, ...(strays.length > 0 ? { strays } : {}) };
+}
+
+/** @throws PATH_UNSAFE, unless it is of an entry that is no more */
+function* checkWhileCurrent(
+  entry: TreeEntry,
+  reader: TreeReader,
+  isCurrent: () => boolean,
+): Generator<CheckStep, string | undefined> {
+  try {
+    return yield* checkEntry(entry, reader);
+  } catch (error) {
+    if (isCurrent()) throw error;
+    return undefined;
+  }
 }
 
 /** Returns what is wrong with it. */
