@@ -14,17 +14,10 @@ export interface Announced {
   generation: number;
   /** In which it was announced first. */
   readonly born: number;
-  /** How many renames it had when it was changed, each time. */
-  readonly changedAfter: Set<number>;
+  /** It was changed since it came. */
+  isChanged: boolean;
   /** What the announcement right behind its last one was about, when that was of a name as well. */
-  next: Next | undefined;
-}
-
-/** One rename of a name. */
-export interface Next {
-  readonly of: Announced;
-  /** Which of its renames it was. */
-  readonly renames: number;
+  next: Announced | undefined;
 }
 
 type Names = Map<ByteString, Announced>;
@@ -56,10 +49,11 @@ export class DirtyPaths {
     if (kind === "rename") {
       one.renames += 1;
       one.generation = this.#generation;
-      if (this.#last) this.#last.next = { of: one, renames: one.renames };
+      one.isChanged = false;
+      if (this.#last) this.#last.next = one;
     } else {
       one.changes += 1;
-      one.changedAfter.add(one.renames);
+      one.isChanged = true;
     }
     one.next = undefined;
     this.#last = kind === "rename" ? one : undefined;
@@ -74,10 +68,11 @@ export class DirtyPaths {
 
   #announced(names: Names, directory: TreePath, name: ByteString): Announced {
     const path = joinPath(directory, name);
-    const known = names.get(name);
-    if (known) return known;
-    const none = { renames: 0, changes: 0, generation: 0, next: undefined };
-    return { path, born: this.#generation, changedAfter: new Set(), ...none };
+    const [none, born] = [
+      { renames: 0, changes: 0, generation: 0, isChanged: false, next: undefined },
+      this.#generation,
+    ];
+    return names.get(name) ?? { path, born, ...none };
   }
 
   /** What is announced from here on is of the next generation, which this returns. */

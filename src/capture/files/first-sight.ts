@@ -38,8 +38,6 @@ export class FirstSight implements Disposable {
   readonly #taken = new Map<TreePath, number>();
   /** Gone, and not deleted. */
   readonly #moved = new Set<TreePath>();
-  /** How often nothing was there since: more than once, and something else may have come and gone. */
-  readonly #misses = new Map<TreePath, number>();
   readonly #most = Math.min(MOST_HELD, Math.floor(openFilesLimit() * HELD_SHARE));
   #seenInTurn = 0;
 
@@ -79,7 +77,6 @@ export class FirstSight implements Disposable {
     for (const fd of this.#taken.values()) letGo(fd);
     this.#taken.clear();
     this.#moved.clear();
-    for (const path of this.#misses.keys()) if (!this.#held.has(path)) this.#misses.delete(path);
   }
 
   [Symbol.dispose](): void {
@@ -88,7 +85,9 @@ export class FirstSight implements Disposable {
   }
 
   #hold(path: TreePath, file: Buffer): void {
-    this.#drop(path, this.#held);
+    this.#moved.delete(path);
+    letGo(this.#held.get(path));
+    this.#held.delete(path);
     if (this.#held.size + this.#taken.size >= this.#most) return;
     try {
       this.#held.set(path, fs.openSync(file, O_PATH | constants.O_NOFOLLOW));
@@ -99,22 +98,7 @@ export class FirstSight implements Disposable {
 
   #miss(path: TreePath): void {
     const before = this.#held.get(path) ?? this.#taken.get(path);
-    if (before === undefined) return;
-    const misses = (this.#misses.get(path) ?? 0) + 1;
-    if (misses > 1) {
-      this.#drop(path, this.#taken);
-      this.#drop(path, this.#held);
-      return;
-    }
-    this.#misses.set(path, misses);
-    if (fs.fstatSync(before).nlink > 0) this.#moved.add(path);
-  }
-
-  #drop(path: TreePath, from: Map<TreePath, number>): void {
-    letGo(from.get(path));
-    from.delete(path);
-    this.#moved.delete(path);
-    this.#misses.delete(path);
+    if (before !== undefined && fs.fstatSync(before).nlink > 0) this.#moved.add(path);
   }
 
   #enter(directory: TreePath): void {

@@ -1,7 +1,7 @@
 import fs, { type BigIntStats } from "node:fs";
 
 import { fsPath, joinPath, type TreePath } from "../../event/tree-path.ts";
-import type { Announced, Gone, Next } from "./dirty-paths.ts";
+import type { Announced, Gone } from "./dirty-paths.ts";
 
 /**
  * Commits were fetched between two moments: all that were made before the first are known, and all that are known were made
@@ -42,7 +42,7 @@ export function isLost(
   if (goes === announced && announced.renames + announced.changes <= 1) return false;
   if (goes.generation < fetched.from || announced.born > fetched.to) return false;
   if (wasCaptured) return goes === since && since.renames + since.changes > 1;
-  return !mayBeMoved || !wasMoved(root, goes.next, goes.next && sinceOf(goes.next.of.path));
+  return !mayBeMoved || !wasMoved(root, goes.next, goes.next && sinceOf(goes.next.path));
 }
 
 export function isWithin({ bornNs, goneNs }: Unseen, { fromNs, toNs }: Fetched): boolean {
@@ -57,12 +57,12 @@ export function isThere(root: string, path: TreePath): boolean {
  * Whether it got the next name. A file that was made there, not moved, is empty until it is written to; and where nothing is
  * by now, more than its end was announced: whether that is a loss is its own affair.
  */
-function wasMoved(root: string, next: Next | undefined, since: Announced | "all" | undefined): boolean {
-  if (!next || next.of.changedAfter.has(next.renames)) return false;
-  const stat = statOf(root, next.of.path);
+function wasMoved(root: string, next: Announced | undefined, since: Announced | "all" | undefined): boolean {
+  if (!next || next.isChanged) return false;
+  const stat = statOf(root, next.path);
   if (stat) return stat.isFile() && stat.size > 0n;
-  const later = since === undefined || since === "all" || since === next.of ? 0 : since.renames;
-  return next.of.renames + later > next.renames;
+  const later = since === undefined || since === "all" || since === next ? 0 : since.renames;
+  return next.renames + later > 1;
 }
 
 /** Whether something was lost in a directory of which nothing was announced, and may have a row in commits that were fetched so. */
