@@ -17,7 +17,9 @@ export async function lookAgain(stream: OpenStream, known: Offset): Promise<Stre
   for (let look = 1; ; look += 1) {
     const info = await streamInfo(stream.connection, stream.name);
     if (info && info.created !== stream.created) {
-      throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+      if (seen > 0) throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+      // Nothing of it was read or written yet. In a cluster a server tells a time of its own until the stream has its leader.
+      stream.created = info.created;
     }
     if (info && info.state.last_seq >= seen) return info;
     if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");

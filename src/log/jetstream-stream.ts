@@ -34,8 +34,8 @@ export interface OpenStream {
   readonly location: string;
   readonly name: string;
   readonly subject: string;
-  /** Creation time as the server tells it: another one is another stream. */
-  readonly created: string;
+  /** Creation time as the server tells it: another one is another stream, once something of it is known. */
+  created: string;
   /** Its head at opening. What a stream held stays its head, whatever is purged. */
   readonly head: Offset;
 }
