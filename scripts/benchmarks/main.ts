@@ -76,6 +76,7 @@ function write(tables: readonly Table[]): void {
   ].join("\n");
   const file = path.join(import.meta.dirname, "..", "..", "docs", "benchmarks.md");
   fs.writeFileSync(file, `${head}\n${tables.map(markdown).join("\n")}`);
+  execFileSync("npm", ["run", "--silent", "format", "--", file]);
   process.stdout.write(`wrote ${path.relative(process.cwd(), file)}\n`);
 }
 
