@@ -74,6 +74,8 @@ function keptIn(state: string | undefined): () => readonly DataKey[] {
 
 export interface OpenRepositoryToReadOptions {
   readonly repository: RepositoryConfig;
+  /** Whose it must be, when that is known. */
+  readonly set?: string | undefined;
   /** For the index of its blobs while it is open. */
   readonly cacheDirectory: string;
   readonly encryption: EncryptionConfig;
@@ -83,10 +85,11 @@ export interface OpenRepositoryToReadOptions {
 
 /** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
 export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
-  const { repository, encryption, ...rest } = options;
+  const { repository, encryption, set, ...rest } = options;
   const { store } = await openStore(repository, rest.clock);
   const sealing = await repositorySealing({ encryption }, rest);
-  return openRepository({ ...rest, store, mode: "read", createdBy: "", sealing });
+  const known = set === undefined ? {} : { set };
+  return openRepository({ ...rest, ...known, store, mode: "read", createdBy: "", sealing });
 }
 
 export type RepositoryKeysOptions = Omit<OpenRepositoryToReadOptions, "cacheDirectory">;

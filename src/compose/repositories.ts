@@ -2,7 +2,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import { repositorySealing } from "../compose.ts";
+import { openRepositoryToRead, repositorySealing } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import { type Settings, standbyState } from "../config/load-config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
@@ -39,18 +39,15 @@ export function repositoriesToWrite(config: Config, { clock, log, state }: Write
 
 /** For a command that reads one repository after the other, and leaves nothing behind. */
 export async function readRepositories(
-  { repositories, set, encryption, state }: Pick<Settings, "repositories" | "set" | "encryption" | "state">,
+  { repositories, set, encryption }: Pick<Settings, "repositories" | "set" | "encryption">,
   { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
   look: (repository: Repository) => Promise<void>,
 ): Promise<void> {
   const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-repository-"));
   try {
     for (const config of repositories) {
-      const known = set === undefined ? {} : { set };
-      const sealing = await repositorySealing({ encryption, state }, { clock });
-      const options = { ...known, mode: "read", cacheDirectory, createdBy, clock, signal, sealing } as const;
-      const { store } = await openStore(config, clock);
-      await using repository = await openRepository({ store, ...options });
+      const options = { repository: config, set, cacheDirectory, encryption, clock, signal };
+      await using repository = await openRepositoryToRead(options);
       await look(repository);
     }
   } finally {

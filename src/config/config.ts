@@ -189,10 +189,13 @@ export interface StoreLimits {
   readonly requests: number;
 }
 
-/** See src/repository/retention.ts. */
+/** What `keep` says; src/repository/retention.ts obeys it. A rule that is left out keeps nothing by itself. */
 export interface KeepConfig {
+  /** The newest ones. */
   readonly last?: number;
+  /** Everything, and every moment, of so long before the newest base. */
   readonly withinMs?: number;
+  /** The newest base of each of so many hours, days, … that have one. Calendar of UTC; weeks begin on Monday. */
   readonly hourly?: number;
   readonly daily?: number;
   readonly weekly?: number;

@@ -1,21 +1,8 @@
+import type { KeepConfig } from "../config/config.ts";
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
 
-/** What `keep` says. A rule that is left out keeps nothing by itself. */
-export interface KeepRules {
-  /** The newest ones. */
-  readonly last?: number;
-  /** Everything, and every moment, of so long before the newest base. */
-  readonly withinMs?: number;
-  /** The newest base of each of so many hours, days, … that have one. Calendar of UTC; weeks begin on Monday. */
-  readonly hourly?: number;
-  readonly daily?: number;
-  readonly weekly?: number;
-  readonly monthly?: number;
-  readonly yearly?: number;
-}
-
-/** The needs of docs/configuration.md, `keep`. */
-export const DEFAULT_KEEP: KeepRules = {
+/** What is kept when nothing else is said. */
+export const DEFAULT_KEEP: KeepConfig = {
   withinMs: 86_400_000,
   hourly: 168,
   daily: 30,
@@ -61,7 +48,7 @@ const CALENDAR = [
  * ours: the newest verified bases stay whatever the rules say, and so does the base that the oldest moment of `within` is
  * restored from. Pure: the same bases and rules give the same answer whenever they are asked.
  */
-export function judgeBases<B extends RetainedBase>(bases: readonly B[], rules: KeepRules): Retention<B> {
+export function judgeBases<B extends RetainedBase>(bases: readonly B[], rules: KeepConfig): Retention<B> {
   const newestFirst = bases.toSorted((one, other) => other.offset - one.offset || (one.id < other.id ? -1 : 1));
   const reasons = new Map<B, string[]>(newestFirst.map((base) => [base, []]));
   const keep = (base: B | undefined, reason: string): void => void (base && reasons.get(base)?.push(reason));
@@ -117,7 +104,7 @@ function windowOf<B extends RetainedBase>(newestFirst: readonly B[], withinMs: n
 function eventsAfter<B extends RetainedBase>(
   verified: readonly B[],
   window: Window<B>,
-  { withinMs }: KeepRules,
+  { withinMs }: KeepConfig,
 ): Offset {
   const oldestVerified = verified.length < MINIMUM_VERIFIED ? BEFORE_FIRST : (verified.at(-1)?.offset ?? BEFORE_FIRST);
   if (withinMs === undefined) return oldestVerified;

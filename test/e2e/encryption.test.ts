@@ -105,6 +105,8 @@ test("a primary with public keys alone goes on after a restart and a kill, witho
 test("other recipients: a new key for what comes; the old one opens what was before, and leaves the primary", async () => {
   await using deployment = deploymentFor([ann, bob]);
   await secretsWritten(deployment);
+  // A stop stores what the log holds of the database: one that dies right after its first copy knows nothing of it, and copies again.
+  expect((await (await deployment.start("capture")).stop()).code).toBe(0);
   await using first = await deployment.start("capture");
   await first.kill9();
   const config = fs.readFileSync(deployment.configFile, "utf8");

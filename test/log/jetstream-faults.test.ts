@@ -366,3 +366,20 @@ test.concurrent("a reader that takes its time over a batch is not told that noth
   }
   expect(position).toBe(last);
 });
+
+test.concurrent("an empty stream that tells another time of creation, as in a starting cluster, is the same log", async () => {
+  await using scene = await LogScene.start();
+  const log = await scene.openDirect("write");
+  const reader = await scene.openDirect("read");
+  const nats = await connect({ servers: [scene.server.address] });
+  const { streams } = await jetstreamManager(nats);
+  const { config, created } = await streams.info("TIDEMARK_app");
+  await streams.delete("TIDEMARK_app");
+  expect((await streams.add(config)).created).not.toBe(created);
+  const first = reader.read(offset(0), { signal: forever, follow: true })[Symbol.asyncIterator]().next();
+  const writer = await openWriter(log);
+  await writer.append([mark("first")]).acknowledged;
+  expect((await first).value?.[0]?.offset).toBe(1);
+  expect(await markNames(reader)).toEqual(["first"]);
+  await nats.close();
+});

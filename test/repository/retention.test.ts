@@ -1,14 +1,9 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 
+import type { KeepConfig } from "../../src/config/config.ts";
 import { offset } from "../../src/event/positions.ts";
-import {
-  DEFAULT_KEEP,
-  judgeBases,
-  type KeepRules,
-  MINIMUM_VERIFIED,
-  type RetainedBase,
-} from "../../src/repository/retention.ts";
+import { DEFAULT_KEEP, judgeBases, MINIMUM_VERIFIED, type RetainedBase } from "../../src/repository/retention.ts";
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -27,7 +22,7 @@ function basesAt(ages: readonly number[], verified: (age: number) => boolean = (
 
 const everyHour = (hours: number): number[] => Array.from({ length: hours }, (_, age) => age);
 
-function keptAges(bases: readonly RetainedBase[], rules: KeepRules): number[] {
+function keptAges(bases: readonly RetainedBase[], rules: KeepConfig): number[] {
   const { judged } = judgeBases(bases, rules);
   const kept = judged.filter(({ reasons }) => reasons.length > 0);
   return kept.map(({ base }) => (NOW - base.timeMs) / HOUR).toSorted((one, other) => one - other);
@@ -106,7 +101,7 @@ const anyRules = fc.record(
     yearly: count,
   },
   { requiredKeys: [] },
-) as fc.Arbitrary<KeepRules>;
+) as fc.Arbitrary<KeepConfig>;
 
 test("whatever the rules: newest and verified ones stay, and every event of within has a base before it or all events", () => {
   fc.assert(
