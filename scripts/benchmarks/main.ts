@@ -10,13 +10,14 @@ import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import { latency } from "./latency.ts";
 import { repair, sustained } from "./sustained.ts";
+import { restoreDatabase, restoreFiles } from "./restore.ts";
 import { markdown, type Table } from "./table.ts";
 import { throughput, truncating } from "./throughput.ts";
 
 const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
 
 Scenarios: latency, throughput, sustained, truncating, repair, memory, idle, first-capture, file-latency, file-versions,
-file-memory. A full run writes docs/benchmarks.md.
+file-memory, restore, restore-files. A full run writes docs/benchmarks.md.
 `;
 
 const { values } = parseArgs({
@@ -46,6 +47,12 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
   "file-latency": () => fileLatency(quick ? { changes: 20, slowChanges: 1 } : { changes: 100, slowChanges: 3 }),
   "file-versions": () => fileVersions(quick ? { mebibytes: 16, versions: 4 } : { mebibytes: 100, versions: 20 }),
   "file-memory": () => fileMemory({ files: quick ? 5000 : 500_000 }),
+  restore: () =>
+    restoreDatabase({
+      mebibytes: quick ? 64 : 1024,
+      updates: quick ? { count: 2000, rate: 1000 } : { count: 100_000, rate: 2000 },
+    }),
+  "restore-files": () => restoreFiles({ files: quick ? 2000 : 50_000 }),
 };
 
 async function main(): Promise<void> {

@@ -8,6 +8,7 @@ import { type Settings, standbyState } from "../config/load-config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { RepositoryToOpen } from "../replica/archive/archive-agent.ts";
 import { openRepository } from "../repository/open-repository.ts";
+import type { StoreCounts } from "../repository/counting-store.ts";
 import { openStore } from "../repository/open-store.ts";
 import type { Repository } from "../repository/repository.ts";
 import { storeLocation } from "../repository/store-location.ts";
@@ -26,15 +27,21 @@ export interface WriteOptions {
 export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToOpen[] {
   const { repositories, set, standby = "", encryption } = config;
   const cacheDirectory = path.join(standbyState(standby), "repositories");
-  return repositories.map((repository) => ({
-    location: storeLocation(repository.place),
-    open: async (signal) => {
-      const sealing = await repositorySealing({ encryption, state }, { clock, log });
-      const options = { set, mode: "write", cacheDirectory, createdBy, clock, signal, sealing } as const;
-      const { store } = await openStore(repository, clock);
-      return openRepository({ store, ...options });
-    },
-  }));
+  return repositories.map((repository) => {
+    // One for each time that it was opened.
+    const counts: Readonly<StoreCounts>[] = [];
+    return {
+      location: storeLocation(repository.place),
+      open: async (signal) => {
+        const sealing = await repositorySealing({ encryption, state }, { clock, log });
+        const options = { set, mode: "write", cacheDirectory, createdBy, clock, signal, sealing } as const;
+        const opened = await openStore(repository, clock);
+        counts.push(opened.counts);
+        return openRepository({ store: opened.store, ...options });
+      },
+      requests: () => counts.reduce((sum, { requests }) => sum + requests, 0),
+    };
+  });
 }
 
 /** For a command that reads one repository after the other, and leaves nothing behind. */

@@ -67,6 +67,8 @@ export interface RepositoryPart {
   readonly archived: PointPart | null;
   /** Stored in all; null until it was reached. */
   readonly bytes: number | null;
+  /** What the place was asked for since the agent started, repetitions included. */
+  readonly requests: number;
   readonly problem: string | null;
   /** Pages of a base under way. */
   readonly baseUnderWay: { readonly done: number; readonly total: number } | null;
@@ -142,12 +144,13 @@ function standbyOf(replica: ReplicaStatus): StandbyPart {
 }
 
 function repositoryOf(repository: RepositoryStatus): RepositoryPart {
-  const { location, base, archived, bytes, problem, baseUnderWay, basesAbandoned } = repository;
+  const { location, base, archived, bytes, problem, requests, baseUnderWay, basesAbandoned } = repository;
   return {
     location,
     base: pointOf(base),
     archived: pointOf(archived),
     bytes: bytes ?? null,
+    requests,
     problem: problem ?? null,
     baseUnderWay: baseUnderWay ?? null,
     basesAbandoned,

@@ -4,6 +4,7 @@ import { hex } from "./database-builder.ts";
 import type { ExtractedTable } from "./extract-tables.ts";
 import type { Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
+import type { PhasesMs } from "./phase-times.ts";
 import type { EventsToRead } from "./plan-base.ts";
 import type { PlannedDatabase, PlannedGap } from "./plan.ts";
 import { rfc3339 } from "./rfc3339.ts";
@@ -70,6 +71,8 @@ export interface RestoreReport extends ReportBase {
   /** With --force: where content of the target is kept that the restore did not replace. */
   readonly kept?: string;
   readonly durationMs: number;
+  /** Where that time went. */
+  readonly phasesMs: PhasesMs;
 }
 
 /** What `restore --dry-run` prints. */

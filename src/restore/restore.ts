@@ -10,6 +10,7 @@ import { makePlan, type PlannedRestore } from "./make-plan.ts";
 import { requireOneDatabase, type TablesWanted, takeTables } from "./extract-tables.ts";
 import { bootId } from "./boot-id.ts";
 import { FetchedState } from "./fetched-state.ts";
+import { PhaseTimes } from "./phase-times.ts";
 import type { Archive, PlanBase } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import {
@@ -95,13 +96,19 @@ async function preview(options: RestoreOptions): Promise<RestorePreview> {
   };
 }
 
-async function perform(options: RestoreOptions): Promise<RestoreReport> {
-  const startMs = options.clock.monotonic();
+async function perform(asked: RestoreOptions): Promise<RestoreReport> {
+  const times = new PhaseTimes(asked.clock);
+  const onProgress = (progress: RestoreProgress): void => {
+    times.begin(progress.phase);
+    asked.onProgress?.(progress);
+  };
+  const options = { ...asked, onProgress };
   for (;;) {
+    times.begin("plan");
     const begins = await beginning(options);
     let damage: TidemarkError | undefined;
     try {
-      return await attempt(options, { ...begins, startMs, onBaseDamage: (error) => void (damage = error) });
+      return await attempt(options, { ...begins, times, onBaseDamage: (error) => void (damage = error) });
     } catch (error) {
       const { base } = begins;
       if (!damage || !base || !(await options.archive?.avoid(base, damage))) throw error;
@@ -110,7 +117,7 @@ async function perform(options: RestoreOptions): Promise<RestoreReport> {
 }
 
 interface Attempt extends Beginning {
-  readonly startMs: number;
+  readonly times: PhaseTimes;
   readonly onBaseDamage: (error: TidemarkError) => void;
 }
 
@@ -121,6 +128,7 @@ async function attempt(options: RestoreOptions, begins: Attempt): Promise<Restor
   const { databases: finished, refusals } = await build(workspace, planned, { ...options, ...begins, seed });
   requireSound(finished, workspace, options.tables ? workspace.scratch : workspace.content);
   const tables = await takeTables(planned.plan, { ...options, from: workspace.scratch, to: workspace.content });
+  begins.times.begin("sync");
   await workspace.makeDurable();
   requireGoingOn(options.signal);
   const kept = workspace.handOver();
@@ -130,7 +138,7 @@ async function attempt(options: RestoreOptions, begins: Attempt): Promise<Restor
     ...(tables ? { tables } : {}),
     ...(refusals && refusals.count > 0 ? { metadataRefused: refusals } : {}),
     ...(kept === undefined ? {} : { kept }),
-    durationMs: Math.round(options.clock.monotonic() - begins.startMs),
+    ...begins.times.end(),
   };
 }
 

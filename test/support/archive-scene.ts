@@ -39,7 +39,7 @@ export class ArchiveScene implements AsyncDisposable {
   }
 
   repository(name = "repository", open = (): Promise<Repository> => this.open(name)): RepositoryToOpen {
-    return { location: this.directory(name), open };
+    return { location: this.directory(name), open, requests: () => 0 };
   }
 
   async open(name = "repository", store: ObjectStore = new FsStore(this.directory(name))): Promise<Repository> {

@@ -14,6 +14,8 @@ export interface RepositoryToOpen {
   /** For messages; never a secret. */
   readonly location: string;
   readonly open: (signal: AbortSignal) => Promise<Repository>;
+  /** What the store was asked for since the start, repetitions included. */
+  readonly requests: () => number;
 }
 
 export interface StartArchiveOptions {

@@ -22,4 +22,6 @@ export interface RepositoryStatus {
   readonly basesAbandoned: number;
   /** Stored in all, as far as this agent knows; undefined until it has been reached. */
   readonly bytes: number | undefined;
+  /** What the store was asked for since the start, repetitions included. */
+  readonly requests: number;
 }

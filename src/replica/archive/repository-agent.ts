@@ -59,6 +59,7 @@ export class RepositoryAgent {
       baseUnderWay: this.#parts?.maker.underWay,
       basesAbandoned: this.#basesAbandoned,
       bytes: this.#parts && this.#parts.repository.blobs.figures().bytes + this.#parts.archiver.bytes,
+      requests: repository.requests(),
     };
   }
 
