@@ -79,15 +79,17 @@ export interface OpenRepositoryToReadOptions {
   /** For the index of its blobs while it is open. */
   readonly cacheDirectory: string;
   readonly encryption: EncryptionConfig;
+  /** Of a capture of this host, whose own keys open what it wrote itself. */
+  readonly state?: string | undefined;
   readonly clock: Clock;
   readonly signal: AbortSignal;
 }
 
 /** @throws STORE_UNREACHABLE, STORE_DENIED, REPOSITORY_EMPTY, REPOSITORY_VERSION, KEY_MISSING, KEY_WRONG */
 export async function openRepositoryToRead(options: OpenRepositoryToReadOptions): Promise<Repository> {
-  const { repository, encryption, set, ...rest } = options;
+  const { repository, encryption, set, state, ...rest } = options;
   const { store } = await openStore(repository, rest.clock);
-  const sealing = await repositorySealing({ encryption }, rest);
+  const sealing = await repositorySealing({ encryption, state }, rest);
   const known = set === undefined ? {} : { set };
   return openRepository({ ...rest, ...known, store, mode: "read", createdBy: "", sealing });
 }

@@ -8,7 +8,7 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { requireKeys } from "../log/open-record.ts";
 import { type ArchiveAgent, startArchive } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
-import { repositoriesToWrite } from "./repositories.ts";
+import { repositoriesToRead, repositoriesToWrite } from "./repositories.ts";
 import { startReplica } from "../replica/start-replica.ts";
 import { aborted, type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
@@ -129,21 +129,28 @@ export class ReplicaPart {
     this.#options = options;
   }
 
+  /** Where the keys of the set are kept, when it is captured in this process too. */
+  get #keptKeys(): string | undefined {
+    return this.#options.besideCapture ? this.#options.config.state : undefined;
+  }
+
   /** @throws what halted the standby */
   async run(): Promise<void> {
-    const { config, logger, clock, signal, reseed, besideCapture, onReady } = this.#options;
-    const { set, state, standby: directory, replica } = config;
+    const { config, logger, clock, signal, reseed, onReady } = this.#options;
+    const { set, standby: directory, replica } = config;
     invariant(directory !== undefined, "a replica has a standby");
     await using log = signal.aborted
       ? undefined
-      : await openPartLog(this.#options, { mode: "read", state: besideCapture ? state : undefined });
+      : await openPartLog(this.#options, { mode: "read", state: this.#keptKeys });
     if (!log) return;
     this.log = log;
     try {
       // Before a reseed drops anything.
       await requireKeys(log);
       const child = logger.child({ part: "replica" });
-      this.agent = await startReplica({ set, directory, config: replica, log, logger: child, clock, signal, reseed });
+      const repositories = repositoriesToRead(config, { clock, state: this.#keptKeys });
+      const options = { set, directory, config: replica, log, logger: child, clock, signal, reseed, repositories };
+      this.agent = await startReplica(options);
       this.agent.ready.then(onReady, ignore);
       await using _ = this.#archive(this.agent, log);
       await this.#ended(this.agent);
@@ -163,11 +170,11 @@ export class ReplicaPart {
 
   /** Goes on until the replica has ended. */
   #archive(replica: ReplicaAgent, log: ChangeLog): AsyncDisposable {
-    const { config, logger, clock, besideCapture } = this.#options;
+    const { config, logger, clock } = this.#options;
     const stop = new AbortController();
     const archive = startArchive({
       ...config,
-      repositories: repositoriesToWrite(config, { clock, log, state: besideCapture ? config.state : undefined }),
+      repositories: repositoriesToWrite(config, { clock, log, state: this.#keptKeys }),
       standby: config.standby ?? "",
       log,
       replica,

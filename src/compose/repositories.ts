@@ -6,7 +6,8 @@ import { openRepositoryToRead, repositorySealing } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import { type Settings, standbyState } from "../config/load-config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
-import type { RepositoryToOpen } from "../replica/archive/archive-agent.ts";
+import type { RepositoryToWrite } from "../replica/archive/archive-agent.ts";
+import type { RepositoryToOpen } from "../replica/look-back.ts";
 import { openRepository } from "../repository/open-repository.ts";
 import type { StoreCounts } from "../repository/counting-store.ts";
 import { openStore } from "../repository/open-store.ts";
@@ -24,7 +25,7 @@ export interface WriteOptions {
 }
 
 /** The repositories of a set, for the replica that writes them. What the log encrypts, they encrypt. */
-export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToOpen[] {
+export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToWrite[] {
   const { repositories, set, standby = "", encryption } = config;
   const cacheDirectory = path.join(standbyState(standby), "repositories");
   return repositories.map((repository) => {
@@ -42,6 +43,16 @@ export function repositoriesToWrite(config: Config, { clock, log, state }: Write
       requests: () => counts.reduce((sum, { requests }) => sum + requests, 0),
     };
   });
+}
+
+/** The repositories of a set, for a standby that looks for what the log holds no more. */
+export function repositoriesToRead(config: Config, { clock, state }: Omit<WriteOptions, "log">): RepositoryToOpen[] {
+  const { repositories, set, standby = "", encryption } = config;
+  const cacheDirectory = path.join(standbyState(standby), "repositories");
+  return repositories.map((repository) => ({
+    location: storeLocation(repository.place),
+    open: (signal) => openRepositoryToRead({ repository, set, cacheDirectory, encryption, state, clock, signal }),
+  }));
 }
 
 /** For a command that reads one repository after the other, and leaves nothing behind. */

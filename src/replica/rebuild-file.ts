@@ -17,12 +17,12 @@ const PAGES_PER_TURN = 256;
 
 /**
  * Builds a file that SQLite refuses, or that is gone, anew as the index says: what is still right in it is taken over,
- * the rest comes from the log. Nothing of the database may be open in this process: the file is read around SQLite.
+ * the rest comes from the log and the repositories. Nothing of the database may be open in this process: the file is read around SQLite.
  *
  * @throws STANDBY_DIVERGED naming the pages that are nowhere
  */
 export async function rebuildFile(context: RepairContext, database: KnownDatabase, known: ProvedIndex): Promise<void> {
-  const { paths, log, signal } = context;
+  const { paths, signal } = context;
   const { index, offset } = known;
   const { pageSize, sizePages } = index;
   const spool = new PageSpool(pageSize, paths.spool);
@@ -39,9 +39,12 @@ export async function rebuildFile(context: RepairContext, database: KnownDatabas
       if (pageNumber % PAGES_PER_TURN === 0) await nextTurn();
     }
     const wanted = { database: database.name, pageNumbers: wrong, index, through: offset, signal };
-    const missing = await findPages(log, wanted, spool);
+    const missing = await findPages(context, wanted, spool);
     if (missing.length > 0) {
-      throw diverged(database.path, `SQLite refuses it, and the log holds no image of ${pageList(missing)}`);
+      throw diverged(
+        database.path,
+        `SQLite refuses it, and neither the log nor a repository holds an image of ${pageList(missing)}`,
+      );
     }
     const pages: PageSource = {
       pageNumbers: () => pageNumbersOf(sizePages, pageSize),

@@ -1,8 +1,11 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { offset as toOffset, type Offset } from "../event/positions.ts";
+import type { LogEvent } from "../event/kinds.ts";
 import { readEvents } from "../log/log-reader.ts";
 import { openRecord } from "../log/open-record.ts";
+import type { Repository } from "../repository/repository.ts";
+import type { SegmentInfo } from "../repository/segment.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
@@ -12,6 +15,7 @@ import { CHECK_SLICE_BYTES } from "./page-check.ts";
 import type { KnownDatabase, ProvedIndex, RepairContext } from "./repair-standby.ts";
 import { requireGoingOn } from "./standby-errors.ts";
 import { storedPageSize } from "./sqlite/stored-page-size.ts";
+import type { StandbyState } from "./standby-state.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
 import type { Clock } from "../runtime/clock.ts";
 
@@ -33,12 +37,12 @@ export async function loadProvedIndex(context: RepairContext, name: string): Pro
 }
 
 /**
- * Makes the index anew from the file, and finds in the log the commit that led to its checksum: both are proved, and how
+ * Makes the index anew from the file, and finds in the log, or in a repository, the commit that led to its checksum: both are proved, and how
  * far the file is, is known. @throws INTEGRITY when there is no such commit: then the file is damaged as well
  */
 export async function rebuildIndex(context: RepairContext, database: KnownDatabase): Promise<ProvedIndex> {
   const { name, path } = database;
-  const { state, identity, log, clock, signal } = context;
+  const { state, identity, log, lookBack, clock, signal } = context;
   const pageSize = storedPageSize(path);
   if (!pageSize) throw hopeless(name, path);
   const index = await indexOfFile(path, new PageIndex(pageSize, identity.checksumSeed), clock);
@@ -48,12 +52,17 @@ export async function rebuildIndex(context: RepairContext, database: KnownDataba
   for (const after of new Set([toOffset(Math.max(first, storedAt) - 1), toOffset(first - 1)])) {
     const offset = await findCommit(context, { name, after, index });
     if (offset === undefined) requireGoingOn(signal);
-    if (offset === undefined) continue;
-    state.replaceIndex(name, index, offset);
-    crashPoint("standby: index rebuilt");
-    return { index, offset };
+    else return replaceIndex(state, name, { index, offset });
   }
+  const offset = await lookBack.first((repository) => archivedCommit(repository, { name, index, signal }));
+  if (offset !== undefined) return replaceIndex(state, name, { index, offset });
   throw hopeless(name, path);
+}
+
+function replaceIndex(state: StandbyState, name: string, proved: ProvedIndex): ProvedIndex {
+  state.replaceIndex(name, proved.index, proved.offset);
+  crashPoint("standby: index rebuilt");
+  return proved;
 }
 
 async function indexOfFile(path: string, index: PageIndex, clock: Clock): Promise<PageIndex> {
@@ -84,20 +93,53 @@ async function findCommit(
   { log, signal }: RepairContext,
   wanted: { readonly name: string; readonly after: Offset; readonly index: PageIndex },
 ): Promise<Offset | undefined> {
-  const { name, after, index } = wanted;
+  const { after } = wanted;
   for await (const events of readEvents(log, { after, follow: false, signal })) {
     for (const { offset, body } of events) {
-      if (body.kind !== "sqlite.commit" || body.database !== name) continue;
-      if (body.after === index.checksum && body.sizePages === index.sizePages) return offset;
+      if (isCommitOf(body, wanted)) return offset;
     }
   }
   return undefined;
 }
 
+interface WantedCommit {
+  readonly name: string;
+  readonly index: PageIndex;
+  readonly signal: AbortSignal;
+}
+
+/** The commit of a database that leads to what its index says, among those that bases and segments end with; else any. */
+async function archivedCommit(repository: Repository, wanted: WantedCommit): Promise<Offset | undefined> {
+  const { name, index, signal } = wanted;
+  const leads = (one: { readonly name: string; readonly checksum: bigint; readonly sizePages: number }): boolean =>
+    one.name === name && one.checksum === index.checksum && one.sizePages === index.sizePages;
+  const base = (await repository.bases.list(signal)).at(-1);
+  const inBase = base && (await repository.bases.read(base, signal)).databases.find(leads);
+  if (inBase) return inBase.offset;
+  const segments: SegmentInfo[] = [];
+  for await (const segment of repository.segments.list(signal)) segments.push(segment);
+  for (const segment of segments.toReversed()) {
+    const { databases } = await repository.segments.head(segment, signal);
+    const last = databases.find(leads);
+    if (last) return last.offset;
+    if (!databases.some((one) => one.name === name)) continue;
+    for await (const events of repository.segments.read(segment, { signal })) {
+      const found = events.map((one) => one.event()).find(({ body }) => isCommitOf(body, wanted));
+      if (found) return found.offset;
+    }
+  }
+  return undefined;
+}
+
+function isCommitOf(body: LogEvent["body"], { name, index }: Pick<WantedCommit, "name" | "index">): boolean {
+  if (body.kind !== "sqlite.commit" || body.database !== name) return false;
+  return body.after === index.checksum && body.sizePages === index.sizePages;
+}
+
 function hopeless(name: string, path: string): TidemarkError {
   return new TidemarkError(
     "INTEGRITY",
-    `the page index of ${name} is damaged, and the file ${path} is at no commit that the log holds`,
+    `the page index of ${name} is damaged, and the file ${path} is at no commit that the log or a repository holds`,
     { hint: "Check the disk, then build the standby anew with `tidemark replica --reseed`." },
   );
 }

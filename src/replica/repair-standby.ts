@@ -13,6 +13,7 @@ import type { PageIndex } from "../sqlite/page-index.ts";
 import { loadProvedIndex, rebuildIndex } from "./rebuild-index.ts";
 import { isDamage } from "./meta-table.ts";
 import { rebuildFile } from "./rebuild-file.ts";
+import type { LookBack } from "./look-back.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import { isInWalMode, NOT_IN_WAL_MODE, openStandby } from "./sqlite/wal-writer.ts";
 import { databasePath, type StandbyPaths } from "./standby-paths.ts";
@@ -23,6 +24,7 @@ export interface RepairContext {
   readonly state: StandbyState;
   readonly identity: LogIdentity;
   readonly log: ChangeLog;
+  readonly lookBack: LookBack;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly progress: ReplicaProgress;

@@ -1,5 +1,6 @@
 import type { LogEvent } from "../event/kinds.ts";
 import { offset as toOffset, type Offset } from "../event/positions.ts";
+import type { LogBounds } from "../log/change-log.ts";
 import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
@@ -9,9 +10,11 @@ import type { ImageRequests } from "./archive/image-requests.ts";
 import { StandbyImage } from "./archive/standby-image.ts";
 import { Checkpointer } from "./checkpointer.ts";
 import { TreeScrub } from "./files/tree-scrub.ts";
+import type { LookBack } from "./look-back.ts";
 import { damageOf } from "./repair-standby.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
+import { copiesOf, entriesOf, findSeed, type Seed } from "./seed.ts";
 import { StandbyScrub } from "./standby-scrub.ts";
 import { StandbySet } from "./standby-set.ts";
 import type { StandbyState } from "./standby-state.ts";
@@ -21,6 +24,8 @@ import type { StartReplicaOptions } from "./start-replica.ts";
 const RECORD_MS = 1000;
 const RECORD_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 250;
+/** No offset is as high: nothing is shown yet. */
+const NEVER = toOffset(Number.MAX_SAFE_INTEGER);
 /** What a timer can wait at most. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
@@ -30,6 +35,7 @@ export interface RunContext extends StartReplicaOptions {
   readonly identity: LogIdentity;
   readonly progress: ReplicaProgress;
   readonly images: ImageRequests;
+  readonly lookBack: LookBack;
   readonly onCaughtUp: () => void;
 }
 
@@ -98,7 +104,9 @@ export class ReplicaRun {
     const bounds = await log.bounds();
     this.#progress.sawHead(bounds.last);
     if (!stored) this.set.beginAfter(toOffset(bounds.first - 1));
-    const hash = stored?.hash ? { previousHash: stored.hash } : {};
+    const trimmed = bounds.first > (stored?.offset ?? 0) + 1;
+    const previousHash = trimmed ? await this.#lookBack(bounds) : stored?.hash;
+    const hash = previousHash ? { previousHash } : {};
     if (this.set.taken >= bounds.last) await this.#show([]);
     const events = readEvents(log, { after: this.set.taken, follow: true, freed: true, signal: this.#signal, ...hash });
     const read = (): Reading<Awaited<ReturnType<typeof events.next>>> => {
@@ -122,6 +130,43 @@ export class ReplicaRun {
       if (this.#following) await this.#keepHouse();
     }
     // Reading ends at the abort; a batch that comes in this moment is read again after the next start.
+  }
+
+  /**
+   * What the log holds no more, from the repositories: a base to begin with, when nothing was applied yet, and the events
+   * that lead to the log. Returns the hash of the record after which the log is read.
+   */
+  async #lookBack(bounds: LogBounds): Promise<Uint8Array | undefined> {
+    const { lookBack, identity, state, logger } = this.#context;
+    const { logId } = identity;
+    let hash = state.position?.hash;
+    if (!state.position) {
+      const seed = await findSeed(lookBack, { logId, bounds, signal: this.#signal });
+      // The log may hold full copies of all databases.
+      if (!seed) return undefined;
+      logger.info(
+        { base: seed.manifest.offset },
+        `the log begins at offset ${bounds.first}: the standby is built from ${seed.repository.location}`,
+      );
+      await this.#takeBase(seed);
+      hash = seed.manifest.hash;
+    }
+    const cursor = { logId, position: this.set.taken, hash };
+    if (cursor.position >= bounds.first - 1) return hash;
+    for await (const events of lookBack.events(cursor)) await this.#apply(events, NEVER);
+    return cursor.hash;
+  }
+
+  async #takeBase(seed: Seed): Promise<void> {
+    const { files } = this.set;
+    files.beginSeed();
+    for await (const event of copiesOf(seed, this.#signal)) await this.#apply([event], NEVER);
+    for await (const entry of entriesOf(seed, this.#signal)) {
+      files.seed(entry);
+      if (files.heavy) await this.#apply([], NEVER);
+    }
+    this.set.seeded(seed.manifest);
+    await this.#apply([], NEVER);
   }
 
   /**

@@ -7,9 +7,11 @@ import { ImageRequests } from "./archive/image-requests.ts";
 import type { StandbyImage } from "./archive/standby-image.ts";
 import { NO_TREE_SCRUB } from "./files/tree-scrub.ts";
 import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus, TreeReplicaStatus } from "./replica-agent.ts";
+import { LookBack } from "./look-back.ts";
+import { reseedIfLeftBehind } from "./left-behind.ts";
 import { ReplicaProgress } from "./replica-progress.ts";
 import { ReplicaRun } from "./replica-run.ts";
-import { damageOf, repairStandby } from "./repair-standby.ts";
+import { damageOf, type RepairContext, repairStandby } from "./repair-standby.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import { hex, requireGoingOn } from "./standby-errors.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
@@ -34,6 +36,7 @@ export class Replica implements ReplicaAgent {
   readonly #ready = Promise.withResolvers<void>();
   readonly #images = new ImageRequests();
   readonly #ended = new AbortController();
+  readonly #lookBack: LookBack;
   #run: ReplicaRun | undefined;
   #databases: readonly DatabaseReplicaStatus[] = [];
   #trees: readonly TreeReplicaStatus[] = [];
@@ -42,6 +45,7 @@ export class Replica implements ReplicaAgent {
   constructor(options: ReplicaOptions) {
     this.#options = options;
     this.#progress = new ReplicaProgress(options.clock);
+    this.#lookBack = new LookBack({ ...options, repositories: options.repositories ?? [] });
     this.ready = this.#ready.promise;
     this.done = this.#live();
     // Whoever wants to know awaits them; a rejection that nobody awaits must not end the process.
@@ -93,6 +97,7 @@ export class Replica implements ReplicaAgent {
       throw failure;
     } finally {
       this.#options.state.close();
+      await this.#lookBack[Symbol.asyncDispose]();
     }
   }
 
@@ -120,11 +125,15 @@ export class Replica implements ReplicaAgent {
     logger.warn({ code: error.code }, error.message);
     try {
       const identity = await readLogIdentity(log, signal);
-      return identity.set === set && (await repairStandby({ ...this.#options, identity, progress: this.#progress }));
+      return identity.set === set && (await repairStandby(this.#context(identity)));
     } catch (failure) {
       requireGoingOn(signal);
       throw this.#explained(failure);
     }
+  }
+
+  #context(identity: LogIdentity): RepairContext {
+    return { ...this.#options, identity, progress: this.#progress, lookBack: this.#lookBack };
   }
 
   #explained(error: unknown): TidemarkError {
@@ -141,13 +150,9 @@ export class Replica implements ReplicaAgent {
         this.#progress.problem = undefined;
         this.#ready.resolve();
       };
-      this.#run = new ReplicaRun({
-        ...this.#options,
-        identity,
-        progress: this.#progress,
-        images: this.#images,
-        onCaughtUp,
-      });
+      const context = this.#context(identity);
+      await reseedIfLeftBehind(context);
+      this.#run = new ReplicaRun({ ...this.#options, ...context, images: this.#images, onCaughtUp });
       await this.#run.run();
     } catch (error) {
       throw this.#explained(error);

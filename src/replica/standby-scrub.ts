@@ -11,6 +11,7 @@ import { invariant } from "../runtime/invariant.ts";
 import { pageList } from "../sqlite/page-comparison.ts";
 import { findPages } from "./find-pages.ts";
 import { CHECK_SLICE_BYTES, PageCheck, pagesAreRight, readPage } from "./page-check.ts";
+import type { LookBack } from "./look-back.ts";
 import type { ReplicaProgress } from "./replica-progress.ts";
 import { PageSpool } from "./sqlite/page-spool.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
@@ -23,6 +24,7 @@ const LOOK_MS = 1000;
 export interface StandbyScrubOptions {
   readonly config: ScrubConfig;
   readonly log: ChangeLog;
+  readonly lookBack: LookBack;
   readonly logger: Logger;
   readonly clock: Clock;
   readonly paths: StandbyPaths;
@@ -125,7 +127,7 @@ export class StandbyScrub {
     return true;
   }
 
-  /** Appends the images that the log holds as one commit: readers stay, and see the right pages from it on. */
+  /** Appends the images that log and repositories hold as one commit: readers stay, and see the right pages from it on. */
   async #rewrite(database: StandbyDatabase, check: PageCheck, what: string): Promise<void> {
     const { paths } = this.#options;
     const { index, writer } = database;
@@ -134,7 +136,10 @@ export class StandbyScrub {
     try {
       const missing = await this.#find(database, check, { spool, what });
       if (missing.length > 0)
-        throw diverged(database.path, `${what}, and the log holds no image of ${pageList(missing)}`);
+        throw diverged(
+          database.path,
+          `${what}, and neither the log nor a repository holds an image of ${pageList(missing)}`,
+        );
       // Only the size is wrong: SQLite needs a frame to carry it.
       if (spool.size === 0) spool.put(1, readPage(writer, 1));
       await writer.append(spool, index.sizePages);
@@ -151,11 +156,15 @@ export class StandbyScrub {
     check: PageCheck,
     { spool, what }: { spool: PageSpool; what: string },
   ): Promise<number[]> {
-    const { log, signal } = this.#options;
+    const { signal } = this.#options;
     const { index, name, offset, path } = database;
     invariant(index, "a database that is checked has an index");
     try {
-      return await findPages(log, { database: name, pageNumbers: check.wrong, index, through: offset, signal }, spool);
+      return await findPages(
+        this.#options,
+        { database: name, pageNumbers: check.wrong, index, through: offset, signal },
+        spool,
+      );
     } catch (error) {
       requireGoingOn(signal);
       if (!(error instanceof TidemarkError) || error.retryable) throw error;

@@ -11,6 +11,7 @@ import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { StandbyFiles } from "./files/standby-files.ts";
+import type { LookBack } from "./look-back.ts";
 import { StandbyDatabase } from "./standby-database.ts";
 import { databasePath, type StandbyPaths } from "./standby-paths.ts";
 import type { StandbyPosition, StandbyState } from "./standby-state.ts";
@@ -21,6 +22,7 @@ export interface StandbySetOptions {
   readonly identity: LogIdentity;
   readonly clock: Clock;
   readonly log: ChangeLog;
+  readonly lookBack: LookBack;
   readonly logger: Logger;
 }
 
@@ -39,12 +41,12 @@ export class StandbySet {
   /** @throws STANDBY_FOREIGN when the standby follows another log or set */
   constructor(options: StandbySetOptions) {
     this.#options = options;
-    const { paths, state, log, logger, identity } = options;
+    const { state, identity } = options;
     this.#reseeding = state.reseeding;
     const stored = state.position;
     this.#epoch = stored?.epoch ?? (0 as Epoch);
     if (stored) requireSameLog(options, stored);
-    this.files = new StandbyFiles({ paths, state, log, logger, logId: identity.logId, replaceTrees: this.#reseeding });
+    this.files = new StandbyFiles({ ...options, logId: identity.logId, replaceTrees: this.#reseeding });
     if (!stored) return;
     this.#taken = stored.offset;
     this.#takenTimeMs = stored.timeMs;
@@ -99,6 +101,14 @@ export class StandbySet {
   /** Nothing was applied yet: reading begins after `at`. */
   beginAfter(at: Offset): void {
     this.#taken = at;
+  }
+
+  /** A base was taken as a whole: what follows comes after it. */
+  seeded({ offset, timeMs, epoch }: Pick<StandbyPosition, "offset" | "timeMs" | "epoch">): void {
+    this.files.seeded(offset);
+    this.#taken = offset;
+    this.#takenTimeMs = timeMs;
+    this.#epoch = epoch;
   }
 
   /** Proves an event and gathers its pages. Events that a database has already are skipped. */

@@ -3,6 +3,7 @@ import type { Logger } from "pino";
 import type { ReplicaConfig } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { Clock } from "../runtime/clock.ts";
+import type { RepositoryToOpen } from "./look-back.ts";
 import type { ReplicaAgent } from "./replica-agent.ts";
 import { Replica } from "./replica.ts";
 import { prepareStandby } from "./standby-paths.ts";
@@ -19,6 +20,8 @@ export interface StartReplicaOptions {
   readonly clock: Clock;
   /** Stops the agent: what was begun is finished, made durable and recorded. */
   readonly signal: AbortSignal;
+  /** Where to look for what the log holds no more; none by default. */
+  readonly repositories?: readonly RepositoryToOpen[];
   /** Drops position and databases and builds them from the last full copies in the log. */
   readonly reseed?: boolean;
 }

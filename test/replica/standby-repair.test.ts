@@ -70,7 +70,9 @@ test("what the log no longer holds cannot be repaired: the replica halts, says s
   const agent = await fixture.start();
   const error = await within("a halt", 10_000, failure(agent.done));
   expect(error.code).toBe("STANDBY_DIVERGED");
-  expect(error.message).toContain("page 31 is not what the log says, and the log holds no image of page 31");
+  expect(error.message).toContain(
+    "page 31 is not what the log says, and neither the log nor a repository holds an image of page 31",
+  );
   expect(error.hint).toContain("--reseed");
   expect(agent.status()).toMatchObject({ state: "halted", verified: false });
   await fixture.log.copy("a.db", primary);

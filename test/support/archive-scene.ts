@@ -3,7 +3,7 @@ import path from "node:path";
 import { pino } from "pino";
 
 import type { ChangeLog } from "../../src/log/change-log.ts";
-import { type ArchiveAgent, type RepositoryToOpen, startArchive } from "../../src/replica/archive/archive-agent.ts";
+import { type ArchiveAgent, type RepositoryToWrite, startArchive } from "../../src/replica/archive/archive-agent.ts";
 import type { MadeBase } from "../../src/replica/archive/base-maker.ts";
 import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
 import type { BaseManifest } from "../../src/repository/base.ts";
@@ -38,7 +38,7 @@ export class ArchiveScene implements AsyncDisposable {
     return path.join(this.#fixture.directory, name);
   }
 
-  repository(name = "repository", open = (): Promise<Repository> => this.open(name)): RepositoryToOpen {
+  repository(name = "repository", open = (): Promise<Repository> => this.open(name)): RepositoryToWrite {
     return { location: this.directory(name), open, requests: () => 0 };
   }
 
@@ -56,7 +56,7 @@ export class ArchiveScene implements AsyncDisposable {
 
   start(
     replica: ReplicaAgent,
-    repositories: readonly RepositoryToOpen[] = [this.repository()],
+    repositories: readonly RepositoryToWrite[] = [this.repository()],
     log: ChangeLog = this.#fixture.log.log,
   ): ArchiveAgent {
     this.#stop = new AbortController();

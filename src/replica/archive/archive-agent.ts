@@ -2,24 +2,21 @@ import type { Logger } from "pino";
 
 import type { BaseConfig } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
-import type { Repository } from "../../repository/repository.ts";
 import type { Clock } from "../../runtime/clock.ts";
+import type { RepositoryToOpen } from "../look-back.ts";
 import type { ReplicaAgent } from "../replica-agent.ts";
 import type { RepositoryStatus } from "./archive-status.ts";
 import type { MadeBase } from "./base-maker.ts";
 import { RepositoryAgent } from "./repository-agent.ts";
 
-/** A repository that is to be opened. */
-export interface RepositoryToOpen {
-  /** For messages; never a secret. */
-  readonly location: string;
-  readonly open: (signal: AbortSignal) => Promise<Repository>;
+/** A repository that is to be written. */
+export interface RepositoryToWrite extends RepositoryToOpen {
   /** What the store was asked for since the start, repetitions included. */
   readonly requests: () => number;
 }
 
 export interface StartArchiveOptions {
-  readonly repositories: readonly RepositoryToOpen[];
+  readonly repositories: readonly RepositoryToWrite[];
   readonly base: BaseConfig;
   readonly set: string;
   /** Root of the standby. */

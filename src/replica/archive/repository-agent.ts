@@ -4,8 +4,9 @@ import type { Repository } from "../../repository/repository.ts";
 import { sleep } from "../../runtime/clock.ts";
 import { TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import { Waker } from "../../runtime/waker.ts";
+
 import { requireGoingOn } from "../standby-errors.ts";
-import type { RepositoryToOpen, StartArchiveOptions } from "./archive-agent.ts";
+import type { RepositoryToWrite, StartArchiveOptions } from "./archive-agent.ts";
 import type { RepositoryStatus } from "./archive-status.ts";
 import { Archiver } from "./archiver.ts";
 import { BaseMaker, type MadeBase } from "./base-maker.ts";
@@ -23,7 +24,7 @@ const EMPTY_LOG_MS = 500;
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 export interface RepositoryAgentOptions extends Omit<StartArchiveOptions, "repositories"> {
-  readonly repository: RepositoryToOpen;
+  readonly repository: RepositoryToWrite;
 }
 
 /** What is there while a repository is open. */

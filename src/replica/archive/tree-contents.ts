@@ -27,7 +27,8 @@ export class TreeContents {
 
   constructor(options: TreeContentsOptions) {
     this.#options = options;
-    this.#source = new ChunkSource(options.log, options.index);
+    // What is in a repository already is not asked for.
+    this.#source = new ChunkSource({ ...options, lookBack: { content: () => Promise.resolve(undefined) } });
   }
 
   /** @throws LOG_GAP (it is nowhere any more), what the log and the store throw */

@@ -7,6 +7,7 @@ import type { ChangeLog } from "../../log/change-log.ts";
 import { openRecord } from "../../log/open-record.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { readUpTo } from "../../sqlite/write-fully.ts";
+import type { LookBack } from "../look-back.ts";
 import { isContent } from "../../tree/content-id.ts";
 import type { TreeIndex } from "../../tree/tree-index.ts";
 
@@ -42,17 +43,29 @@ export class OldVersion {
   }
 }
 
-/** Gives the content of chunks: what came lately from memory, the rest from an older version of the file, or from the log. */
+export interface ChunkSourceOptions {
+  readonly log: ChangeLog;
+  readonly index: TreeIndex;
+  /** For what was trimmed from the log. */
+  readonly lookBack: Pick<LookBack, "content">;
+}
+
+/**
+ * Gives the content of chunks: what came lately from memory, the rest from an older version of the file, from the log, or
+ * from a repository.
+ */
 export class ChunkSource {
   readonly #log: ChangeLog;
   readonly #index: TreeIndex;
+  readonly #lookBack: Pick<LookBack, "content">;
   /** The newest last. */
   readonly #recent = new Map<ByteString, Uint8Array>();
   #recentBytes = 0;
 
-  constructor(log: ChangeLog, index: TreeIndex) {
+  constructor({ log, index, lookBack }: ChunkSourceOptions) {
     this.#log = log;
     this.#index = index;
+    this.#lookBack = lookBack;
   }
 
   /** With which contents are named, as far as they are known by now. */
@@ -80,18 +93,24 @@ export class ChunkSource {
     const near = this.#recent.get(chunk.id) ?? old?.read(chunk);
     if (near) return this.#ofSize(near, chunk);
     const offset = this.#index.contentOffset(chunk.id);
+    const record = offset === undefined ? undefined : await this.#log.get(offset);
+    if (offset !== undefined && record) return this.#ofSize(await this.#contentOf(record, offset, chunk), chunk);
+    const archived = await this.#lookBack.content(chunk.id);
+    if (archived) return this.#ofSize(archived, chunk);
     if (offset === undefined) {
       throw new TidemarkError("RECORD_INVALID", `no record carries the chunk ${shown(chunk)}`, {
         hint: "The writer of the log is at fault; report it.",
       });
     }
-    const record = await this.#log.get(offset);
-    if (!record) throw this.#trimmed(offset, chunk);
+    throw this.#trimmed(offset, chunk);
+  }
+
+  async #contentOf(record: Uint8Array, offset: Offset, chunk: Chunk): Promise<Uint8Array> {
     const { body } = await openRecord(this.#log, record);
     const data = body.kind === "file.chunk" || body.kind === "file.put" ? body.data : undefined;
     if (!data || !isContent(chunk.id, data, this.nameKeys))
       throw this.#corrupt(offset, `it does not carry the chunk ${shown(chunk)}`);
-    return this.#ofSize(data, chunk);
+    return data;
   }
 
   #ofSize(data: Uint8Array, chunk: Chunk): Uint8Array {
@@ -114,9 +133,9 @@ export class ChunkSource {
   #trimmed(offset: Offset, chunk: Chunk): TidemarkError {
     return new TidemarkError(
       "LOG_GAP",
-      `${this.#log.location}: offset ${offset}, which carried the chunk ${shown(chunk)}, was removed`,
+      `${this.#log.location}: offset ${offset}, which carried the chunk ${shown(chunk)}, was removed, and no repository that this standby can read has it`,
       {
-        hint: "The standby cannot get this content any more. Touch the file on the primary after a new log was begun, or begin a new log.",
+        hint: "Give the standby the repository of the set (repository: in its tidemark.yml) and start it again.",
       },
     );
   }

@@ -9,10 +9,10 @@ import { crashPoint } from "../../runtime/crash-point.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { mayChangeOwners } from "../../tree/metadata.ts";
-import type { FileEntry, TreeIndex } from "../../tree/tree-index.ts";
+import type { FileEntry, TreeEntry, TreeIndex } from "../../tree/tree-index.ts";
 import { foreign } from "../standby-errors.ts";
 import type { StandbyState } from "../standby-state.ts";
-import type { FilesState } from "./files-state.ts";
+import { type FilesState, removeFilesState } from "./files-state.ts";
 import { StandbyParts, type StandbyPartsOptions } from "./standby-parts.ts";
 import { requireTreeName, standbyPath } from "./standby-path.ts";
 import { removeStrays } from "./stray-files.ts";
@@ -95,7 +95,8 @@ export class StandbyFiles {
     if (offset <= this.#taken || !(isOfTrees(body) || (body.kind === "epoch" && this.#parts))) return;
     const { state, chunks } = (this.#parts ??= this.#open());
     state.begin();
-    if ((body.kind === "file.chunk" || body.kind === "file.put") && body.data)
+    // Those of a repository come without their content.
+    if ((body.kind === "file.chunk" || body.kind === "file.put") && body.data?.length)
       chunks.add(contentName(body), body.data, offset);
     if ("tree" in body) this.#claim(body.tree);
     this.#apply(state, event);
@@ -106,6 +107,35 @@ export class StandbyFiles {
     this.#taken = offset;
     this.#pending ||= "path" in body;
     this.#dirty = true;
+  }
+
+  /** Before the first `seed`: what an earlier attempt left in the index is void. */
+  beginSeed(): void {
+    this.close();
+    removeFilesState(this.#options.paths.files);
+    this.#fresh = [];
+    this.#taken = BEFORE_FIRST;
+    this.#swept = false;
+  }
+
+  /** An entry of a base with which the standby begins; a directory before what is in it. @throws as `take` */
+  seed(entry: TreeEntry): void {
+    const { state } = (this.#parts ??= this.#open());
+    const { tree, path: at, kind, offset } = entry;
+    state.begin();
+    this.#claim(tree);
+    state.index.insert(entry);
+    this.#figures.took(tree, offset);
+    if (kind === "file") this.#fresh.push({ tree, path: at });
+    this.#unflushedEvents += 1;
+    this.#unflushedBytes += kind === "file" ? entry.size : 0;
+    this.#pending = true;
+    this.#dirty = true;
+  }
+
+  /** All entries of the base at this offset were given. */
+  seeded(offset: Offset): void {
+    if (this.#parts) this.#taken = offset;
   }
 
   /** Gets the contents of what was taken ready. May be called again after it threw. */

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 
 import type { ChangeLog } from "../../log/change-log.ts";
 import type { StandbyPaths } from "../standby-paths.ts";
+import type { LookBack } from "../look-back.ts";
 import { ChangedDirectories } from "./changed-directories.ts";
 import { ChunkSource } from "./chunk-source.ts";
 import { FileShower } from "./file-shower.ts";
@@ -16,6 +17,7 @@ export interface StandbyPartsOptions {
   readonly paths: StandbyPaths;
   readonly logId: string;
   readonly log: ChangeLog;
+  readonly lookBack: LookBack;
   readonly logger: Logger;
 }
 
@@ -31,11 +33,11 @@ export class StandbyParts implements Disposable {
   readonly shower: FileShower;
   readonly refusals: Refusals;
 
-  constructor({ paths, logId, log, logger }: StandbyPartsOptions) {
+  constructor({ paths, logId, log, lookBack, logger }: StandbyPartsOptions) {
     const { root, stage, files } = paths;
     const refusals = new Refusals(logger);
     const state = FilesState.open(files, logId);
-    const chunks = new ChunkSource(log, state.index);
+    const chunks = new ChunkSource({ log, lookBack, index: state.index });
     const walk = new SafeWalk(root);
     const reader = new TreeReader(walk);
     const changed = new ChangedDirectories(walk, root);
