@@ -23,7 +23,7 @@ function heading({ set, epoch, agents }: StatusReport): string {
   return [...parts, running || "no agent runs on this host: this is what the log tells"].join("  ·  ");
 }
 
-function positionRows({ log, capture, standby, repositories, rpo }: StatusReport): string[][] {
+function positionRows({ log, fence, capture, standby, repositories, rpo }: StatusReport): string[][] {
   const rows: string[][] = [["", "offset", "time", "behind", ""]];
   if (log)
     rows.push([
@@ -33,6 +33,7 @@ function positionRows({ log, capture, standby, repositories, rpo }: StatusReport
       "",
       `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`,
     ]);
+  if (fence) rows.push(["fenced", String(fence.offset), fence.at ?? "", "", fenceText(fence)]);
   if (capture) rows.push(["captured", String(capture.offset), capture.at ?? "", formatDuration(capture.lagMs), ""]);
   if (standby) {
     const proof = standby.verified ? "verified" : "NOT VERIFIED";
@@ -56,6 +57,11 @@ function positionRows({ log, capture, standby, repositories, rpo }: StatusReport
   const verdict = rpo.ok === null ? "" : rpo.ok ? "met" : "MISSED";
   rows.push(["rpo", "", "", actual, `objective ${formatDuration(rpo.objectiveMs)} ${verdict}`.trimEnd()]);
   return rows;
+}
+
+function fenceText({ mode, locked, final }: NonNullable<StatusReport["fence"]>): string {
+  const how = mode === "lock" ? `${locked} databases locked` : `fence: ${mode}`;
+  return final ? `epoch over, ${how}` : `until the log is back, ${how}`;
 }
 
 function databaseRows({ capture, standby }: StatusReport): string[][] {

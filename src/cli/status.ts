@@ -4,7 +4,7 @@ import type { Settings } from "../config/load-config.ts";
 import { readHead } from "../observe/agent-control.ts";
 import { agentNotRunning, askAgent } from "../observe/control-client.ts";
 import { buildStatusReport, mergeReports, type StatusReport } from "../observe/status-report.ts";
-import { hasCode } from "../runtime/errors.ts";
+import { EXIT, hasCode } from "../runtime/errors.ts";
 import { agentPlaces } from "./ask-agents.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { openLogToRead } from "./open-log.ts";
@@ -26,6 +26,7 @@ export function statusCommand(cli: Cli): Command {
 async function status(cli: Cli, options: SetOptions): Promise<void> {
   const settings = await settingsFor(cli, "client", options);
   const report = (await askAll(cli, settings)) ?? (await fromLog(cli, settings));
+  if (report.fence) cli.exitCode = EXIT.fenced;
   if (options.json) return cli.print(JSON.stringify(report));
   for (const line of statusText(report)) await cli.print(line);
 }

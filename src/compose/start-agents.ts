@@ -4,6 +4,7 @@ import { requireSafeSqlite } from "../capture/sqlite/preflight.ts";
 import type { Config } from "../config/config.ts";
 import { type HttpConfig, isLoopback } from "../config/http-listen.ts";
 import { standbyState } from "../config/load-config.ts";
+import { readFence } from "../failover/fence-record.ts";
 import { agentHandlers, type LiveAgents, statusOf } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
 import { checkOpenFiles } from "../observe/open-files.ts";
@@ -11,8 +12,9 @@ import type { AgentPart } from "../observe/status-report.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
-import { CapturePart, type PartOptions, ReplicaPart } from "./agent-parts.ts";
+import { type PartOptions, ReplicaPart } from "./agent-parts.ts";
 import { checkSource } from "./check-source.ts";
+import { PrimaryPart } from "./primary-part.ts";
 
 /** After the capture of `run` has ended, its replica gets this long to apply the rest. */
 const LAST_APPLY_MS = 5000;
@@ -47,7 +49,8 @@ export interface RunningAgents {
 export async function startAgents(options: AgentOptions): Promise<RunningAgents> {
   const { role, config } = options;
   requireSafeSqlite();
-  if (role !== "replica") checkSource(config);
+  // What is wrong with the databases must not keep a fenced host from locking the others.
+  if (role !== "replica" && !readFence(config.state)) checkSource(config);
   for (const { severity, code, message, hint } of checkOpenFiles(role, config)) {
     if (severity !== "ok") options.logger.warn({ code, hint }, message);
   }
@@ -69,7 +72,7 @@ class Agents implements RunningAgents {
   readonly #stopReplica = new AbortController();
   /** Resolves when the capture has opened the log: it makes what the replica of `run` reads. */
   readonly #logMade = Promise.withResolvers<void>();
-  readonly #capture: CapturePart | undefined;
+  readonly #capture: PrimaryPart | undefined;
   readonly #replica: ReplicaPart | undefined;
   /** Parts that are not ready yet. */
   #waitsFor: number;
@@ -86,7 +89,7 @@ class Agents implements RunningAgents {
     this.#stopReplica.signal.addEventListener("abort", () => this.#logMade.resolve(), { once: true });
     const onLogOpened = (): void => this.#logMade.resolve();
     if (role !== "replica")
-      this.#capture = new CapturePart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
+      this.#capture = new PrimaryPart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
     if (role !== "capture")
       this.#replica = new ReplicaPart({
         ...this.#part(this.#stopReplica),
@@ -162,6 +165,7 @@ class Agents implements RunningAgents {
       clock,
       self: { role, pid: process.pid, state: this.#state(), problem: this.#problemNow() },
       capture: this.#capture?.agent,
+      fence: this.#capture?.fence,
       replica: this.#replica?.agent,
       archive: this.#replica?.archive,
       log: this.#capture?.log ?? this.#replica?.log,
@@ -170,12 +174,14 @@ class Agents implements RunningAgents {
 
   #state(): AgentPart["state"] {
     if (this.#options.signal.aborted) return "stopping";
+    if (this.#capture?.fence?.final) return "fenced";
     return this.#waitsFor === 0 ? "running" : "starting";
   }
 
   /** A log's trouble is over when nothing waits for it any more. */
   #problemNow(): string | null {
     if (this.#halted) return this.#halted.message;
+    if (this.#capture?.fence) return null;
     const part = this.#capture ?? this.#replica;
     const waits = !part?.agent || part.agent.status().lagMs > NOTICEABLE_LAG_MS;
     return this.#problem && waits ? this.#problem.message : null;

@@ -1,4 +1,4 @@
-import type { BaseConfig, CaptureConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
+import type { BaseConfig, CaptureConfig, FenceConfig, HooksConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 
@@ -47,6 +47,29 @@ export function replicaConfig(file: ConfigFile | undefined): ReplicaConfig {
 export function baseConfig(file: ConfigFile | undefined): BaseConfig {
   const { every, orBytes } = file?.values.base ?? {};
   return { everyMs: every ?? HOUR_MS, bytes: orBytes ?? 256 * MIB };
+}
+
+export function hooksConfig(file: ConfigFile | undefined): HooksConfig {
+  const { onFence = [], timeout = MINUTE_MS / 2 } = file?.values.hooks ?? {};
+  return { onFence, timeoutMs: timeout };
+}
+
+export function fenceConfig(file: ConfigFile | undefined): FenceConfig {
+  const given = file?.values.fence;
+  const { mode = "lock", after } = typeof given === "string" ? { mode: given } : (given ?? {});
+  if (mode === "hook" && hooksConfig(file).onFence.length === 0) {
+    throw configError(
+      `${file?.where(["fence"]) ?? "fence"}: hook leaves it to hooks.onFence to stop the application, and there is none`,
+      "Give hooks: { onFence: [COMMAND] }, or fence: lock.",
+    );
+  }
+  if (after !== undefined && mode !== "lock") {
+    throw configError(
+      `${file?.where(["fence", "after"]) ?? "fence.after"}: is of use with mode: lock only`,
+      "What a hook stopped cannot be let go on when the log is back. Use mode: lock, or leave after: out.",
+    );
+  }
+  return { mode, afterMs: after };
 }
 
 function scrubOf(file: ConfigFile | undefined): ScrubConfig {

@@ -49,6 +49,8 @@ const wholeNumber = (least: number, most: number) =>
     return z.NEVER;
   });
 
+const fenceMode = z.enum(["lock", "hook", "none"]);
+
 const keepCount = wholeNumber(0, 100_000).optional();
 
 const keep = z.strictObject({
@@ -141,6 +143,14 @@ export const fileSchema = z.strictObject({
   repository: z.union([repository, z.array(repository)]).optional(),
   base: z.strictObject({ every: duration.optional(), orBytes: size.optional() }).optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
+  /** What is done, or with when a log that is away counts as lost. */
+  fence: z.union([fenceMode, z.strictObject({ mode: fenceMode.optional(), after: duration.optional() })]).optional(),
+  hooks: z
+    .strictObject({
+      onFence: z.array(text).optional(),
+      timeout: duration.optional(),
+    })
+    .optional(),
   /** Address and port of /metrics and its like. */
   http: z.strictObject({ listen: text.optional() }).optional(),
 });
@@ -148,7 +158,15 @@ export const fileSchema = z.strictObject({
 export type FileConfig = z.output<typeof fileSchema>;
 
 /** Keys of the product that later versions bring, by dotted path. */
-export const LATER_KEYS: readonly string[] = ["keep", "classes", "http.tokens", "alerts", "hooks", "objectives.rto"];
+export const LATER_KEYS: readonly string[] = [
+  "keep",
+  "classes",
+  "http.tokens",
+  "alerts",
+  "hooks.onPromote",
+  "hooks.onAlert",
+  "objectives.rto",
+];
 
 /** Names that an object at `path` may have; undefined when there is no object in the schema. */
 export function knownKeysAt(path: readonly PropertyKey[]): readonly string[] | undefined {

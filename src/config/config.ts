@@ -22,6 +22,23 @@ export interface Config {
   readonly objectives: { readonly rpoMs: number };
   /** Where /metrics is answered; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
+  readonly fence: FenceConfig;
+  readonly hooks: HooksConfig;
+}
+
+/** What a primary does once another one has taken its place. */
+export interface FenceConfig {
+  /** lock: holds SQLite's write lock, so that the application cannot write. hook: leaves that to `hooks.onFence`. */
+  readonly mode: "lock" | "hook" | "none";
+  /** With the log away for so long the application is kept from writing until it is back; undefined = never. */
+  readonly afterMs: number | undefined;
+}
+
+/** Commands for /bin/sh. */
+export interface HooksConfig {
+  readonly onFence: readonly string[];
+  /** Of each command. */
+  readonly timeoutMs: number;
 }
 
 export interface EncryptionConfig {

@@ -4,7 +4,7 @@ import path from "node:path";
 
 import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig } from "./config.ts";
 import { encryptionConfig, requireRecipientsToWrite } from "./encryption-config.ts";
-import { baseConfig, captureConfig, replicaConfig } from "./agent-config.ts";
+import { baseConfig, captureConfig, fenceConfig, hooksConfig, replicaConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
@@ -81,6 +81,8 @@ export function loadSettings(options: LoadOptions): Settings {
     base: baseConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),
+    fence: fenceConfig(file),
+    hooks: hooksConfig(file),
     file: file?.path,
   });
 }

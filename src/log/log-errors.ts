@@ -84,6 +84,22 @@ export function fencedError(location: string, at: { offset: number; epoch: numbe
   );
 }
 
+/** `wasOurs`: this writer has written to the log before. */
+export function promotedError(
+  location: string,
+  { epoch, host, wasOurs }: { epoch: number; host: string; wasOurs: boolean },
+): TidemarkError {
+  return new TidemarkError(
+    wasOurs ? "FENCED" : "LOG_FOREIGN_WRITER",
+    `${location}: host ${host} was promoted, epoch ${epoch} is its own; another writer took over`,
+    {
+      hint:
+        "Another host writes this set now. Stop the application here, and follow the new primary with `tidemark replica`. " +
+        "If that host is gone for good, promote a standby, or start again with --takeover.",
+    },
+  );
+}
+
 export function foreignWriterError(location: string, evidence: string): TidemarkError {
   return new TidemarkError("LOG_FOREIGN_WRITER", `${location}: ${evidence}`, {
     hint: "Only one capture agent may write a set. Find the other one (`tidemark status`), stop it, and start this one again.",

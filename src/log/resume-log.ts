@@ -4,7 +4,7 @@ import type { Epoch, Offset } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { ChangeLog, LogBounds } from "./change-log.ts";
-import { foreignError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
+import { foreignError, promotedError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
 import { type CurrentEpoch, currentEpoch, equalBytes, readGenesis } from "./log-reader.ts";
 
 export interface WriterIdentity {
@@ -56,6 +56,7 @@ export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   const header = decodeRecordHeader(newest);
   const current = await currentEpoch(log, bounds);
   const owner = (await isOurs(options, current)) ? "us" : "nobody";
+  if (owner !== "us" && !options.takeover) assertNotPromoted(options, current);
   if (owner !== "us") assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
   const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
   return {
@@ -90,6 +91,12 @@ async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<bo
   if (current.start) return current.start.writer === options.identity.writer;
   const record = options.known && options.known.offset > 0 ? await options.log.get(options.known.offset) : undefined;
   return record !== undefined && decodeRecordHeader(record).epoch === current.epoch;
+}
+
+/** A host that was promoted stays the primary, however long it is silent: the one before it must not come back by itself. */
+function assertNotPromoted({ log, known }: ResumeOptions, { epoch, start }: CurrentEpoch): void {
+  if (start?.reason === "promotion")
+    throw promotedError(log.location, { epoch, host: start.host, wasOurs: known !== undefined });
 }
 
 function assertSilent(

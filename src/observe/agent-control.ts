@@ -7,7 +7,13 @@ import type { ReplicaAgent } from "../replica/replica-agent.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { ControlHandler } from "./control-server.ts";
-import { type AgentPart, buildStatusReport, type StatusReport, type StatusSources } from "./status-report.ts";
+import {
+  type AgentPart,
+  buildStatusReport,
+  type FenceStatus,
+  type StatusReport,
+  type StatusSources,
+} from "./status-report.ts";
 
 /** A log that does not answer must not keep `status` from answering. */
 const LOG_ANSWER_MS = 1500;
@@ -20,6 +26,8 @@ export interface LiveAgents {
   readonly clock: Clock;
   readonly self: AgentPart;
   readonly capture: CaptureAgent | undefined;
+  /** Why the application of this host is not to write; undefined: it may. */
+  readonly fence?: FenceStatus | undefined;
   readonly replica: ReplicaAgent | undefined;
   readonly archive: ArchiveAgent | undefined;
   readonly log: ChangeLog | undefined;
@@ -38,13 +46,14 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
 
 /** What `status` of this process says. */
 export async function statusOf(agents: LiveAgents): Promise<StatusReport> {
-  const { set, objectiveMs, clock, capture, replica, archive, self } = agents;
+  const { set, objectiveMs, clock, capture, fence, replica, archive, self } = agents;
   return buildStatusReport({
     set,
     objectiveMs,
     nowMs: clock.now(),
     ...(agents.log ? await lookAtLog(agents.log) : {}),
     capture: capture?.status(),
+    fence,
     replica: replica?.status(),
     repositories: archive?.status(),
     agents: [self],
@@ -140,8 +149,13 @@ function waitedFor({ capture }: LiveAgents): { without?: string[] } {
   return without.length === 0 ? {} : { without };
 }
 
-function capturing({ capture, self }: LiveAgents): CaptureAgent {
+function capturing({ capture, fence, self }: LiveAgents): CaptureAgent {
   if (capture) return capture;
+  if (fence) {
+    throw new TidemarkError("FENCED", `this host is fenced: ${fence.reason}`, {
+      hint: "Another host is the primary: run this command there.",
+    });
+  }
   const what =
     self.role === "replica" ? "the agent here is a replica and captures nothing" : `the capture is ${self.state}`;
   throw new TidemarkError("AGENT_NOT_RUNNING", self.problem === null ? what : `${what}: ${self.problem}`, {

@@ -16,6 +16,8 @@ export interface StatusReport {
   readonly log: LogPart | null;
   readonly capture: CapturePart | null;
   readonly standby: StandbyPart | null;
+  /** Why the application of this host is not to write; null: it may. */
+  readonly fence: FenceStatus | null;
   /** The first of `repositories`, for scripts; nothing in it when there is none. */
   readonly repository: Pick<RepositoryPart, "base" | "archived" | "bytes">;
   readonly repositories: readonly RepositoryPart[];
@@ -44,6 +46,23 @@ export interface CapturePart {
   readonly lagMs: number;
   readonly databases: readonly DatabaseCaptureStatus[];
   readonly files: readonly TreeCaptureStatus[];
+}
+
+/** Of a primary whose application is not to write. */
+export interface FenceStatus {
+  readonly mode: "lock" | "hook" | "none";
+  /** true: another host is the primary. false: only until the log is back. */
+  readonly final: boolean;
+  readonly reason: string;
+  /** Of the writer that is fenced, and the last offset that it knew to be in the log; 0 when that is not known. */
+  readonly epoch: number;
+  readonly offset: number;
+  /** RFC 3339; null when it is not known. */
+  readonly at: string | null;
+  /** Databases whose write lock is held. */
+  readonly locked: number;
+  /** Those whose lock is not to be had yet, and why. */
+  readonly waiting: readonly { readonly path: string; readonly problem: string }[];
 }
 
 export interface StandbyPart {
@@ -90,7 +109,7 @@ export interface Alert {
 export interface AgentPart {
   readonly role: "run" | "capture" | "replica";
   readonly pid: number;
-  readonly state: "starting" | "running" | "stopping";
+  readonly state: "starting" | "running" | "fenced" | "stopping";
   readonly problem: string | null;
 }
 
@@ -102,6 +121,7 @@ export interface StatusSources {
   /** Of the newest event; for when no capture says it. */
   readonly newest?: { readonly epoch: number; readonly timeMs: number } | undefined;
   readonly capture?: CaptureStatus | undefined;
+  readonly fence?: FenceStatus | undefined;
   readonly replica?: ReplicaStatus | undefined;
   readonly repositories?: readonly RepositoryStatus[] | undefined;
   readonly agents: readonly AgentPart[];
@@ -120,11 +140,13 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
       : null,
     capture: capture ? captureOf(capture) : null,
     standby: replica ? standbyOf(replica) : null,
+    fence: sources.fence ?? null,
     repository: { base: first?.base ?? null, archived: first?.archived ?? null, bytes: first?.bytes ?? null },
     repositories,
     rpo,
     alerts: [
       ...agentAlerts(sources.agents),
+      ...fenceAlerts(sources.fence),
       ...captureAlerts(capture),
       ...standbyAlerts(replica),
       ...repositoryAlerts(repositories),
@@ -187,6 +209,15 @@ function agentAlerts(agents: readonly AgentPart[]): Alert[] {
   return agents.flatMap(({ role, problem }) =>
     problem === null ? [] : [{ severity: "critical" as const, message: `${role}: ${problem}` }],
   );
+}
+
+function fenceAlerts(fence: FenceStatus | undefined): Alert[] {
+  if (!fence) return [];
+  const { reason, waiting } = fence;
+  return [
+    critical(`fenced: ${reason}`),
+    ...waiting.map(({ path, problem }) => critical(`fence: ${path} can still be written: ${problem}`)),
+  ];
 }
 
 function captureAlerts(capture: CaptureStatus | undefined): Alert[] {
@@ -271,6 +302,7 @@ export function mergeReports(reports: readonly StatusReport[]): StatusReport | u
       log: merged.log ?? other.log,
       capture: merged.capture ?? other.capture,
       standby: merged.standby ?? other.standby,
+      fence: merged.fence ?? other.fence,
       ...(merged.repositories.length > 0 ? {} : { repository: other.repository, repositories: other.repositories }),
       // Only the one that captures knows what is not in the log yet.
       rpo: merged.capture ? merged.rpo : other.capture ? other.rpo : merged.rpo,

@@ -98,6 +98,8 @@ export const CRASH_POINTS = [
   "files: removed",
   "files: synced",
   "files: committed",
+  // Failover.
+  "fence: recorded",
   // What is written into a repository.
   "repository: pack stored",
   "repository: index stored",

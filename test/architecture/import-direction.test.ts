@@ -26,6 +26,7 @@ const READS_CONFIG: ReadonlySet<string> = new Set([
   "compose",
   "observe",
   "restore",
+  "failover",
   "capture",
   "replica",
   "log",

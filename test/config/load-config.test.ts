@@ -167,12 +167,15 @@ test.each([
   ["- a", "is a list where a group of keys is expected"],
   ["wal: { seal: 2GiB }", "tidemark.yml:1: wal: seal (2147483648 bytes) is larger than max"],
   ["standby: { path: a, checkpoint: 1GiB }", "checkpoint (1073741824 bytes) is larger than walMax"],
+  ["fence: sometimes", 'tidemark.yml:1: fence: "sometimes" is a text, which is not possible here'],
+  ["fence: hook", "tidemark.yml:1: fence: hook leaves it to hooks.onFence"],
+  ["hooks: { onFence: [a] }\nfence: { mode: hook, after: 1m }", "fence.after: is of use with mode: lock only"],
   ["nats: { password: [1] }", "nats.password: (not shown) is a list where a text is expected"],
 ])("a wrong value is named with its place: %j", (text, message) => {
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["keep", "classes", "alerts", "hooks"])("%s belongs to a later version, and is never ignored", (key) => {
+test.each(["keep", "classes", "alerts"])("%s belongs to a later version, and is never ignored", (key) => {
   expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
     `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
   );
@@ -236,6 +239,13 @@ test.each(["9470", "localhost", "host:0", "host:70000", "::1:9470", "http://host
     expect(refusedFile(`http: { listen: ${JSON.stringify(text)} }`).message).toMatch(/tidemark\.yml:1: http\.listen/);
   },
 );
+
+test("a replaced primary is locked unless the file says otherwise", () => {
+  const fenceOf = (text: string): unknown => loadSettings(options({ config: file(text) }, { role: "client" })).fence;
+  expect(fenceOf("set: a")).toEqual({ mode: "lock", afterMs: undefined });
+  expect(fenceOf("fence: none")).toEqual({ mode: "none", afterMs: undefined });
+  expect(fenceOf("fence: { after: 5m }")).toEqual({ mode: "lock", afterMs: 300_000 });
+});
 
 test("so is an objective that nothing measures yet", () => {
   expect(refusedFile("objectives: { rpo: 60s, rto: 30m }").message).toContain("objectives.rto is not available");

@@ -101,6 +101,7 @@ const SCENES = {
   "repository: index stored": "repository",
   "repository: segment stored": "repository",
   "repository: base stored": "repository",
+  "fence: recorded": "fence",
   "restore: taken over": "restore",
   "restore: block fetched": "restore",
   "restore: contents fetched": "restore",
