@@ -42,7 +42,11 @@ export function setCommand({ name, summary, description, examples, repository }:
     .option("--db <path[=name]>", "a database; repeat it for several; globs are expanded", collect)
     .option("--files <dir[=name]>", "a directory of files, or a single file; repeat it for several", collect)
     .option("--standby <dir>", "directory of the standby")
-    .option("--repository <where>", "a repository: directory, or s3://BUCKET/PREFIX; repeatable", collect)
+    .option(
+      "--repository <where>",
+      "a repository: directory, s3://BUCKET/PREFIX, or sftp://USER@HOST/DIR; repeatable",
+      collect,
+    )
     .option("--log <where>", "embedded:DIR or nats://[user:password@]host:port[,host:port]")
     .option("--state <dir>", "directory for the agent's state and control socket")
     .option("--json", "answer in JSON, and errors too")

@@ -5,7 +5,8 @@ import { configError } from "./config-error.ts";
 import { withoutSecrets } from "./log-location.ts";
 import { nearestName } from "./nearest-name.ts";
 
-const REPOSITORY_FORMS = "Write a directory, or s3://BUCKET/PREFIX?endpoint=URL&region=NAME.";
+const REPOSITORY_FORMS =
+  "Write a directory, s3://BUCKET/PREFIX?endpoint=URL&region=NAME, or sftp://USER@HOST:PORT/DIRECTORY.";
 
 /** What can be said of a place beside its location, all as text: in a URL's query, or as keys of the file. */
 export type PlaceOptions = Readonly<Record<string, string | undefined>>;

@@ -23,7 +23,7 @@ export async function* listFiles(root: string, listing: Listing): AsyncGenerator
 async function* listBelow(root: string, folder: string, listing: Listing): AsyncGenerator<ObjectInfo, void, void> {
   const names = await namesIn(root, folder);
   let files: string[] = [];
-  for (const name of names.filter((one) => mayHold(one, listing))) {
+  for (const name of names.filter((one) => inListing(one, listing))) {
     if (!name.endsWith("/")) files.push(name);
     if (files.length < LOOKS && !name.endsWith("/")) continue;
     yield* look(root, files, listing);
@@ -43,7 +43,7 @@ async function namesIn(root: string, folder: string): Promise<string[]> {
 }
 
 /** Names are ASCII, so the order of code units is the order of bytes. */
-function byBytes(one: string, other: string): number {
+export function byBytes(one: string, other: string): number {
   if (one === other) return 0;
   return one < other ? -1 : 1;
 }
@@ -57,7 +57,7 @@ async function entriesOf(directory: string): Promise<Dirent[]> {
   }
 }
 
-function mayHold(name: string, { prefix, after }: Listing): boolean {
+export function inListing(name: string, { prefix, after }: Listing): boolean {
   if (!name.endsWith("/")) return name.startsWith(prefix) && name > after;
   const wanted = name.startsWith(prefix) || prefix.startsWith(name);
   return wanted && (name > after || after.startsWith(name));

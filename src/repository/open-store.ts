@@ -1,12 +1,10 @@
 import type { RepositoryConfig } from "../config/config.ts";
 import { type Clock, systemClock } from "../runtime/clock.ts";
-import { TidemarkError } from "../runtime/errors.ts";
 import { CountingStore, type StoreCounts } from "./counting-store.ts";
 import { FsStore } from "./fs-store.ts";
 import { LimitedStore } from "./limited-store.ts";
 import type { ObjectStore } from "./object-store.ts";
 import { RetryingStore } from "./retrying-store.ts";
-import { storeLocation } from "./store-location.ts";
 
 export interface OpenedStore {
   /** Tries again what can pass, within the limits of the configuration. */
@@ -37,10 +35,10 @@ async function storeAt(
       const { S3Store } = await import("./s3-store.ts");
       return new S3Store(place, { objectLock, requests: limits.requests, clock });
     }
-    case "sftp":
-      throw new TidemarkError("CONFIG", `${storeLocation(place)}: SFTP is not available in this version of Tidemark`, {
-        hint: "Use a directory or an S3 bucket.",
-      });
+    case "sftp": {
+      const { SftpStore } = await import("./sftp-store.ts");
+      return new SftpStore(place);
+    }
     default:
       return place satisfies never;
   }

@@ -128,10 +128,10 @@ export function objectStoreContract(makePlace: () => Promise<StorePlace>): void 
 
     test("of many objects are whole, page by page", async () => {
       await using at = await fresh();
-      const names = Array.from({ length: 1_100 }, (_, index) => `segments/${String(index * 7).padStart(16, "0")}`);
+      const names = Array.from({ length: 250 }, (_, index) => `segments/${String(index * 7).padStart(16, "0")}`);
       await inGroups(names, 50, async (name) => await at.store.put(name, text("x"), signal));
       expect(await namesOf(at.store, "segments/")).toEqual(names);
-      expect(await namesOf(at.store, "segments/", names[1_050])).toEqual(names.slice(1_051));
+      expect(await namesOf(at.store, "segments/", names[180])).toEqual(names.slice(181));
       for await (const { name } of at.store.list("", signal)) {
         expect(name).toBe(names[0]);
         break;

@@ -103,6 +103,8 @@ const SETTINGS = [
   "mon_allow_pool_size_one = true",
   "mon_max_pg_per_osd = 1000",
   "mon_data_avail_crit = 1",
+  // So that a list of some hundred objects has pages.
+  "rgw_max_listing_results = 100",
   "osd_objectstore = memstore",
   `memstore_device_bytes = ${4 * 1024 ** 3}`,
 ];
