@@ -31,6 +31,9 @@ export {
 
 /** Smaller bodies gain nothing worth a decompression. */
 const MIN_COMPRESS_BYTES = 256;
+/** What is compressed to see whether more would come of it. */
+const SAMPLES = 4;
+const SAMPLE_BYTES = 4096;
 /** The map without its page numbers: every text at its longest fits with room to spare. */
 const MAP_RESERVE_BYTES = 1024;
 const MAX_PAGE_NUMBER_BYTES = 5;
@@ -55,6 +58,8 @@ export interface PackedBody {
   readonly mapBytes: number;
   readonly rawBytes: number;
   readonly stored: Uint8Array;
+  /** `stored` has a buffer of its own, with room for a header before it: it becomes the record. */
+  readonly isRoomy?: true;
 }
 
 export type DecodedRecord = LogEvent & {
@@ -125,10 +130,11 @@ interface Headless {
   readonly rawBytes: number;
 }
 
-function pack(body: EventBody, where: string): Headless {
+function pack(body: EventBody, where: string, isDoubtful = false): Headless {
   const parts = checkedParts(body, where);
   const plain = layOut(parts);
-  const packed = compressBody(plain.subarray(RECORD_HEADER_BYTES));
+  const raw = plain.subarray(RECORD_HEADER_BYTES);
+  const packed = isDoubtful && !isSampleSmaller(raw) ? undefined : compressBody(raw);
   const record = packed ? withRoomForHeader(packed) : plain;
   if (packed) {
     giveBack(plain.buffer);
@@ -137,8 +143,20 @@ function pack(body: EventBody, where: string): Headless {
   return { record, mapBytes: parts.map.length, rawBytes: parts.rawBytes };
 }
 
-function fromPacked({ mapBytes, rawBytes, stored }: PackedBody): Headless {
-  return { record: withRoomForHeader(stored), mapBytes, rawBytes };
+function fromPacked({ mapBytes, rawBytes, stored, isRoomy }: PackedBody): Headless {
+  return { record: isRoomy ? new Uint8Array(stored.buffer) : withRoomForHeader(stored), mapBytes, rawBytes };
+}
+
+/**
+ * One body as encodeRecord stores it, in memory of its own that becomes the record. `isDoubtful`: content like it could not be
+ * compressed, so a sample of it is tried first.
+ *
+ * @throws RECORD_TOO_LARGE, RECORD_INVALID
+ */
+export function packBody(body: EventBody, { isDoubtful }: { readonly isDoubtful: boolean }): PackedBody {
+  const { kind } = body;
+  const { record, ...bytes } = pack(body, `record (${kind})`, isDoubtful);
+  return { packed: true, kind, ...bytes, stored: record.subarray(RECORD_HEADER_BYTES), isRoomy: true };
 }
 
 /** Bodies one behind the other as they are before compression: what a thread needs to pack them. */
@@ -265,6 +283,15 @@ function withRoomForHeader(stored: Uint8Array): Uint8Array {
   const record = Buffer.allocUnsafeSlow(RECORD_HEADER_BYTES + stored.length);
   record.set(stored, RECORD_HEADER_BYTES);
   return record;
+}
+
+/** Of a few places of it. */
+function isSampleSmaller(raw: Uint8Array): boolean {
+  const step = Math.floor(raw.length / SAMPLES);
+  if (step <= SAMPLE_BYTES) return true;
+  const sample = new Uint8Array(SAMPLES * SAMPLE_BYTES);
+  for (let i = 0; i < SAMPLES; i += 1) sample.set(raw.subarray(i * step, i * step + SAMPLE_BYTES), i * SAMPLE_BYTES);
+  return compressBody(sample) !== undefined;
 }
 
 /** Undefined when it does not become smaller. */

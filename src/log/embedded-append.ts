@@ -26,10 +26,10 @@ export function appendRows(
     if (head > request.expectedHead) {
       const error = differenceFromStored(database, request, location);
       if (error) return { heads, error };
-      heads.push(request.expectedHead + request.ends.length);
+      heads.push(request.expectedHead + request.records.length);
       continue;
     }
-    recordsOf(request).forEach((data, index) => {
+    request.records.forEach((data, index) => {
       head += 1;
       insert.run(head, request.times[index], request.epochs[index], data);
     });
@@ -37,13 +37,6 @@ export function appendRows(
     crashPoint("log: inserted");
   }
   return { heads };
-}
-
-function recordsOf(request: AppendRequest): Uint8Array[] {
-  return request.ends.map((end, index) => {
-    const start = index === 0 ? 0 : (request.ends[index - 1] ?? 0);
-    return Buffer.from(request.bytes, start, end - start);
-  });
 }
 
 /** undefined when the log holds exactly these records already: an earlier try had succeeded without our learning of it. */
@@ -55,7 +48,7 @@ function differenceFromStored(
   const find = database.prepare<[number], { epoch: number; data: Buffer }>(
     "SELECT epoch, data FROM record WHERE offset = ?",
   );
-  for (const [index, data] of recordsOf(request).entries()) {
+  for (const [index, data] of request.records.entries()) {
     const at = request.expectedHead + 1 + index;
     const stored = find.get(at);
     if (stored && stored.data.equals(data)) continue;

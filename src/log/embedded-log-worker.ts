@@ -151,7 +151,7 @@ function commitGroup(store: Store): void {
   outcome.heads.forEach((head, index) => {
     const request = group[index];
     if (!request) return;
-    giveBack(request.bytes);
+    for (const { buffer } of request.records) giveBack(buffer);
     post({ type: "done", id: request.id, head });
   });
   waiting = waiting.slice(outcome.heads.length);
@@ -160,8 +160,12 @@ function commitGroup(store: Store): void {
 
 function nextGroup(): AppendRequest[] {
   let bytes = 0;
-  const end = waiting.findIndex((request) => (bytes += request.bytes.byteLength) > GROUP_BYTES);
+  const end = waiting.findIndex((request) => (bytes += bytesOf(request)) > GROUP_BYTES);
   return end === -1 ? waiting : waiting.slice(0, Math.max(1, end));
+}
+
+function bytesOf({ records }: AppendRequest): number {
+  return records.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** Tells readers in other processes that there is something new. When it fails, their slow look finds it. */

@@ -9,9 +9,7 @@ export interface AppendRequest {
   /** Of the failures that the sender knows of; see `failed`. */
   readonly round: number;
   readonly expectedHead: number;
-  /** The records one after the other; ends[i] is the position after record i. */
-  readonly bytes: ArrayBuffer;
-  readonly ends: readonly number[];
+  readonly records: readonly Uint8Array[];
   readonly times: readonly number[];
   readonly epochs: readonly number[];
 }

@@ -12,6 +12,13 @@ const FORMAT = "1";
 const TRIM_SLICE = 500;
 /** Records are written once and read in order: of better-sqlite3's 16 MB for each connection nothing would be read twice. */
 const READ_CACHE_KIB = 1024;
+/**
+ * Of a new log: four times SQLite's own. Every page of a large record is a call for its frame in the WAL, two to write it back, and
+ * a small commit writes one or two pages whatever their size.
+ */
+const PAGE_BYTES = 16 * 1024;
+/** The WAL is written back when it is so long: an append that meets that waits for it. */
+const CHECKPOINT_BYTES = 4 * 1024 * 1024;
 /** Holds what is committed together. */
 const WRITE_CACHE_KIB = 4096;
 
@@ -42,6 +49,8 @@ export function openStoreForWrite(directory: string, set: string): Database.Data
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
     database.pragma(`cache_size = -${WRITE_CACHE_KIB}`);
+    const pageBytes = Number(database.pragma("page_size", { simple: true }));
+    database.pragma(`wal_autocheckpoint = ${CHECKPOINT_BYTES / pageBytes}`);
     database.pragma("journal_size_limit = 67108864");
     return database;
   } catch (error) {
@@ -93,7 +102,7 @@ function applicationId(database: Database.Database): unknown {
 }
 
 function create(database: Database.Database, set: string): void {
-  // Before the first page: WAL needs the writer and the readers to agree on the file only, not on its page size.
+  database.pragma(`page_size = ${PAGE_BYTES}`);
   database.transaction(() => {
     database.exec(SCHEMA);
     const insert = database.prepare("INSERT INTO meta VALUES (?, ?)");

@@ -4,7 +4,7 @@ import { decodeRecordHeader } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import { offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { giveBack } from "../runtime/give-back.ts";
+import { ownsLargeBuffer } from "../runtime/give-back.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { type FromWorker, fromPlain, type ToWorker, type WorkerOptions } from "./embedded-protocol.ts";
 import { embeddedLocation } from "./embedded-store.ts";
@@ -61,7 +61,7 @@ export class EmbeddedWriter implements AsyncDisposable {
     return new Promise((resolve, reject) => {
       this.#window.take(bytes, { signal, aborted }, (refused) => {
         if (refused) reject(refused);
-        else this.#request(toMessage(records, { expectedHead, bytes }), { bytes, signal }).then(resolve, reject);
+        else this.#request(toMessage(records, expectedHead), { bytes, signal }).then(resolve, reject);
       });
     });
   }
@@ -93,7 +93,7 @@ export class EmbeddedWriter implements AsyncDisposable {
         append: message.type === "append",
       });
       if (this.#closed) return this.#settle(id, this.#closed);
-      const transfer = message.type === "append" ? [message.bytes] : [];
+      const transfer = message.type === "append" ? buffersOf(message.records) : [];
       const numbered: ToWorker =
         message.type === "append" ? { ...message, id, round: this.#round } : { ...message, id };
       this.#worker.postMessage(numbered, transfer);
@@ -141,26 +141,27 @@ export class EmbeddedWriter implements AsyncDisposable {
   }
 }
 
-/** One buffer for all records, to hand over; the memory of large ones is freed. */
-function toMessage(records: readonly Uint8Array[], options: { expectedHead: Offset; bytes: number }): Unnumbered {
-  const bytes = new ArrayBuffer(options.bytes);
-  const all = new Uint8Array(bytes);
-  let end = 0;
-  const ends = records.map((record) => {
-    all.set(record, end);
-    return (end += record.length);
-  });
+/** The memory of large records goes over; small ones are copied to one buffer that does. */
+function toMessage(records: readonly Uint8Array[], expectedHead: Offset): Unnumbered {
   const headers = records.map(decodeRecordHeader);
-  for (const { buffer, byteLength } of records) if (byteLength === buffer.byteLength) giveBack(buffer);
-  const times = headers.map((header) => header.timeMs);
+  const small = records.filter((record) => !ownsLargeBuffer(record));
+  const copies = new Uint8Array(small.reduce((sum, record) => sum + record.length, 0));
+  let at = 0;
   return {
     type: "append",
-    expectedHead: options.expectedHead,
-    bytes,
-    ends,
-    times,
+    expectedHead,
+    records: records.map((record) => {
+      if (ownsLargeBuffer(record)) return record;
+      copies.set(record, at);
+      return copies.subarray(at, (at += record.length));
+    }),
+    times: headers.map((header) => header.timeMs),
     epochs: headers.map((header) => header.epoch),
   };
+}
+
+function buffersOf(records: readonly Uint8Array[]): ArrayBuffer[] {
+  return [...new Set(records.map(({ buffer }) => buffer))].filter((buffer) => buffer instanceof ArrayBuffer);
 }
 
 type Unnumbered = ToWorker extends infer M

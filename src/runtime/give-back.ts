@@ -6,5 +6,14 @@ const MIN_BYTES = 2 * Math.max(Buffer.poolSize, 64 * 1024);
  * thread before it collects them; a stream of records would keep as much for nothing.
  */
 export function giveBack(buffer: ArrayBufferLike): void {
-  if (buffer instanceof ArrayBuffer && !buffer.detached && buffer.byteLength >= MIN_BYTES) buffer.transfer(0);
+  if (isLarge(buffer) && !buffer.detached) buffer.transfer(0);
+}
+
+/** Whether it has a large buffer of its own, which can be handed to a thread. */
+export function ownsLargeBuffer({ buffer, byteLength }: Uint8Array): boolean {
+  return byteLength === buffer.byteLength && isLarge(buffer);
+}
+
+function isLarge(buffer: ArrayBufferLike): buffer is ArrayBuffer {
+  return buffer instanceof ArrayBuffer && buffer.byteLength >= MIN_BYTES;
 }

@@ -6,6 +6,7 @@ import {
   encodeRecord,
   MAX_RECORD_BYTES,
   NO_PREVIOUS_HASH,
+  packBody,
   pagesPerRecord,
   recordHash,
 } from "../../src/event/codec.ts";
@@ -48,6 +49,22 @@ test("a body is compressed when that makes it smaller, and only then", () => {
   expect([decodeRecordHeader(zeros).flags, decodeRecordHeader(noise).flags]).toEqual([1, 0]);
   expect(zeros.length).toBeLessThan(300);
   expect(noise.length).toBeLessThan(4096 + 80 + 150);
+});
+
+test.each([
+  ["noise", randomBytes(300_000)],
+  ["text", Buffer.alloc(300_000, "so it is; ")],
+  ["noise with text in it", Buffer.concat([randomBytes(200_000), Buffer.alloc(100_000, "so it is; ")])],
+  ["a little noise", randomBytes(5000)],
+])("a body that was packed before becomes the same record, in the memory that it had: %s", (_name, data) => {
+  const body: EventBody = { kind: "file.chunk", id: randomBytes(32), data };
+  const whole = encodeRecord(recordFields(body));
+  for (const isDoubtful of [false, true]) {
+    const packed = packBody(body, { isDoubtful });
+    const record = encodeRecord(recordFields(packed));
+    expect(Buffer.compare(record, whole)).toBe(0);
+    expect(record.buffer === packed.stored.buffer).toBe(true);
+  }
 });
 
 test("pages of an uncompressed record are views, and a record owns its memory", () => {

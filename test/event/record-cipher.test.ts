@@ -1,6 +1,13 @@
 import { randomBytes } from "node:crypto";
 import { describe, expect, test } from "vitest";
-import { decodeRecord, encodeRecord, keyOffsetIn, MAX_RECORD_BYTES, pagesPerRecord } from "../../src/event/codec.ts";
+import {
+  decodeRecord,
+  encodeRecord,
+  keyOffsetIn,
+  MAX_RECORD_BYTES,
+  packBody,
+  pagesPerRecord,
+} from "../../src/event/codec.ts";
 import type { EventBody } from "../../src/event/kinds.ts";
 import { epoch, offset } from "../../src/event/positions.ts";
 import { Nonces, type RecordEncryption } from "../../src/event/record-cipher.ts";
@@ -39,6 +46,8 @@ test.each(bodies)("$kind comes back as it was, and its content is not in the rec
   expect(keyOffsetIn(record)).toBe(3);
   const plain = encodeRecord(recordFields(body));
   expect(record.length).toBe(plain.length + 36);
+  const packed = encodeRecord({ ...recordFields(packBody(body, { isDoubtful: false })), encryption });
+  expect(decodeRecord(packed, dataKey).body).toEqual(body);
   for (let at = 80; at + 32 <= plain.length; at += 16) {
     expect(Buffer.from(record).includes(Buffer.from(plain.subarray(at, at + 32)))).toBe(false);
   }

@@ -13,7 +13,7 @@ import {
 import { byteString, type TreePath } from "../../src/event/tree-path.ts";
 import { hasCode } from "../../src/runtime/errors.ts";
 
-export function recordFields(body: EventBody): RecordFields {
+export function recordFields(body: RecordFields["body"]): RecordFields {
   return { offset: offset(7), epoch: epoch(3), timeMs: 1_767_225_600_000, previousHash: NO_PREVIOUS_HASH, body };
 }
 

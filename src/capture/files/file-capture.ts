@@ -1,11 +1,12 @@
 import fs, { type BigIntStats } from "node:fs";
 
 import type { FilePut } from "../../event/kinds.ts";
-import { type ByteString, fsPath, type TreePath } from "../../event/tree-path.ts";
+import { fsPath, type TreePath } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { inodeOf, sameStat, stampOf } from "./entry.ts";
+import type { LargeChunk } from "./large-file-protocol.ts";
 import type { LargeRead } from "./large-files.ts";
 import { type Content, openForRead, readDeleted, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
 import { hasKnownParent } from "./say-directory.ts";
@@ -191,8 +192,8 @@ export class FileCapture {
       const stat = fs.fstatSync(fd, { bigint: true });
       const xattrs = readPathXattrs(root, path, problems);
       if (!stat.isFile() || xattrs === "changed") return undefined;
-      const onChunk = async (id: ByteString, data: Uint8Array): Promise<void> => {
-        publisher.chunk(id, data);
+      const onChunk = async ({ id, body }: LargeChunk): Promise<void> => {
+        publisher.packedChunk(id, body);
         await publisher.room();
         crashPoint("tree: chunk said");
       };

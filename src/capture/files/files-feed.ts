@@ -29,8 +29,8 @@ export class FilesFeed implements FileFeed {
     return this.#feed.writer.nameKey;
   }
 
-  async send(bodies: readonly EventBody[]): Promise<readonly Offset[]> {
-    const packed = bodies.length < MANY_RECORDS ? bodies : this.#packer.pack(bodies);
+  async send(bodies: readonly (EventBody | PackedBody)[]): Promise<readonly Offset[]> {
+    const packed = bodies.length >= MANY_RECORDS && areAllPlain(bodies) ? this.#packer.pack(bodies) : bodies;
     const before = this.#last;
     const sent = this.#append(packed, before);
     this.#last = sent.catch(() => undefined);
@@ -42,7 +42,7 @@ export class FilesFeed implements FileFeed {
   }
 
   async #append(
-    packing: Promise<readonly PackedBody[]> | readonly EventBody[],
+    packing: Promise<readonly PackedBody[]> | readonly (EventBody | PackedBody)[],
     before: Promise<unknown>,
   ): Promise<readonly Offset[]> {
     const bodies = await packing;
@@ -52,9 +52,13 @@ export class FilesFeed implements FileFeed {
     this.unstored = true;
     const { offsets } = this.#feed.send(bodies);
     const [first] = bodies;
-    // All of them lie in one buffer, and the records are made.
-    if (first && "packed" in first) giveBack(first.stored.buffer);
+    // All that were packed together lie in one buffer, and the records are made.
+    if (first && "packed" in first && !first.isRoomy) giveBack(first.stored.buffer);
     crashPoint("tree: sent");
     return offsets;
   }
+}
+
+function areAllPlain(bodies: readonly (EventBody | PackedBody)[]): bodies is readonly EventBody[] {
+  return !bodies.some((body) => "packed" in body);
 }

@@ -1,3 +1,14 @@
+import type { PackedBody } from "../../event/codec.ts";
+import type { ByteString } from "../../event/tree-path.ts";
+
+/** A piece of a large file. */
+export interface LargeChunk {
+  readonly id: ByteString;
+  readonly size: number;
+  /** Its record, but for the header. */
+  readonly body: PackedBody;
+}
+
 /** To the thread: begin to read the first `size` bytes of an open file, or go on. */
 export type ToReader =
   | {
@@ -16,8 +27,7 @@ export type ToReader =
 /** From the thread: one answer to each `more`. */
 export interface FromReader {
   readonly id: number;
-  /** Names and bytes of the next chunks. */
-  readonly chunks: readonly { readonly id: string; readonly data: Uint8Array }[];
+  readonly chunks: readonly LargeChunk[];
   /** With the last ones. */
   readonly end?: { readonly hash: Uint8Array; readonly prefixHash: Uint8Array | undefined };
   /** The file is shorter than it was. */

@@ -2,13 +2,14 @@ import { createHash, type Hash } from "node:crypto";
 import fs from "node:fs";
 import { parentPort } from "node:worker_threads";
 
+import { packBody } from "../../event/codec.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
 import { chunkLength, MAX_CHUNK_BYTES } from "../../tree/chunker.ts";
 import { contentId } from "../../tree/content-id.ts";
-import type { FromReader, ToReader } from "./large-file-protocol.ts";
+import type { FromReader, LargeChunk, ToReader } from "./large-file-protocol.ts";
 
-/** A thread that reads, cuts and hashes large files: the main thread encodes what it brings meanwhile. */
+/** A thread that reads, cuts, hashes and packs large files: the main thread chains what it brings to the log meanwhile. */
 const ANSWER_BYTES = 1024 * 1024;
 const BUFFER_BYTES = ANSWER_BYTES + MAX_CHUNK_BYTES;
 
@@ -27,6 +28,8 @@ class Job {
   /** Bytes of the file that were read; `#filled` of them are in the buffer. */
   #read = 0;
   #filled = 0;
+  /** The last chunk did not become smaller: media and archives, most likely all of them. */
+  #isDoubtful = false;
 
   constructor({ fd, size, prefix, nameKey }: Extract<ToReader, { type: "begin" }>) {
     this.#fd = fd;
@@ -37,20 +40,28 @@ class Job {
 
   next(): Omit<FromReader, "id"> {
     if (!this.#fill()) return { chunks: [], short: true };
-    const chunks: { id: string; data: Uint8Array }[] = [];
+    const chunks: LargeChunk[] = [];
     let at = 0;
     const atEnd = this.#read === this.#size;
     while (at < this.#filled && (atEnd || this.#filled - at >= MAX_CHUNK_BYTES)) {
       const bytes = chunkLength(this.#buffer, at, this.#filled);
-      const data = Buffer.allocUnsafeSlow(bytes);
-      this.#buffer.copy(data, 0, at, at + bytes);
-      chunks.push({ id: contentId(data, this.#nameKey), data });
+      chunks.push(this.#chunk(this.#buffer.subarray(at, at + bytes)));
       at += bytes;
     }
     this.#buffer.copyWithin(0, at, this.#filled);
     this.#filled -= at;
     if (!atEnd || this.#filled > 0) return { chunks };
     return { chunks, end: { hash: this.#hash.digest(), prefixHash: this.#prefixHash?.digest() } };
+  }
+
+  #chunk(data: Buffer): LargeChunk {
+    const id = contentId(data, this.#nameKey);
+    const body = packBody(
+      { kind: "file.chunk", id: Buffer.from(id, "latin1"), data },
+      { isDoubtful: this.#isDoubtful },
+    );
+    this.#isDoubtful = body.stored.length === body.rawBytes;
+    return { id, size: data.length, body };
   }
 
   /** false: the file ended before its size. */
@@ -83,7 +94,7 @@ function answer(id: number, job: Job): void {
     const found = job.next();
     port.postMessage(
       { id, ...found } satisfies FromReader,
-      found.chunks.map(({ data }) => data.buffer as ArrayBuffer),
+      found.chunks.map(({ body }) => body.stored.buffer as ArrayBuffer),
     );
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

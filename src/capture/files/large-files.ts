@@ -3,7 +3,7 @@ import { Worker } from "node:worker_threads";
 
 import { encodeChunks } from "../../event/chunk-list.ts";
 import type { ByteString } from "../../event/tree-path.ts";
-import type { FromReader, ToReader } from "./large-file-protocol.ts";
+import type { FromReader, LargeChunk, ToReader } from "./large-file-protocol.ts";
 
 export interface LargeReadOptions {
   /** Bytes to read, from the beginning. */
@@ -11,7 +11,7 @@ export interface LargeReadOptions {
   /** Also the hash of so many first bytes; 0: none. */
   readonly prefix: number;
   /** Called for each chunk, in order; the next ones are fetched when it has resolved. */
-  readonly onChunk: (id: ByteString, data: Uint8Array) => Promise<void>;
+  readonly onChunk: (chunk: LargeChunk) => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -49,9 +49,9 @@ export class LargeFiles implements AsyncDisposable {
         if (short || signal.aborted) return undefined;
         // The thread is busy with what comes after while these are given to the log.
         if (!end) next = this.#more(id);
-        for (const { id: name, data } of chunks) {
-          found.push({ id: name, size: data.length });
-          await options.onChunk(name, data);
+        for (const chunk of chunks) {
+          found.push({ id: chunk.id, size: chunk.size });
+          await options.onChunk(chunk);
         }
         if (end) return { size, hash: end.hash, chunks: encodeChunks(found), prefixHash: end.prefixHash };
       }

@@ -1,3 +1,4 @@
+import type { PackedBody } from "../../event/codec.ts";
 import type { EventBody } from "../../event/kinds.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { StagedChange, StagedContent } from "./staging.ts";
@@ -10,7 +11,7 @@ const BATCH_BYTES = 512 * 1024;
 const MOST_BATCHES = 2;
 
 export interface Queued {
-  readonly body: EventBody;
+  readonly body: EventBody | PackedBody;
   readonly staged: readonly (StagedChange | StagedContent)[];
 }
 

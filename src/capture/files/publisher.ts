@@ -1,6 +1,8 @@
+import type { PackedBody } from "../../event/codec.ts";
 import { CHUNK_ENTRY_BYTES, chunkCount, contentName } from "../../event/chunk-list.ts";
 import type { DirectoryPut, EventBody, FilePut, LinkPut } from "../../event/kinds.ts";
 import type { ByteString } from "../../event/tree-path.ts";
+import { giveBack } from "../../runtime/give-back.ts";
 import { type EntryKind, sayingOf } from "./entry.ts";
 import type { FileIndex } from "./file-index.ts";
 import type { Outbox } from "./outbox.ts";
@@ -45,6 +47,12 @@ export class Publisher {
     if (this.knows(id)) return;
     const body: EventBody = { kind: "file.chunk", id: Buffer.from(id, "latin1"), data };
     this.#outbox.add({ body, staged: [this.#index.staging.addContent(id)] }, data.length);
+  }
+
+  /** The same of a body that was made in another thread. */
+  packedChunk(id: ByteString, body: PackedBody): void {
+    if (this.knows(id)) giveBack(body.stored.buffer);
+    else this.#outbox.add({ body, staged: [this.#index.staging.addContent(id)] }, body.stored.length);
   }
 
   /** Says it unless the log says just this, or `always`. `stamp`: how it stood when it was looked at. */

@@ -1,5 +1,6 @@
 import type { BigIntStats } from "node:fs";
 
+import type { PackedBody } from "../../event/codec.ts";
 import type { DirectoryRemove, EventBody, FileRemove } from "../../event/kinds.ts";
 import type { Offset } from "../../event/positions.ts";
 import type { ByteString, TreePath } from "../../event/tree-path.ts";
@@ -46,7 +47,7 @@ export interface FileFeed {
    * Waits for room in the log. Resolves with the offsets of the records; they are not acknowledged yet. Calls need not wait
    * for one another: their records come in the order of the calls.
    */
-  send(bodies: readonly EventBody[]): Promise<readonly Offset[]>;
+  send(bodies: readonly (EventBody | PackedBody)[]): Promise<readonly Offset[]>;
   /** A number that no put before had, nor one of an earlier agent. */
   nextPut(): number;
 }
