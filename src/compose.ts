@@ -3,9 +3,7 @@ import { Identities } from "./keys/identities.ts";
 import type { DataKey } from "./keys/data-key.ts";
 import { readKeptKeys } from "./keys/kept-keys.ts";
 import type { ChangeLog } from "./log/change-log.ts";
-import { openEmbeddedLog } from "./log/embedded-log.ts";
 import { LogKeys } from "./log/log-keys.ts";
-import { openJetStreamLog } from "./log/jetstream-log.ts";
 import { keyInUse } from "./log/open-record.ts";
 import { RepositoryKeys } from "./repository/keys/repository-keys.ts";
 import { Sealing } from "./repository/keys/sealing.ts";
@@ -29,11 +27,16 @@ export interface OpenLogOptions {
 /** One attempt, for commands that end. @throws LOG_UNREACHABLE, LOG_DENIED, LOG_FOREIGN, AGENT_RUNNING */
 export async function openLog({ log, encryption, state, ...rest }: OpenLogOptions): Promise<ChangeLog> {
   const options = { ...rest, keys: keysOf(encryption, state) };
+  // Loaded when it is asked for: the NATS client alone takes a fifth of a short command's processor time.
   switch (log.kind) {
-    case "embedded":
+    case "embedded": {
+      const { openEmbeddedLog } = await import("./log/embedded-log.ts");
       return openEmbeddedLog({ directory: log.directory, ...options });
-    case "nats":
+    }
+    case "nats": {
+      const { openJetStreamLog } = await import("./log/jetstream-log.ts");
       return openJetStreamLog({ config: log, ...options });
+    }
     default:
       return log satisfies never;
   }

@@ -1,5 +1,4 @@
 import { type Level, type Logger, pino, stdTimeFunctions } from "pino";
-import pretty from "pino-pretty";
 
 import { configError } from "../config/config-error.ts";
 import type { Environment } from "../config/config-file.ts";
@@ -13,9 +12,10 @@ const STDERR = 2;
  *
  * @throws CONFIG (TIDEMARK_LOG)
  */
-export function createAgentLogger(environment: Environment, beforeLine: () => void): Logger {
+export async function createAgentLogger(environment: Environment, beforeLine: () => void): Promise<Logger> {
   const options = { level: levelOf(environment), timestamp: stdTimeFunctions.isoTime };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ dest: STDERR, sync: true }));
+  const { default: pretty } = await import("pino-pretty");
   const stream = pretty({
     destination: STDERR,
     sync: true,

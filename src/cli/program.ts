@@ -1,21 +1,29 @@
 import { Command } from "commander";
 
-import { baseCommand } from "./base.ts";
-import { basesCommand } from "./bases.ts";
-import { captureCommand } from "./capture.ts";
-import { checkCommand } from "./check.ts";
 import type { Cli } from "./cli.ts";
-import { keyCommand } from "./key.ts";
-import { logCommand } from "./log.ts";
-import { markCommand } from "./mark.ts";
-import { marksCommand } from "./marks.ts";
-import { replicaCommand } from "./replica.ts";
-import { restoreCommand } from "./restore.ts";
-import { runCommand } from "./run.ts";
-import { statusCommand } from "./status.ts";
-import { syncCommand } from "./sync.ts";
-import { verifyCommand } from "./verify.ts";
 import { tidemarkVersion } from "./tidemark-version.ts";
+
+const VERSION_FLAGS: readonly string[] = ["-V", "--version"];
+
+type CreateCommand = (cli: Cli) => Command;
+
+/** In the order of the help. Loaded when asked for: a command needs a part of the program, and most are done in a moment. */
+const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
+  run: async () => (await import("./run.ts")).runCommand,
+  capture: async () => (await import("./capture.ts")).captureCommand,
+  replica: async () => (await import("./replica.ts")).replicaCommand,
+  restore: async () => (await import("./restore.ts")).restoreCommand,
+  mark: async () => (await import("./mark.ts")).markCommand,
+  marks: async () => (await import("./marks.ts")).marksCommand,
+  sync: async () => (await import("./sync.ts")).syncCommand,
+  bases: async () => (await import("./bases.ts")).basesCommand,
+  log: async () => (await import("./log.ts")).logCommand,
+  status: async () => (await import("./status.ts")).statusCommand,
+  check: async () => (await import("./check.ts")).checkCommand,
+  verify: async () => (await import("./verify.ts")).verifyCommand,
+  base: async () => (await import("./base.ts")).baseCommand,
+  key: async () => (await import("./key.ts")).keyCommand,
+};
 
 const EXIT_CODES = `
 Exit codes: 0 done, 1 failed, 2 usage or configuration, 3 log or agent unreachable, 4 verification failed,
@@ -25,34 +33,25 @@ Example:
   tidemark run --db app.db --standby /mnt/standby
   tidemark restore --standby /mnt/standby --target /tmp/app --to 2026-01-31T17:45:00Z`;
 
-/** The command line. What is wrong with its use is thrown as a CommanderError. */
-export function createProgram(cli: Cli): Command {
+/** The command line, as far as `args` need it. What is wrong with its use is thrown as a CommanderError. */
+export async function createProgram(cli: Cli, args: readonly string[]): Promise<Command> {
   const program = new Command("tidemark")
     .description(
       "Replicates live SQLite databases to a hot standby through a log, and restores them to any moment of it.",
     )
-    .version(tidemarkVersion(), "-V, --version")
+    .version(tidemarkVersion(), VERSION_FLAGS.join(", "))
     .helpCommand("help [command]", "show the help of a command")
     .addHelpText("after", EXIT_CODES);
-  const commands = [
-    runCommand,
-    captureCommand,
-    replicaCommand,
-    restoreCommand,
-    markCommand,
-    marksCommand,
-    syncCommand,
-    basesCommand,
-    logCommand,
-    statusCommand,
-    checkCommand,
-    verifyCommand,
-    baseCommand,
-    keyCommand,
-  ];
-  for (const create of commands) program.addCommand(create(cli));
+  for (const load of loadersFor(args)) program.addCommand((await load())(cli));
   for (const command of [program, ...program.commands, ...program.commands.flatMap(({ commands: inner }) => inner)]) {
     command.exitOverride().configureOutput({ outputError: () => undefined });
   }
   return program;
+}
+
+/** The command that is named first, or all of them: for help, and to say what a wrong name is like. */
+function loadersFor([first = ""]: readonly string[]): readonly (() => Promise<CreateCommand>)[] {
+  if (VERSION_FLAGS.includes(first)) return [];
+  const named = Object.hasOwn(COMMANDS, first) ? COMMANDS[first] : undefined;
+  return named ? [named] : Object.values(COMMANDS);
 }

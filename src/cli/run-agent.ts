@@ -23,7 +23,7 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
   if (flags.dryRun) return oneShot(cli, async () => dryRun(cli, config, flags.json === true));
   cli.longRunning = true;
   using progress = progressLine(() => cli.clock.monotonic());
-  const logger = createAgentLogger(cli.environment, progress.clear);
+  const logger = await createAgentLogger(cli.environment, progress.clear);
   const { startAgents } = await import("../compose/start-agents.ts");
   const { takeover = false, reseed = false, acceptEmpty = false } = flags;
   logger.info(

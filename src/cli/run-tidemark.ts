@@ -13,7 +13,8 @@ export async function runTidemark(args: readonly string[]): Promise<void> {
 
 async function exitCodeOf(cli: Cli, args: readonly string[]): Promise<number> {
   try {
-    await createProgram(cli).parseAsync(args, { from: "user" });
+    const program = await createProgram(cli, args);
+    await program.parseAsync(args, { from: "user" });
     return cli.exitCode;
   } catch (thrown) {
     if (thrown instanceof CommanderError && thrown.exitCode === 0) return EXIT.ok;

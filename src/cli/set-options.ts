@@ -66,7 +66,11 @@ export async function agentConfig(cli: Cli, role: Role, flags: Flags): Promise<R
 
 /** What a one-shot command knows. @throws CONFIG */
 export async function settingsFor(cli: Cli, role: "check" | "client", flags: Flags): Promise<Settings> {
-  return loadSettings(await loadOptions(cli, role, flags));
+  const { environment, directory } = cli;
+  const settings = loadSettings({ role, flags, environment, directory });
+  // Only then the log itself is asked, which takes SQLite.
+  const fromLog = settings.set === undefined && settings.log?.kind === "embedded";
+  return fromLog ? loadSettings(await loadOptions(cli, role, flags)) : settings;
 }
 
 async function loadOptions(cli: Cli, role: Role, flags: Flags): Promise<LoadOptions> {

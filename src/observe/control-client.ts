@@ -1,6 +1,7 @@
-import http from "node:http";
+import type { IncomingMessage } from "node:http";
 
 import { errnoOf, isErrorCode, TidemarkError } from "../runtime/errors.ts";
+import { http } from "../runtime/http.ts";
 import { SocketPath } from "./socket-path.ts";
 
 const MAX_ANSWER_BYTES = 16 * 1024 * 1024;
@@ -69,7 +70,7 @@ function exchange(socket: SocketPath, { method, path, body, timeoutMs, signal }:
   });
 }
 
-async function collect(response: http.IncomingMessage): Promise<string> {
+async function collect(response: IncomingMessage): Promise<string> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of response as AsyncIterable<Buffer>) {

@@ -1,9 +1,10 @@
 import fs from "node:fs";
-import http from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import net from "node:net";
 
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { http } from "../runtime/http.ts";
 import { SocketPath } from "./socket-path.ts";
 
 const MAX_BODY_BYTES = 64 * 1024;
@@ -67,7 +68,7 @@ function tryConnect(address: string): Promise<string | undefined> {
   });
 }
 
-function listen(server: http.Server, socket: SocketPath): Promise<void> {
+function listen(server: Server, socket: SocketPath): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", reject);
     server.listen(socket.address, () => {
@@ -77,7 +78,7 @@ function listen(server: http.Server, socket: SocketPath): Promise<void> {
   });
 }
 
-async function close(server: http.Server, parts: { socket: SocketPath; closing: AbortController }): Promise<void> {
+async function close(server: Server, parts: { socket: SocketPath; closing: AbortController }): Promise<void> {
   parts.closing.abort();
   // Those who wait get their answer (interrupted) on this turn of the loop; then nobody is waited for.
   await new Promise(setImmediate);
@@ -90,8 +91,8 @@ async function close(server: http.Server, parts: { socket: SocketPath; closing: 
 }
 
 async function answer(
-  request: http.IncomingMessage,
-  response: http.ServerResponse,
+  request: IncomingMessage,
+  response: ServerResponse,
   { handlers, signal }: { handlers: ControlServerOptions["handlers"]; signal: AbortSignal },
 ): Promise<void> {
   const gone = new AbortController();
@@ -107,7 +108,7 @@ async function answer(
   }
 }
 
-function unknownRequest(request: http.IncomingMessage): TidemarkError {
+function unknownRequest(request: IncomingMessage): TidemarkError {
   return new TidemarkError(
     "USAGE",
     `this agent has no answer to ${request.method ?? ""} ${(request.url ?? "").slice(0, 100)}`,
@@ -117,7 +118,7 @@ function unknownRequest(request: http.IncomingMessage): TidemarkError {
   );
 }
 
-async function readBody(request: http.IncomingMessage): Promise<Record<string, unknown>> {
+async function readBody(request: IncomingMessage): Promise<Record<string, unknown>> {
   const chunks: Buffer[] = [];
   let bytes = 0;
   for await (const chunk of request as AsyncIterable<Buffer>) {
@@ -142,7 +143,7 @@ function badBody(what: string): TidemarkError {
   });
 }
 
-function reply(response: http.ServerResponse, status: number, value: unknown): void {
+function reply(response: ServerResponse, status: number, value: unknown): void {
   if (response.destroyed || response.headersSent) return;
   const text = `${JSON.stringify(value)}\n`;
   response.writeHead(status, {

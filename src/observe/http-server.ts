@@ -1,6 +1,7 @@
-import http from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
+import { http } from "../runtime/http.ts";
 import { METRICS_CONTENT_TYPE, renderMetrics } from "./metrics.ts";
 import type { StatusReport } from "./status-report.ts";
 
@@ -37,7 +38,7 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Async
   return { [Symbol.asyncDispose]: () => close(server) };
 }
 
-async function answer({ method, url = "" }: http.IncomingMessage, { status }: HttpServerOptions): Promise<Answer> {
+async function answer({ method, url = "" }: IncomingMessage, { status }: HttpServerOptions): Promise<Answer> {
   if (method !== "GET" && method !== "HEAD") return line(405, "only GET and HEAD are answered here");
   try {
     return await answerTo(new URL(url, "http://agent").pathname, status);
@@ -70,7 +71,7 @@ function readiness({ agents, alerts }: StatusReport): Answer {
   return reasons.length === 0 ? line(200, "ok") : line(503, reasons.join("\n"));
 }
 
-function listen(server: http.Server, { host, port }: HttpServerOptions): Promise<void> {
+function listen(server: Server, { host, port }: HttpServerOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once("error", (error) => reject(notHad(error, `${host}:${port}`)));
     server.listen({ host, port }, resolve);
@@ -88,7 +89,7 @@ function notHad(error: Error, address: string): TidemarkError {
   );
 }
 
-async function close(server: http.Server): Promise<void> {
+async function close(server: Server): Promise<void> {
   const closed = new Promise<void>((resolve) => server.close(() => resolve()));
   server.closeAllConnections();
   await closed;
