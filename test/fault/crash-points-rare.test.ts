@@ -41,7 +41,7 @@ for (const point of pointsOf("hurry")) {
   test(`${point}: commits at full speed`, async () => {
     await scene.runs();
     scene.order(point);
-    await scene.diesOf(point, async () => scene.insert(1, 8000));
+    await scene.diesOf(point, async () => scene.insert(1, 8000), 0);
     await scene.goesOn();
   });
 }

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 import { askAgent } from "../../../src/observe/control-client.ts";
@@ -68,14 +69,17 @@ export class CrashScene implements AsyncDisposable {
     return this.agent;
   }
 
-  /** `drive` is called until the agent has died of the order. */
-  async diesOf(point: CrashPoint, drive: () => Promise<unknown>): Promise<void> {
+  /**
+   * `drive` is called until the agent has died of the order. At a pace, unless it must not: with changes as fast as they can
+   * be made both processors are mostly busy with what nobody looks at.
+   */
+  async diesOf(point: CrashPoint, drive: () => Promise<unknown>, paceMs = 20): Promise<void> {
     const { agent } = this;
     assert.ok(agent, "nothing runs");
     let dead = false;
     const death = agent.exited.then(() => (dead = true));
     const driving = async (): Promise<void> => {
-      while (!dead) await Promise.race([drive(), death]);
+      while (!dead) await Promise.race([drive().then(async () => sleep(paceMs)), death]);
     };
     await within(`the agent comes to "${point}"`, DEATH_TIMEOUT_MS, driving());
     this.agent = undefined;
