@@ -16,9 +16,10 @@ export function checkCommand(cli: Cli): Command {
     name: "check",
     summary: "tell whether the set-up is sound",
     description:
-      "Looks at configuration, permissions, SQLite versions, WAL mode, file trees, the log and its durability, and the standby's disk. Changes nothing.",
+      "Looks at configuration, permissions, SQLite versions, WAL mode, file trees, the log and its durability, the standby's disk, and repositories, into which an object is put and removed again. Changes nothing else.",
     examples: [
       "tidemark check --db app.db --standby /mnt/standby",
+      "tidemark check --repository s3://backups/app",
       "tidemark check --json -c /etc/tidemark/tidemark.yml",
     ],
   }).action((options: SetOptions) => oneShot(cli, () => check(cli, options)));
@@ -40,8 +41,7 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
   let settings: Settings;
   try {
     settings = await settingsFor(cli, "check", options);
-    const { databases, patterns, trees, standby } = settings;
-    if (databases.length + patterns.length + trees.length === 0 && standby === undefined) throw nothingToCheck();
+    if (!hasAgent(settings) && settings.repositories.length === 0) throw nothingToCheck();
   } catch (error) {
     return [fail(error)];
   }
@@ -57,14 +57,20 @@ async function findAll(cli: Cli, options: SetOptions): Promise<Finding[]> {
     ...(await checkLimits(settings)),
     ...(await checkPlaces(settings, copyBytes(settings.databases) + trees.bytes)),
     ...(await checkEncryption(settings)),
-    ...(await checkLog(settings)),
+    ...(hasAgent(settings) || settings.log ? await checkLog(settings) : []),
+    ...(await checkRepositories(settings, cli)),
   ];
+}
+
+/** Something to capture, or a standby. */
+function hasAgent({ databases, patterns, trees, standby }: Settings): boolean {
+  return databases.length + patterns.length + trees.length > 0 || standby !== undefined;
 }
 
 function nothingToCheck(): Error {
   return configError(
     "there is nothing to check",
-    "Give -c FILE, or --db PATH or --files DIR, and --standby DIR or --log.",
+    "Give -c FILE, or --db PATH or --files DIR, and --standby DIR or --log, or --repository.",
   );
 }
 
@@ -129,6 +135,13 @@ async function checkLog(settings: Settings): Promise<Finding[]> {
       return [ok("LOG", `${place}: there is no log yet; the first start makes it`)];
     return [fail(error)];
   }
+}
+
+async function checkRepositories({ repositories, set }: Settings, { clock }: Cli): Promise<Finding[]> {
+  if (repositories.length === 0) return [];
+  const { checkRepository } = await import("../observe/check-repository.ts");
+  const found = await Promise.all(repositories.map(async (one) => await checkRepository(one, { set, clock })));
+  return found.flat();
 }
 
 function isOnlyNew(message: string): boolean {

@@ -73,7 +73,7 @@ export class FsStore implements ObjectStore {
       const found = await statFile(this.#file(name));
       if (!found) await this.#requireRoot();
       else if (name === CONFIG_OBJECT) this.#established = true;
-      return found && { name, bytes: found.size };
+      return found && { name, bytes: found.size, modifiedMs: found.mtimeMs };
     });
   }
 

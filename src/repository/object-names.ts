@@ -10,6 +10,8 @@ export const SEGMENT_PREFIX = "segments/";
 export const BASE_PREFIX = "bases/";
 export const VERIFIED_PREFIX = "verified/";
 export const LOCK_PREFIX = "locks/";
+/** Of `check`, for a moment. */
+export const PROBE_PREFIX = "probe-";
 
 export function segmentName({ first, last }: { first: Offset; last: Offset }, uuid: string): string {
   return `${SEGMENT_PREFIX}${digits(first)}-${digits(last)}-${uuid}`;

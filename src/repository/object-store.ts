@@ -3,6 +3,8 @@ import { TidemarkError } from "../runtime/errors.ts";
 export interface ObjectInfo {
   readonly name: string;
   readonly bytes: number;
+  /** When it was put, by the store's clock and in whole seconds at worst; only `head` tells. */
+  readonly modifiedMs?: number;
 }
 
 export interface ByteRange {

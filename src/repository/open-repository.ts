@@ -5,6 +5,7 @@ import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { BlobIndex } from "./blob-index.ts";
 import { decodeConfig, encodeConfig } from "./config-object.ts";
 import { locatingObject } from "./object-error.ts";
+import { PROBE_PREFIX } from "./object-names.ts";
 import { ObjectBaseStore } from "./object-base-store.ts";
 import { takeLock } from "./object-lock.ts";
 import { ObjectSegmentStore } from "./object-segment-store.ts";
@@ -62,7 +63,7 @@ export async function openRepository(options: OpenRepositoryOptions): Promise<Re
 }
 
 /** Undefined when there is none. */
-async function readConfig(store: ObjectStore, signal: AbortSignal): Promise<RepositoryConfig | undefined> {
+export async function readConfig(store: ObjectStore, signal: AbortSignal): Promise<RepositoryConfig | undefined> {
   let data: Uint8Array;
   try {
     data = await store.get(CONFIG_OBJECT, signal);
@@ -76,7 +77,9 @@ async function readConfig(store: ObjectStore, signal: AbortSignal): Promise<Repo
 /** Of two who begin it at once the one whose config is there afterwards decides. */
 async function begin(options: OpenRepositoryOptions): Promise<RepositoryConfig> {
   const { store, set, mode, clock, createdBy, signal, sealing } = options;
-  for await (const { name } of store.list("", signal)) throw lostConfig(store, name);
+  for await (const { name } of store.list("", signal)) {
+    if (!name.startsWith(PROBE_PREFIX)) throw lostConfig(store, name);
+  }
   if (mode === "read" || set === undefined) throw empty(store.location);
   const encrypted = sealing?.encrypt ?? false;
   const fresh: RepositoryConfig = { id: randomUUID(), set, createdMs: clock.now(), createdBy, encrypted };
@@ -101,11 +104,18 @@ async function sealerOf(
   });
 }
 
-function requireSet(config: RepositoryConfig, { set, store }: OpenRepositoryOptions): void {
+/** @throws REPOSITORY_FOREIGN */
+export function requireSet(config: RepositoryConfig, { set, store }: SetToBe): void {
   if (set === undefined || config.set === set) return;
   throw new TidemarkError("REPOSITORY_FOREIGN", `${store.location} belongs to the set ${config.set}, not to ${set}`, {
     hint: "Every set has a repository of its own: name another place, or the set to which this one belongs.",
   });
+}
+
+interface SetToBe {
+  /** Undefined: any. */
+  readonly set?: string | undefined;
+  readonly store: Pick<ObjectStore, "location">;
 }
 
 function empty(location: string): TidemarkError {

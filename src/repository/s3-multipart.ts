@@ -11,8 +11,6 @@ import {
   UploadPartCommand,
 } from "@aws-sdk/client-s3";
 
-import { s3StatusOf } from "./s3-errors.ts";
-
 const CLEAN_UP_MS = 10_000;
 
 /** All or nothing: the object is there once the upload is completed. What fails is aborted, so that nothing is left to pay for. */
@@ -51,7 +49,7 @@ function pieces(data: Uint8Array, partBytes: number): Uint8Array[] {
   return Array.from({ length: count }, (_, index) => data.subarray(index * size, (index + 1) * size));
 }
 
-/** Those that somebody began `before` and never finished. Nothing is said where that may not be listed. */
+/** Those that somebody began `before` and never finished. Where that fails another process does it some day. */
 export async function abortOldUploads(
   client: S3Client,
   place: { readonly Bucket: string; readonly Prefix: string },
@@ -64,8 +62,7 @@ export async function abortOldUploads(
       if (!Initiated || Initiated >= before) continue;
       await client.send(new AbortMultipartUploadCommand({ Bucket: place.Bucket, Key, UploadId }), options);
     }
-  } catch (error) {
-    const status = s3StatusOf(error) ?? 500;
-    if (signal.aborted || status >= 500 || status === 429) throw error;
+  } catch {
+    signal.throwIfAborted();
   }
 }

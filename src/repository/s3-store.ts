@@ -21,6 +21,7 @@ import {
   objectMissing,
   type ObjectStore,
 } from "./object-store.ts";
+import { LOCK_PREFIX, PROBE_PREFIX } from "./object-names.ts";
 import { s3Client } from "./s3-client.ts";
 import { s3ErrorName, s3StatusOf, s3StoreError } from "./s3-errors.ts";
 import { abortOldUploads, putInParts } from "./s3-multipart.ts";
@@ -32,7 +33,7 @@ export interface S3StoreOptions {
   /** In flight at once, for the pool of connections. */
   readonly requests: number;
   readonly clock: Clock;
-  /** Larger objects go in several parts; at least 5 MiB. */
+  /** Larger objects go in parts of at least half of it. No service takes parts of less than 5 MiB. */
   readonly partBytes?: number;
 }
 
@@ -42,8 +43,8 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 /** For an answer to a small request; what is large gets time for its bytes at the slowest line that makes sense. */
 const ANSWER_MS = 60_000;
 const SLOWEST_BYTES_PER_MS = 16;
-/** Who holds the repository is of no interest in a week, and must be removable now. */
-const NEVER_LOCKED = "locks/";
+/** Who holds the repository, or looked at it, is of no interest in a week, and must be removable now. */
+const NEVER_LOCKED = [LOCK_PREFIX, PROBE_PREFIX];
 
 /** A bucket of Amazon's or of any service that speaks its protocol, and a prefix in it. */
 export class S3Store implements ObjectStore {
@@ -64,8 +65,8 @@ export class S3Store implements ObjectStore {
     await this.#during(name, deadline(signal, data.length), async (abortSignal) => {
       const { partBytes = PART_BYTES } = this.#options;
       const target = { ...this.#target(name), ...this.#attributes(name) };
+      await this.#sweep(abortSignal);
       if (data.length > partBytes) {
-        await this.#sweep(abortSignal);
         return putInParts(this.#client, target, { data, partBytes, signal: abortSignal });
       }
       const md5 = createHash("md5").update(data).digest("base64");
@@ -90,7 +91,8 @@ export class S3Store implements ObjectStore {
     return await this.#during(name, deadline(signal, 0), async (abortSignal) => {
       try {
         const found = await this.#client.send(new HeadObjectCommand(this.#target(name)), { abortSignal });
-        return { name, bytes: found.ContentLength ?? 0 };
+        const modifiedMs = found.LastModified?.getTime();
+        return { name, bytes: found.ContentLength ?? 0, ...(modifiedMs !== undefined && { modifiedMs }) };
       } catch (error) {
         if (s3StatusOf(error) === 404 && s3ErrorName(error) !== "NoSuchBucket") return undefined;
         throw error;
@@ -118,7 +120,7 @@ export class S3Store implements ObjectStore {
 
   async remove(name: string, signal: AbortSignal): Promise<void> {
     await this.#during(name, deadline(signal, 0), async (abortSignal) => {
-      const hide = name.startsWith(NEVER_LOCKED);
+      const hide = isNeverLocked(name);
       const context = { location: this.location, name, hide, signal: abortSignal };
       await removeVersions(this.#client, this.#target(name), context);
     });
@@ -140,7 +142,7 @@ export class S3Store implements ObjectStore {
   #attributes(name: string): Partial<ConstructorParameters<typeof PutObjectCommand>[0]> {
     const { sse, storageClass } = this.#place;
     const { objectLock, clock } = this.#options;
-    const locked = objectLock && !name.startsWith(NEVER_LOCKED);
+    const locked = objectLock && !isNeverLocked(name);
     return {
       ...(sse && { ServerSideEncryption: sse.kind }),
       ...(sse?.kind === "aws:kms" && sse.keyId !== undefined && { SSEKMSKeyId: sse.keyId }),
@@ -180,7 +182,7 @@ export class S3Store implements ObjectStore {
     return new Uint8Array(0);
   }
 
-  /** Parts of uploads that nobody finished are stored and paid for, and no list shows them. */
+  /** Once. Parts of uploads that nobody finished are stored and paid for, and no list shows them. */
   async #sweep(signal: AbortSignal): Promise<void> {
     if (this.#swept) return;
     this.#swept = true;
@@ -201,6 +203,10 @@ export class S3Store implements ObjectStore {
       throw error instanceof TidemarkError ? error : s3StoreError(error, { location: this.location, name });
     }
   }
+}
+
+function isNeverLocked(name: string): boolean {
+  return NEVER_LOCKED.some((prefix) => name.startsWith(prefix));
 }
 
 function deadline(given: AbortSignal, bytes: number): { given: AbortSignal; all: AbortSignal } {

@@ -31,6 +31,7 @@ export interface SftpSession {
 /** One connection, made when it is needed and again after it was cut. */
 export class SftpConnection {
   readonly #place: SftpPlace;
+  readonly #closed = new AbortController();
   #open: Promise<SftpSession> | undefined;
 
   constructor(place: SftpPlace) {
@@ -51,12 +52,12 @@ export class SftpConnection {
   }
 
   async close(): Promise<void> {
-    const open = await this.#open?.catch(() => undefined);
-    open?.end();
+    this.#closed.abort();
+    await this.#open?.catch(() => undefined);
   }
 
   #openOnce(): Promise<SftpSession> {
-    const open = openSession(this.#place);
+    const open = openSession(this.#place, this.#closed.signal);
     const forget = (): void => {
       if (this.#open === open) this.#open = undefined;
     };
@@ -65,7 +66,8 @@ export class SftpConnection {
   }
 }
 
-async function openSession(place: SftpPlace): Promise<SftpSession> {
+/** Ended when `closed` is aborted, also before it is ready. */
+async function openSession(place: SftpPlace, closed: AbortSignal): Promise<SftpSession> {
   const client = new ssh2.Client();
   const cut = new AbortController();
   const end = (): void => {
@@ -75,6 +77,7 @@ async function openSession(place: SftpPlace): Promise<SftpSession> {
   };
   // Small requests and answers alternate: with Nagle's algorithm each would wait for the other side's delayed ACK.
   client.on("connect", () => client.setNoDelay(true)).on("close", end);
+  closed.addEventListener("abort", end, { once: true, signal: cut.signal });
   let refusal: TidemarkError | undefined;
   try {
     const trust = trustOf(place, (error) => (refusal = error));

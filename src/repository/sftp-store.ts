@@ -76,7 +76,7 @@ export class SftpStore implements ObjectStore {
   async head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
     return await this.#during(name, signal, async (files) => {
       const found = await this.#statObject(files, name);
-      return found && { name, bytes: found.size };
+      return found && { name, bytes: found.size, modifiedMs: found.modified * 1000 };
     });
   }
 

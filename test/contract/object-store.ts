@@ -52,7 +52,9 @@ export function objectStoreContract(makePlace: () => Promise<StorePlace>): void 
       await using other = at.place.open();
       expect(Buffer.compare(await other.get("packs/3f/0a-b.c_d", signal), data)).toBe(0);
       expect(await other.get("config", signal)).toHaveLength(0);
-      expect(await other.head("packs/3f/0a-b.c_d", signal)).toEqual({ name: "packs/3f/0a-b.c_d", bytes: 100_000 });
+      const { modifiedMs = 0, ...found } = (await other.head("packs/3f/0a-b.c_d", signal)) ?? {};
+      expect(found).toEqual({ name: "packs/3f/0a-b.c_d", bytes: 100_000 });
+      expect(Math.abs(modifiedMs - Date.now())).toBeLessThan(30_000);
       expect(await other.head("packs/3f", signal)).toBeUndefined();
       expect(await codeOf(other.get("packs/3f", signal))).toBe("OBJECT_MISSING");
     });

@@ -144,11 +144,13 @@ test("a server that stops answering holds nobody who gives up", async () => {
   await using store = await through(proxy, "silent");
   await store.put("one", Buffer.from("1"), signal);
   proxy.swallowAnswers = true;
+  // One waits for an answer, the other for a connection.
+  await using unconnected = await through(proxy, "silent");
   const reason = new Error("enough");
   const controller = new AbortController();
-  const get = store.get("one", controller.signal).catch((error: unknown) => error);
+  const gets = [store, unconnected].map(async (one) => await one.get("one", controller.signal));
   controller.abort(reason);
-  expect(await get).toBe(reason);
+  for (const get of gets) await expect(get).rejects.toBe(reason);
 });
 
 test("a full disk is said to be full, keeps nothing of the object, and serves again when there is room", async () => {

@@ -6,6 +6,8 @@ import path from "node:path";
 import { freePort } from "./nats-server.ts";
 import { waitFor } from "./wait.ts";
 
+export const S3_HOST = "s3.test";
+export const S3_KMS_KEY = "backups";
 export const S3_KEYS = { accessKeyId: "tidemark", secretAccessKey: "tidemark-secret" };
 
 /** Ceph's S3 service: one monitor, one OSD that keeps objects in memory, one gateway. */
@@ -110,6 +112,11 @@ const SETTINGS = [
   ...["run_sync_thread", "enable_quota_threads", "enable_lc_threads"].map((key) => `rgw_${key} = false`),
   // So that a list of some hundred objects has pages.
   "rgw_max_listing_results = 100",
+  // Buckets as hosts below this name too; keys for encryption by the service.
+  `rgw_dns_name = ${S3_HOST}`,
+  "rgw_crypt_require_ssl = false",
+  "rgw_crypt_s3_kms_backend = testing",
+  `rgw_crypt_s3_kms_encryption_keys = ${S3_KMS_KEY}=${Buffer.alloc(32, "k").toString("base64")}`,
   "osd_objectstore = memstore",
   `memstore_device_bytes = ${4 * 1024 ** 3}`,
 ];

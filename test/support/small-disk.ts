@@ -30,7 +30,8 @@ export class SmallDisk implements Disposable {
   }
 }
 
-function asRoot(...command: [string, ...string[]]): void {
+/** What it says. */
+export function asRoot(...command: [string, ...string[]]): string {
   const [file, ...args] = process.getuid?.() === 0 ? command : (["sudo", "--non-interactive", ...command] as const);
-  execFileSync(file, args, { stdio: "pipe" });
+  return execFileSync(file, args, { stdio: "pipe", encoding: "utf8" });
 }
