@@ -63,6 +63,13 @@ export function fsPath(root: string, path: TreePath): Buffer {
   return path === "" ? Buffer.from(root) : Buffer.concat([Buffer.from(`${root}/`), bytesOf(path)]);
 }
 
+/** The other way round: `file` is absolute, without links. Undefined: it is not in this directory. */
+export function pathBelow(root: string, file: ByteString): TreePath | undefined {
+  const directory = byteString(Buffer.from(root));
+  if (file === directory) return TREE_ROOT;
+  return file.startsWith(`${directory}/`) ? treePath(file.slice(directory.length + 1)) : undefined;
+}
+
 /** Something in a tree, as people see it: `uploads/2026/a.pdf`. So it is named on the standby, too. */
 export function shownPlace(tree: string, path: TreePath): string {
   return path === "" ? tree : `${tree}/${shownPath(path)}`;

@@ -41,7 +41,7 @@ export interface Seen {
   readonly onPut: (path: TreePath) => void;
 }
 
-/** A file that no name leads to. */
+/** A file that no name of the tree leads to. */
 interface Deleted extends Pick<Seen, "again" | "onPut"> {
   /** Names it, without being open. */
   readonly fd: number;
@@ -128,16 +128,17 @@ export class FileCapture {
   }
 
   /**
-   * Sends a small file that no name leads to any more. Its attributes are not to be had without a name. False: it has another
-   * name by now, or cannot be read.
+   * Sends a small file that no name of the tree leads to any more. Its attributes are not to be had without a name. missed: it
+   * cannot be read.
    */
-  rescue(root: string, path: TreePath, { fd, isWanted, ...seen }: Deleted): boolean {
+  rescue(root: string, path: TreePath, { fd, isWanted, ...seen }: Deleted): "done" | "unwanted" | "missed" {
     const stat = fs.fstatSync(fd, { bigint: true });
-    if (stat.nlink > 0n || stat.size > WHOLE_BYTES || !isWanted(stat)) return false;
+    if (!isWanted(stat)) return "unwanted";
+    if (stat.size > WHOLE_BYTES) return "missed";
     const read = readDeleted(fd, stat, this.#parts.publisher);
-    if (read.kind !== "content") return false;
-    const { content } = read;
-    return this.#putWhole(root, path, { seen: { ...seen, stat, atMs: 0 }, content, xattrs: undefined }) === "done";
+    if (read.kind !== "content") return "missed";
+    const found = { seen: { ...seen, stat, atMs: 0 }, content: read.content, xattrs: undefined };
+    return this.#putWhole(root, path, found) === "done" ? "done" : "missed";
   }
 
   #putWhole(root: string, path: TreePath, found: Found & { readonly content: Content }): Captured {

@@ -4,19 +4,19 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 
 import type { Offset } from "../../event/positions.ts";
-import { type Clock, sleep } from "../../runtime/clock.ts";
+import type { Clock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
 import { mergeCommits } from "../merge-commits.ts";
 import type { ShipQueue } from "../ship-queue.ts";
 import { LostEvents } from "./lost-events.ts";
-import { ANY_TIME, type Fetched } from "./lost-files.ts";
 import { Removals } from "./removals.ts";
 import { Sentinel } from "./sentinel.ts";
 import type { FilesFeed } from "./files-feed.ts";
 import type { TreeCapture } from "./tree-seam.ts";
 import { TreeSide } from "./tree-side.ts";
+import { Turnstile, type Way } from "./turnstile.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
 /** Files that change and no commit waits for: looked at when they have stood still for so long, or at the latest. */
@@ -28,7 +28,6 @@ const STORE_EVERY_MS = 1000;
 const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
 const LAST_LOOK_MS = 5000;
-const FETCH_PATIENCE_MS = 1000;
 const LONG_MS = 2 ** 31 - 1;
 
 export interface FileSideOptions {
@@ -66,14 +65,13 @@ export class FileSide implements AsyncDisposable {
   readonly #trees: readonly TreeSide[];
   readonly #removals: Removals;
   readonly #sentinel: Sentinel;
+  readonly #turnstile: Turnstile;
   readonly #lostEvents: LostEvents;
   /** Who waits for the end of a round that has not begun yet. */
   #waiting: PromiseWithResolvers<void>[] = [];
   #finishing = false;
   #ended = false;
   #storedMs = 0;
-  /** Something was lost that may have a row in the commits that come next. */
-  #lostAfter = false;
 
   constructor(options: FileSideOptions) {
     const { captures, queue, clock } = options;
@@ -87,11 +85,20 @@ export class FileSide implements AsyncDisposable {
     });
     this.#lostEvents = new LostEvents(clock, (why) => this.#lose(why));
     this.#trees = captures.map((capture) => this.#treeSide(capture, wake));
+    this.#turnstile = new Turnstile({
+      ...options,
+      trees: this.#trees,
+      sentinel: this.#sentinel,
+      onUnannounced: () => {
+        this.#lose("changes are not announced");
+        this.#beginSentinel();
+      },
+    });
   }
 
   /** Resolves when every tree was scanned once, or cannot be. */
   get ready(): Promise<unknown> {
-    return Promise.all(this.#trees.map(async ({ ready }) => ready.promise));
+    return Promise.all(this.#trees.map(async ({ scans }) => scans.ready.promise));
   }
 
   status(): readonly TreeCaptureStatus[] {
@@ -127,7 +134,7 @@ export class FileSide implements AsyncDisposable {
 
   /** Resolves when everything that happened to the files before the call is sent. */
   async sync(): Promise<void> {
-    await Promise.all(this.#trees.map(async (tree) => tree.found()));
+    await Promise.all(this.#trees.map(async ({ scans }) => scans.found()));
     await this.#roundFromNow();
     while (!this.#removals.isEmpty && !this.#finishing) await this.#roundFromNow();
   }
@@ -154,6 +161,7 @@ export class FileSide implements AsyncDisposable {
     const tree: TreeSide = new TreeSide({
       ...this.#options,
       capture,
+      moments: this.#sentinel,
       onEvent: () => this.#lostEvents.count(),
       wake,
       onRemovals: (removals) => this.#removals.add(tree, removals),
@@ -205,9 +213,9 @@ export class FileSide implements AsyncDisposable {
     const { feed, files, clock } = this.#options;
     const waiting = this.#waiting.splice(0);
     const removals = this.#removals.takeDue();
-    const { announced, merge } = await this.#capture();
+    const { isClear, merge } = await this.#capture();
     crashPoint("turnstile: files sent");
-    const settled = announced && this.#isSettled && (await this.#isQuiet());
+    const settled = isClear && this.#isSettled && (await this.#isQuiet());
     await this.#pass({ merge, consistent: settled && removals.length === 0 });
     crashPoint("turnstile: commits sent");
     for (const { tree, removals: gone } of removals) await tree.remove(gone);
@@ -218,63 +226,11 @@ export class FileSide implements AsyncDisposable {
     for (const { resolve } of waiting) resolve();
   }
 
-  /**
-   * Captures the files that were complete before the commits that are taken. A file that was gone before it could be read
-   * may have had a row: then the commit that deleted the row was made before. All commits made by then are fetched, and pass
-   * as one. Only what goes after that moment may still have its row in them: then once more.
-   */
-  async #capture(): Promise<{ announced: boolean; merge: boolean }> {
+  /** Captures the files that were complete before the commits that are taken. */
+  async #capture(): Promise<Way> {
     const { queue, clock, orderMaxWaitMs } = this.#options;
     const sinceMs = queue.take()[0]?.atMs ?? clock.monotonic();
-    const deadlineMs = sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs);
-    let fetched: Fetched = ANY_TIME;
-    try {
-      for (let merge = false; ; merge = true) {
-        const announced = await this.#announced();
-        await Promise.all(this.#trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
-        merge ||= this.#trees.some((tree) => tree.entered);
-        const lostBefore = this.#lostAfter;
-        this.#lostAfter = false;
-        if (!(await this.#haveLost(fetched)) && !lostBefore) {
-          // What came after the commits were fetched has its row in later ones.
-          const after = { ...ANY_TIME, from: fetched.from, fromNs: fetched.fromNs };
-          this.#lostAfter = fetched !== ANY_TIME && this.#trees.some((tree) => tree.hasLost(after));
-          return { announced, merge };
-        }
-        if (clock.monotonic() >= deadlineMs) return { announced: false, merge: true };
-        queue.changeTaken(mergeCommits);
-        fetched = await this.#fetchCommits();
-        if (queue.count === 0) return { announced, merge };
-      }
-    } finally {
-      for (const tree of this.#trees) tree.release();
-    }
-  }
-
-  async #fetchCommits(): Promise<Fetched> {
-    const from = await this.#moment();
-    const areComplete = await this.#areAsked();
-    this.#options.queue.take();
-    const to = areComplete ? await this.#moment() : undefined;
-    return from && to ? { from: from.generation, to: to.generation - 1, fromNs: from.ns, toNs: to.ns } : ANY_TIME;
-  }
-
-  /** Of what is announced from here on, and happened later. Undefined: it is not announced. */
-  async #moment(): Promise<{ readonly generation: number; readonly ns: bigint } | undefined> {
-    let generation = 0;
-    const next = (): void => {
-      for (const tree of this.#trees) generation = tree.nextGeneration();
-    };
-    return (await this.#sentinel.pass(next)) ? { generation, ns: this.#sentinel.sentNs } : undefined;
-  }
-
-  /** Whether the databases have queued what was committed until now. Those that wait for room wait for us. */
-  async #areAsked(): Promise<boolean> {
-    const asked = this.#options.syncDatabases().then(
-      () => true,
-      () => false,
-    );
-    return Promise.race([asked, sleep(FETCH_PATIENCE_MS).then(() => false)]);
+    return this.#turnstile.clear(sinceMs + (this.#finishing ? Math.min(LAST_LOOK_MS, orderMaxWaitMs) : orderMaxWaitMs));
   }
 
   /**
@@ -283,24 +239,8 @@ export class FileSide implements AsyncDisposable {
    */
   async #isQuiet(): Promise<boolean> {
     if (!this.#trees.some((tree) => tree.isPolled)) return true;
-    return this.#options.queue.count === 0 && (await this.#areAsked()) && this.#options.queue.count === 0;
-  }
-
-  /**
-   * Whether a file was gone before the last look could read it. A look takes its time, in which nothing is announced: what is
-   * gone may have come, been moved or been deleted a moment ago.
-   */
-  async #haveLost(fetched: Fetched): Promise<boolean> {
-    if (!this.#trees.some((tree) => tree.hasGone)) return false;
-    return (await this.#announced()) && this.#trees.some((tree) => tree.hasLost(fetched));
-  }
-
-  /** Whether everything that happened before now was announced; if not, all is scanned. */
-  async #announced(): Promise<boolean> {
-    if (await this.#sentinel.pass()) return true;
-    this.#lose("changes are not announced");
-    this.#beginSentinel();
-    return false;
+    const { queue } = this.#options;
+    return queue.count === 0 && (await this.#turnstile.areAsked()) && queue.count === 0;
   }
 
   async #pass({ merge, consistent }: { merge: boolean; consistent: boolean }): Promise<void> {

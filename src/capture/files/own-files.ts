@@ -53,6 +53,11 @@ export class OwnFiles {
     );
   }
 
+  /** Whether one of them has this path. */
+  has(at: TreePath): boolean {
+    return this.#paths.has(at);
+  }
+
   #add(file: string, what: string): void {
     const relative = path.relative(this.#root, file);
     const isInside = !path.isAbsolute(relative) && relative.split(path.sep)[0] !== "..";

@@ -1,10 +1,11 @@
 import fs, { type BigIntStats } from "node:fs";
 
-import { byteString, fsPath, parentPath, type TreePath } from "../../event/tree-path.ts";
+import { byteString, fsPath, parentPath, pathBelow, type TreePath } from "../../event/tree-path.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
 import { type Entry, inodeNumberOf, sameStat, stampOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
+import { whereIs } from "./held-file.ts";
 import { hasKnownParent, lstat, type Place, sayDirectory } from "./say-directory.ts";
 import type { Selected } from "./selection.ts";
 import type { TreeParts } from "./tree-parts.ts";
@@ -25,8 +26,10 @@ export interface PathCompareOptions extends Pick<LookOptions, "enter" | "held"> 
 export class PathCompare {
   /** Seen to be gone. */
   readonly removals = new Map<TreePath, Removal>();
-  /** Files that the log has as they were last; not those of a scan. */
+  /** Files and links that the log has as they were last; not those of a scan. */
   readonly captured = new Set<TreePath>();
+  /** What was held of them could not be sent. */
+  readonly missed: TreePath[] = [];
   /** Other names of files that were captured: to be compared. */
   readonly again = new Set<TreePath>();
   readonly #parts: TreeParts;
@@ -96,12 +99,21 @@ export class PathCompare {
   /** What was deleted before its turn came is sent from the descriptor that was kept of it. */
   #rescue(path: TreePath): void {
     const fd = this.#options.held?.get(path);
-    if (fd === undefined) return;
+    if (fd === undefined || this.#isElsewhere(fd)) return;
     const onPut = (): unknown => this.#parts.touched.add(parentPath(path));
     const { root } = this.#options;
     const isWanted = (stat: BigIntStats): boolean =>
       this.#parts.own.find(path, stat) === undefined && this.#parts.selection.of(path, false) === "take";
-    if (this.#files.rescue(root, path, { fd, isWanted, again: this.again, onPut })) this.captured.add(path);
+    const rescued = this.#files.rescue(root, path, { fd, isWanted, again: this.again, onPut });
+    if (rescued === "done") this.captured.add(path);
+    if (rescued === "missed") this.missed.push(path);
+  }
+
+  /** It was moved within the tree since it was announced, and is captured there. */
+  #isElsewhere(fd: number): boolean {
+    const found = whereIs(fd);
+    const path = found && !found.isDeleted ? pathBelow(this.#options.root, found.file) : undefined;
+    return path !== undefined && this.#parts.selection.of(path, false) === "take";
   }
 
   #remember(path: TreePath): void {
@@ -161,7 +173,10 @@ export class PathCompare {
     this.#options.onCompared(1, 0);
     const stamp = stampOf(stat, atMs);
     const known = entries.get(path);
-    if (known?.stamp === stamp) return "done";
+    if (known?.stamp === stamp) {
+      this.#remember(path);
+      return "done";
+    }
     if (!hasKnownParent(this.#parts, this.#at(path))) return "changed";
     const target = readLink(fsPath(this.#options.root, path));
     const now = this.lstat(path);
@@ -171,6 +186,7 @@ export class PathCompare {
     if (publisher.put({ kind: "link.put", tree: name, path, target, uid, gid, mtimeNs }, { stamp })) {
       this.#parts.touched.add(parentPath(path));
     }
+    this.#remember(path);
     problems.over(path);
     return "done";
   }

@@ -1,8 +1,10 @@
 import fs from "node:fs";
 import path from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 import { sleep } from "../../runtime/clock.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
+import type { Moments } from "./sight.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
 /** Where the last one was not announced, the next one probably is not either. */
@@ -19,17 +21,26 @@ export interface SentinelOptions {
  * Tells when everything that happened before now has been announced: a file of ours is renamed in a directory that the
  * same backend watches, and backends keep the order.
  */
-export class Sentinel implements Disposable {
+export class Sentinel implements Disposable, Moments {
   readonly #options: SentinelOptions;
   #watch: Disposable | undefined;
   /** The file's name is a number: each time another, so that a late announcement of an old one proves nothing. */
   #number = 0;
+  #passed = 0;
   /** The last one was announced. */
   #works = true;
-  #waiting: { readonly name: string; readonly seen: () => void } | undefined;
+  #onPassed: (number: number) => void = () => undefined;
 
   constructor(options: SentinelOptions) {
     this.#options = options;
+  }
+
+  get passed(): number {
+    return this.#passed;
+  }
+
+  get sent(): number {
+    return this.#number;
   }
 
   /** @throws what the file system says */
@@ -40,37 +51,29 @@ export class Sentinel implements Disposable {
     makeDirectory(directory, { mode: 0o700 });
     fs.writeFileSync(this.#file(), "");
     this.#watch = backend.watch(Buffer.from(directory), {
-      onEvent: (_kind, name) => {
-        if (name === this.#waiting?.name) this.#waiting?.seen();
-      },
+      onEvent: (_kind, name) => this.#onEvent(Number(name)),
       onFailure: () => undefined,
     });
   }
 
-  /** `onSeen` is called between what happened before and what happened after. False: it is not announced, or not for long. */
-  async pass(onSeen?: () => void): Promise<boolean> {
-    if (!this.#watch) return false;
+  /** The number of one that was sent after the call and announced. Undefined: it is not announced, or not for long. */
+  async pass(): Promise<number | undefined> {
+    if (!this.#watch) return undefined;
     const before = this.#file();
-    this.#number += 1;
-    const seen = Promise.withResolvers<boolean>();
-    this.#waiting = { name: String(this.#number), seen: () => (onSeen?.(), seen.resolve(true)) };
+    const number = (this.#number += 1);
+    const passed = Promise.withResolvers<boolean>();
+    this.#onPassed = (announced) => announced === number && passed.resolve(true);
     const late = new AbortController();
     const patienceMs = this.#works ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;
     try {
       fs.renameSync(before, this.#file());
-      this.#works = await Promise.race([seen.promise, lateAfter(patienceMs, late.signal)]);
-      return this.#works;
+      this.#works = await Promise.race([passed.promise, lateAfter(patienceMs, late.signal)]);
+      return this.#works ? number : undefined;
     } catch {
-      return false;
+      return undefined;
     } finally {
       late.abort();
-      this.#waiting = undefined;
     }
-  }
-
-  /** When the last one was sent, by the clock that files get their times from. */
-  get sentNs(): bigint {
-    return fs.statSync(this.#options.directory, { bigint: true }).mtimeNs;
   }
 
   [Symbol.dispose](): void {
@@ -78,12 +81,21 @@ export class Sentinel implements Disposable {
     this.#watch = undefined;
   }
 
+  /** The old name is announced as well. */
+  #onEvent(number: number): void {
+    if (!(number > this.#passed)) return;
+    this.#passed = number;
+    this.#onPassed(number);
+  }
+
   #file(): string {
     return path.join(this.#options.directory, String(this.#number));
   }
 }
 
+/** An event loop that stood still runs its timers before it reads what was announced meanwhile. */
 async function lateAfter(ms: number, signal: AbortSignal): Promise<boolean> {
   await sleep(ms, signal);
+  for (let turns = 0; turns < 2; turns += 1) await nextTurn();
   return false;
 }

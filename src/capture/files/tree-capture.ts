@@ -3,7 +3,7 @@ import fs, { type BigIntStats } from "node:fs";
 import type { Logger } from "pino";
 
 import type { Offset } from "../../event/positions.ts";
-import { parentPath, type TreePath } from "../../event/tree-path.ts";
+import { type ByteString, parentPath, pathBelow, type TreePath } from "../../event/tree-path.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { FileCapture } from "./file-capture.ts";
@@ -54,11 +54,14 @@ export class FileTree implements TreeCapture {
   readonly #closed = new AbortController();
   readonly #unlisted = new Set<TreePath>();
   #acceptsEmpty: boolean;
+  /** Real path of the root when it was last looked at. */
+  #lastRoot: string;
 
   constructor(options: TreeOptions) {
     const { tree, index, outbox, own, large, clock, logger } = options;
     this.name = tree.name;
     this.root = tree.path;
+    this.#lastRoot = tree.path;
     this.#options = options;
     this.#acceptsEmpty = options.acceptEmpty;
     const entries = index.tree(tree.name);
@@ -124,6 +127,16 @@ export class FileTree implements TreeCapture {
     return own.find(path, stat) === undefined && selection.of(path, stat.isDirectory()) !== "skip";
   }
 
+  mayCapture(path: TreePath): boolean {
+    const { own, selection } = this.#parts;
+    if (own.has(path)) return false;
+    return selection.of(path, false) !== "skip" || selection.of(path, true) !== "skip";
+  }
+
+  pathOf(file: ByteString): TreePath | undefined {
+    return pathBelow(this.#lastRoot, file);
+  }
+
   async remove(removals: readonly Removal[]): Promise<void> {
     const { entries, publisher } = this.#parts;
     const root = this.#realRoot();
@@ -162,7 +175,7 @@ export class FileTree implements TreeCapture {
   /** The root may be a link. @throws TREE_MISSING */
   #realRoot(): string {
     try {
-      return fs.realpathSync(this.root);
+      return (this.#lastRoot = fs.realpathSync(this.root));
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === "ENOENT" || errno === "ENOTDIR") throw missingError(this.#guarded, this.#parts.entries.files);

@@ -71,6 +71,7 @@ export class TreePass {
       unsettled: [...this.#unsettled],
       late: [...this.#late],
       captured: this.#compare.captured,
+      missed: this.#compare.missed,
     };
   }
 

@@ -18,8 +18,10 @@ export interface Findings {
   readonly unsettled: readonly TreePath[];
   /** There was no time to look at these. */
   readonly late: readonly TreePath[];
-  /** Files that the log has as they were last; some of them are gone by now. */
+  /** Files and links that the log has as they were last; some of them are gone by now. */
   readonly captured: ReadonlySet<TreePath>;
+  /** What was held of them could not be sent. */
+  readonly missed: readonly TreePath[];
 }
 
 export interface Identity {
@@ -73,6 +75,10 @@ export interface TreeCapture {
   look(dirty: Dirty, options: LookOptions & { readonly deadlineMs: number }): Promise<Findings>;
   /** Whether what stands at a path is captured, or something in it. */
   captures(path: TreePath, stat: BigIntStats): boolean;
+  /** Whether anything could be captured at a path, whatever stands there. */
+  mayCapture(path: TreePath): boolean;
+  /** Where in the tree an absolute path without links leads; undefined: not into it. */
+  pathOf(file: ByteString): TreePath | undefined;
   /** Sends those removals that are still true, and the times of the directories they were in. */
   remove(removals: readonly Removal[]): Promise<void>;
   /** Everything up to `acknowledged` is in the log for good: what it says may be stored in the index. */

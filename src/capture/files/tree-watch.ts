@@ -20,13 +20,18 @@ interface Watched extends Identity {
   suspect: boolean;
 }
 
+export interface Announced {
+  readonly path: TreePath;
+  readonly kind: "rename" | "change";
+}
+
 export interface TreeWatchOptions {
   /** Absolute path of the tree's directory or single file. */
   readonly root: string;
   readonly backend: WatchBackend;
   readonly onDirty: (directory: TreePath, name: ByteString, kind: "rename" | "change") => void;
-  /** All of the directory. */
-  readonly onAllDirty: (directory: TreePath) => void;
+  /** All of the directory. `about`: it was announced of this, or of the directory itself; undefined: it is not known of what. */
+  readonly onAllDirty: (directory: TreePath, about?: Announced) => void;
   /** Something may have passed unseen. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -67,7 +72,7 @@ export class TreeWatch implements Disposable {
     try {
       const { backend, root } = this.#options;
       this.#parent = backend.watch(Buffer.from(path.dirname(root)), {
-        onEvent: (_kind, name) => this.#onParentEvent(name),
+        onEvent: (kind, name) => this.#onParentEvent(kind, name),
         onFailure: (error) => this.#options.onFailure(error),
       });
     } catch (error) {
@@ -131,7 +136,7 @@ export class TreeWatch implements Disposable {
     if (name === undefined || name === this.#nameOf(directory)) {
       const itself = this.#watched.get(directory);
       if (itself && kind === "rename") itself.suspect = true;
-      return onAllDirty(directory);
+      return onAllDirty(directory, name === undefined ? undefined : { path: joinPath(directory, name), kind });
     }
     const child = kind === "rename" ? this.#watched.get(joinPath(directory, name)) : undefined;
     if (child) child.suspect = true;
@@ -142,11 +147,11 @@ export class TreeWatch implements Disposable {
     return directory === TREE_ROOT ? this.#rootName : nameOf(directory);
   }
 
-  #onParentEvent(name: ByteString | undefined): void {
+  #onParentEvent(kind: "rename" | "change", name: ByteString | undefined): void {
     if (name !== undefined && name !== this.#rootName) return;
     const root = this.#watched.get(TREE_ROOT);
     if (root) root.suspect = true;
-    this.#options.onAllDirty(TREE_ROOT);
+    this.#options.onAllDirty(TREE_ROOT, name === undefined ? undefined : { path: TREE_ROOT, kind });
   }
 
   #onFailure(directory: TreePath, error: unknown): void {
