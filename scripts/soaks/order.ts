@@ -20,10 +20,7 @@ export const order: Scenario = {
     commits: { default: "5000", help: "of each" },
     delay: { default: "2", help: "ms between a file and its commit; 0: full speed" },
     age: { default: "50", help: "a row is deleted when so many commits came after its first" },
-    "max-wait": {
-      default: "5m",
-      help: "order.maxWait: commits pass files that take longer, on a machine that is busy enough",
-    },
+    "max-wait": { default: "30s", help: "order.maxWait: commits pass files that take longer" },
     offsets: { default: "300", help: "at which all rows are looked at; those that change are in every one" },
     restores: { default: "30", help: "of them that are restored as well" },
   },

@@ -37,6 +37,8 @@ export interface TreeCaptureStatus {
   readonly bytes: number;
   /** Names and directories that may have changed and were not looked at yet. */
   readonly dirty: number;
+  /** Files that do not stand still: what the log has of them may be older. */
+  readonly restless: number;
   /** Of files that are being read. */
   readonly pendingBytes: number;
   /** Scans after the first, since the start. */

@@ -146,7 +146,7 @@ class Agent implements CaptureAgent {
       ...feedStatus(this.#feed),
       databases: (this.#set?.captures ?? []).map((database) => database.status()),
       files: this.#files?.status() ?? [],
-      warnings: [...(this.#set?.warnings ?? []), ...this.#stateProblem()],
+      warnings: [...(this.#set?.warnings ?? []), ...(this.#files?.warnings ?? []), ...this.#stateProblem()],
     };
   }
 

@@ -19,7 +19,7 @@ export function captureConfig(file: ConfigFile | undefined, setWal: boolean | un
     copyBytesPerSecond: copyRate,
     maxPinned: maxPinned ?? 1000,
     rescanMs: rescan ?? 10 * MINUTE_MS,
-    orderMaxWaitMs: order?.maxWait ?? 10_000,
+    orderMaxWaitMs: order?.maxWait ?? 30_000,
     scrub: scrubOf(file),
   };
   if (capture.sealBytes <= capture.walMaxBytes) return capture;

@@ -140,12 +140,12 @@ async function baseOn({ archive, self }: LiveAgents, signal: AbortSignal): Promi
   );
 }
 
-/** Databases and trees that cannot be captured just now: nobody knows what was committed in them, or changed. */
+/** Databases and trees that cannot be captured just now, or not as they are: nobody knows what was committed in them, or changed. */
 function waitedFor({ capture }: LiveAgents): { without?: string[] } {
   const { databases = [], files = [] } = capture?.status() ?? {};
   const waiting = databases.filter(({ state }) => state === "waiting");
-  const halted = files.filter(({ state }) => state === "halted");
-  const without = [...waiting, ...halted].map(({ name }) => name);
+  const behind = files.filter(({ state, restless }) => state === "halted" || restless > 0);
+  const without = [...waiting, ...behind].map(({ name }) => name);
   return without.length === 0 ? {} : { without };
 }
 

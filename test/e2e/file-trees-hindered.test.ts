@@ -89,7 +89,6 @@ test("a volume that is unmounted, and too many deletions at once, halt their tre
   shell("mkdir ../aside && mv sub/1* sub/2* ../aside", root);
   expect(await halted(deployment, "volume")).toMatch(/^TREE_EMPTIED: .*volume is empty; the log holds 40 files of it/);
   expect(await halted(deployment, "uploads")).toMatch(/^MASS_DELETION: .* 22 of 39 files \(56 %\)/);
-  console.error("SYNC", JSON.stringify(await deployment.command("sync")));
   expect(((await deployment.answer("sync")) as { without?: string[] }).without?.toSorted()).toEqual([
     "uploads",
     "volume",

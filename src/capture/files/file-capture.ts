@@ -83,6 +83,10 @@ export class FileCapture {
     return bytes;
   }
 
+  reads(path: TreePath): boolean {
+    return this.#reading.has(path);
+  }
+
   /** Resolves when no read goes on. */
   async idle(): Promise<void> {
     await Promise.all([...this.#reading.values()].map(({ over }) => over));

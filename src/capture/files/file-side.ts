@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import type { Logger } from "pino";
 
 import type { Offset } from "../../event/positions.ts";
-import type { Clock } from "../../runtime/clock.ts";
+import { type Clock, sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
@@ -28,6 +28,7 @@ const STORE_EVERY_MS = 1000;
 const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
 const LAST_LOOK_MS = 5000;
+const SYNC_AGAIN_MS = 50;
 const LONG_MS = 2 ** 31 - 1;
 
 export interface FileSideOptions {
@@ -72,6 +73,8 @@ export class FileSide implements AsyncDisposable {
   #finishing = false;
   #ended = false;
   #storedMs = 0;
+  /** Commits that did not wait for all files, since the last consistent point. */
+  #overtaking = 0;
 
   constructor(options: FileSideOptions) {
     const { captures, queue, clock } = options;
@@ -132,11 +135,25 @@ export class FileSide implements AsyncDisposable {
     this.#options.queue.waker.wake();
   }
 
-  /** Resolves when everything that happened to the files before the call is sent. */
+  /** Resolves when everything that happened to the files before the call is sent, but for files that do not stand still. */
   async sync(): Promise<void> {
     await Promise.all(this.#trees.map(async ({ scans }) => scans.found()));
     await this.#roundFromNow();
-    while (!this.#removals.isEmpty && !this.#finishing) await this.#roundFromNow();
+    const awaited = this.#trees.map((tree) => [tree, tree.awaited] as const);
+    const isAwaited = (): boolean => awaited.some(([tree, paths]) => !paths.isDisjointFrom(tree.awaited));
+    while ((isAwaited() || !this.#removals.isEmpty) && !this.#finishing) {
+      if (isAwaited()) await sleep(SYNC_AGAIN_MS, this.#options.stop);
+      await this.#roundFromNow();
+    }
+  }
+
+  /** For people, until there is a consistent point again. */
+  get warnings(): readonly string[] {
+    if (this.#overtaking === 0) return [];
+    const commits = this.#overtaking === 1 ? "a commit has" : `${this.#overtaking} commits have`;
+    return [
+      `${commits} passed files that changed before: order.maxWait (${this.#options.orderMaxWaitMs} ms) was over, or changes were not announced; until the next consistent point rows may point at files that are older, or not there`,
+    ];
   }
 
   /** Everything sent is acknowledged. */
@@ -216,14 +233,24 @@ export class FileSide implements AsyncDisposable {
     const { isClear, merge } = await this.#capture();
     crashPoint("turnstile: files sent");
     const settled = isClear && this.#isSettled && (await this.#isQuiet());
+    if (!isClear) this.#overtake();
     await this.#pass({ merge, consistent: settled && removals.length === 0 });
     crashPoint("turnstile: commits sent");
     for (const { tree, removals: gone } of removals) await tree.remove(gone);
     crashPoint("turnstile: removals sent");
     if (settled && files.unmarked) feed.beatOnce({ consistent: true });
-    if (settled) files.unmarked = false;
+    if (settled) {
+      files.unmarked = false;
+      this.#overtaking = 0;
+    }
     if (clock.monotonic() - this.#storedMs >= STORE_EVERY_MS) this.store(feed.writer.acknowledged.offset);
     for (const { resolve } of waiting) resolve();
+  }
+
+  #overtake(): void {
+    const before = this.#overtaking;
+    this.#overtaking += this.#options.queue.taken.length;
+    if (before === 0 && this.#overtaking > 0) this.#options.logger.warn(this.warnings[0]);
   }
 
   /** Captures the files that were complete before the commits that are taken. */

@@ -137,6 +137,10 @@ export class FileTree implements TreeCapture {
     return pathBelow(this.#lastRoot, file);
   }
 
+  reads(path: TreePath): boolean {
+    return this.#files.reads(path);
+  }
+
   async remove(removals: readonly Removal[]): Promise<void> {
     const { entries, publisher } = this.#parts;
     const root = this.#realRoot();

@@ -79,6 +79,8 @@ export interface TreeCapture {
   mayCapture(path: TreePath): boolean;
   /** Where in the tree an absolute path without links leads; undefined: not into it. */
   pathOf(file: ByteString): TreePath | undefined;
+  /** Whether a file is being read, behind the look that began it. */
+  reads(path: TreePath): boolean;
   /** Sends those removals that are still true, and the times of the directories they were in. */
   remove(removals: readonly Removal[]): Promise<void>;
   /** Everything up to `acknowledged` is in the log for good: what it says may be stored in the index. */

@@ -51,8 +51,8 @@ export class TreeSide implements Disposable {
   readonly #dirty = new DirtyPaths();
   readonly #sight: FirstSight;
   readonly #unsettled = new Unsettled();
-  /** The last look had no time for all of what it was to look at. */
-  #isLate = false;
+  /** The last look had no time for these. */
+  #late: readonly TreePath[] = [];
   #dirtySinceMs: number | undefined;
   #dirtyLastMs = 0;
   /** Watched since they were announced, and not met by a look since. */
@@ -96,7 +96,7 @@ export class TreeSide implements Disposable {
 
   /** Everything announced, and everything that may have passed unseen, is in the log. */
   get isSettled(): boolean {
-    return !this.scans.halted && !this.scans.isLost && !this.#isLate && this.#unsettled.size === 0;
+    return !this.scans.halted && !this.scans.isLost && this.#late.length === 0 && this.#unsettled.size === 0;
   }
 
   /** When files are to be looked at for their own sake: no commit waits. */
@@ -153,6 +153,22 @@ export class TreeSide implements Disposable {
     this.#sight.settle(from);
   }
 
+  /** Files that the log will have as they are, or later: they may stand still soon, are being read, or were not looked at. */
+  get awaited(): ReadonlySet<TreePath> {
+    return new Set([...this.#split.waitsFor, ...this.#split.reading, ...this.#late]);
+  }
+
+  /** Some of them took too long. */
+  get isBehind(): boolean {
+    return this.#late.length + this.#split.reading.length > 0;
+  }
+
+  /** Files that do not stand still: `restless` of them nobody waits for. */
+  get #split(): { waitsFor: readonly TreePath[]; reading: readonly TreePath[]; restless: number } {
+    const { waitsFor, overdue, reading } = this.#unsettled.split(this.#options.clock.monotonic());
+    return { waitsFor, reading, restless: overdue.size - reading.length };
+  }
+
   async remove(removals: readonly Removal[]): Promise<void> {
     if (this.scans.halted) return;
     try {
@@ -174,6 +190,7 @@ export class TreeSide implements Disposable {
       ...figures,
       problem: halted ?? problem ?? this.#limit() ?? figures.problem,
       dirty: this.#dirty.count + this.#unsettled.size,
+      restless: this.#split.restless,
       rescans: Math.max(0, count - 1),
       scan: progress,
     };
@@ -226,7 +243,7 @@ export class TreeSide implements Disposable {
     for (const path of waitsFor) this.#dirty.markPath(path);
     const dirty = this.#dirty.take(overdue);
     const { held, unheld } = this.#sight.take();
-    this.#isLate = false;
+    this.#late = [];
     if (dirty.size > 0) {
       const findings = await this.#lookAt(dirty, { deadlineMs, ...(rescuing ? { held } : {}) });
       const isGone = (path: TreePath): boolean => !findings.captured.has(path) && !this.#sight.isThere(path);
@@ -275,13 +292,14 @@ export class TreeSide implements Disposable {
     this.#watch.leave(new Set(gone));
     if (removals.length > 0) this.#options.onRemovals(removals);
     if (late.length > 0) {
-      this.#isLate = true;
+      this.#late = late;
       for (const path of late) this.#dirty.markPath(path);
       this.#marked();
     }
     // The log has not what is there.
     for (const path of [...unsettled, ...late]) this.#sight.announced(path, "change");
-    this.#unsettled.add(unsettled, this.#options.clock.monotonic(), { givenUp });
+    const reads = (path: TreePath): boolean => this.capture.reads(path);
+    this.#unsettled.add(unsettled, this.#options.clock.monotonic(), { givenUp, reads });
   }
 
   /** For directories that are not watched every moment may be the one after a change. */

@@ -38,6 +38,8 @@ export interface Way {
  */
 export class Turnstile {
   readonly #options: TurnstileOptions;
+  /** Commits have passed without a clear way: the rows of what was lost may be in the log, and their ends not. */
+  #owes = false;
 
   constructor(options: TurnstileOptions) {
     this.#options = options;
@@ -51,14 +53,14 @@ export class Turnstile {
     let merge = false;
     try {
       for (;;) {
-        if (fetched && queue.taken.length > 0 && (await this.#hasLost(fetched))) {
+        if (fetched && this.#isAsked && (await this.#hasLost(fetched))) {
           merge = true;
           fetched = await this.#fetch(deadlineMs);
         }
         await Promise.all(trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
-        if (!fetched) return { isClear: false, merge: true };
-        if (queue.taken.length === 0 || !(await this.#hasLost(fetched))) return this.#clear(fetched, merge);
-        if (this.#isLate(deadlineMs)) return { isClear: false, merge: true };
+        if (!fetched || trees.some(({ isBehind }) => isBehind)) return this.#giveUp();
+        if (!(this.#isAsked && (await this.#hasLost(fetched)))) return this.#clear(fetched, merge);
+        if (this.#options.clock.monotonic() >= deadlineMs) return this.#giveUp();
       }
     } finally {
       for (const tree of trees) tree.release();
@@ -74,8 +76,19 @@ export class Turnstile {
     return Promise.race([asked, sleep(FETCH_PATIENCE_MS).then(() => false)]);
   }
 
+  /** Without commits it does not matter yet what was lost. */
+  get #isAsked(): boolean {
+    return this.#options.queue.taken.length > 0 || this.#owes;
+  }
+
+  #giveUp(): Way {
+    this.#owes ||= this.#options.queue.taken.length > 0;
+    return { isClear: false, merge: true };
+  }
+
   #clear({ from }: Fetched, merge: boolean): Way {
     for (const tree of this.#options.trees) tree.settle(from);
+    this.#owes = false;
     return { isClear: true, merge };
   }
 
@@ -89,7 +102,7 @@ export class Turnstile {
       const to = await this.#moment();
       if (to === undefined) return undefined;
       if (areComplete && !(await this.#hasLost({ from, to }))) return { from, to };
-      if (this.#isLate(deadlineMs)) return undefined;
+      if (this.#options.clock.monotonic() >= deadlineMs) return undefined;
       from = to;
     }
     return undefined;
@@ -107,9 +120,5 @@ export class Turnstile {
     const passed = await this.#options.sentinel.pass();
     if (passed === undefined) this.#options.onUnannounced();
     return passed;
-  }
-
-  #isLate(deadlineMs: number): boolean {
-    return this.#options.clock.monotonic() >= deadlineMs;
   }
 }

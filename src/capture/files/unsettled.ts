@@ -9,9 +9,11 @@ const HOLDS_LOOKS = 3;
 interface Since {
   readonly sinceMs: number;
   readonly looks: number;
+  /** It was still being read when the look ended. */
+  readonly isRead: boolean;
 }
 
-const GIVEN_UP: Since = { sinceMs: -Infinity, looks: HOLDS_LOOKS };
+const GIVEN_UP = { sinceMs: -Infinity, looks: HOLDS_LOOKS };
 
 /** What a look that begins makes of them. */
 export interface UnsettledLook {
@@ -34,8 +36,13 @@ export class Unsettled {
     return this.#files.size;
   }
 
-  get paths(): Iterable<TreePath> {
-    return this.#files.keys();
+  /** Those for which commits wait, and the others, some of which are only read for long. */
+  split(nowMs: number): Pick<UnsettledLook, "waitsFor" | "overdue"> & { readonly reading: readonly TreePath[] } {
+    const all = [...this.#files];
+    const waitsFor = all.filter(([, one]) => holdsUp(one, nowMs)).map(([path]) => path);
+    const others = all.filter(([, one]) => !holdsUp(one, nowMs));
+    const reading = others.filter(([, { isRead }]) => isRead).map(([path]) => path);
+    return { waitsFor, overdue: new Set(others.map(([path]) => path)), reading };
   }
 
   get dueMs(): number {
@@ -44,23 +51,27 @@ export class Unsettled {
 
   look(nowMs: number): UnsettledLook {
     this.#before = new Map(this.#files);
-    const all = [...this.#files];
-    const waitsFor = all.filter(([, one]) => holdsUp(one, nowMs)).map(([path]) => path);
-    const overdue = new Set(all.map(([path]) => path).filter((path) => !waitsFor.includes(path)));
+    const { waitsFor, overdue } = this.split(nowMs);
     const again = this.#dueMs <= nowMs ? overdue : new Set<TreePath>();
-    this.#files = new Map(all.filter(([path]) => overdue.has(path) && !again.has(path)));
+    this.#files = new Map([...this.#files].filter(([path]) => overdue.has(path) && !again.has(path)));
     return { waitsFor, overdue, again };
   }
 
   /** Found by that look. `givenUp`: whoever waited for so long does not wait for these again. */
-  add(paths: readonly TreePath[], nowMs: number, { givenUp }: { readonly givenUp: boolean }): void {
+  add(paths: readonly TreePath[], nowMs: number, { givenUp, reads }: Found): void {
     if (paths.length === 0) return;
     for (const path of paths) {
       const { sinceMs, looks } = givenUp ? GIVEN_UP : (this.#before.get(path) ?? { sinceMs: nowMs, looks: 0 });
-      this.#files.set(path, { sinceMs, looks: looks + 1 });
+      this.#files.set(path, { sinceMs, looks: looks + 1, isRead: reads(path) });
     }
     this.#dueMs = nowMs + AGAIN_MS;
   }
+}
+
+interface Found {
+  readonly givenUp: boolean;
+  /** Whether a file is still being read. */
+  readonly reads: (path: TreePath) => boolean;
 }
 
 function holdsUp({ sinceMs, looks }: Since, nowMs: number): boolean {

@@ -66,6 +66,9 @@ test("a file that is being written without end holds no commit up for ever, and 
       await writer.line("it writes", (line) => line === "ready");
       for (let commits = 0; commits < 3; commits += 1)
         expect((await commit()).some(({ consistent }) => consistent)).toBe(false);
+      await agent.sync();
+      // It is said of which files the log may have older versions.
+      expect(agent.status().files[0]?.restless).toBe(1);
     }
     await captured(agent, fs.statSync(`${root}/upload`).size);
   });
@@ -76,8 +79,14 @@ test("a commit does not wait longer than order.maxWait for a large file that is 
     fs.writeFileSync(`${root}/large`, "");
     fs.truncateSync(`${root}/large`, LARGE_BYTES);
     await waitFor("it is being read", () => (agent.status().files[0]?.pendingBytes ?? 0) > 0, { everyMs: 5 });
+    const warned = waitFor("a warning", () => agent.status().warnings[0], { everyMs: 2 });
+    const synced = agent.sync().then(() => true);
     const come = await commit();
     expect(come.filter(({ body, consistent }) => body.kind === "file.put" || consistent)).toEqual([]);
-    await captured(agent, LARGE_BYTES);
+    expect(await warned).toMatch(/^a commit has passed files that changed before: order.maxWait \(50 ms\)/);
+    // Whoever asks for everything before now waits for it.
+    await synced;
+    expect(agent.status().files[0]).toMatchObject({ bytes: LARGE_BYTES, restless: 0, pendingBytes: 0 });
+    await waitFor("the warning is over", () => agent.status().warnings.length === 0);
   });
 });
