@@ -146,7 +146,7 @@ export async function meaningOf(vector: GoldenObject, directory: string): Promis
     return await Promise.all(opened);
   }
   if (kind === "segment") {
-    const segments = new ObjectSegmentStore(objects);
+    const segments = new ObjectSegmentStore(objects, () => new Set());
     const [info] = await Array.fromAsync(segments.list(signal));
     if (!info) throw new Error("no segment is listed");
     const events = (await Array.fromAsync(segments.read(info, { signal }))).flat();

@@ -30,6 +30,8 @@ export interface OpenHistoryOptions {
   readonly configured: boolean;
   /** What is encrypted is to be opened: a missing key is an error right away. */
   readonly keys: boolean;
+  /** A lot is read: nothing of it may expire meanwhile. */
+  readonly long?: boolean;
 }
 
 /**
@@ -53,6 +55,7 @@ export async function openHistory(cli: Cli, options: OpenHistoryOptions): Promis
     if (keys) await requireKeys(log);
     return opened({ history: new LogHistory(log), archive: undefined, withoutLog: undefined }, stack.move());
   }
+  if (options.long) for (const repository of repositories) await announce(cli, repository, stack);
   const log = wanted !== false && settings.log ? await tryLog(cli, settings, options) : undefined;
   if (log && !(log instanceof TidemarkError)) stack.use(log);
   const { openArchive } = await import("../restore/archive.ts");
@@ -94,6 +97,17 @@ async function openRepositories(
   if (found.length === 0 && problems[0] && (isAsked || !log)) throw problems[0];
   for (const { code, message } of problems) cli.note(`note: ${code}: ${message}; it is left out`);
   return found;
+}
+
+/** Who may only read there cannot say that he does: what is there is removed a day after it was marked at the earliest. */
+async function announce(cli: Cli, repository: Repository, stack: AsyncDisposableStack): Promise<void> {
+  try {
+    stack.use(await repository.announce(cli.signal));
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
+    const { code, message } = error;
+    cli.note(`note: ${code}: ${message}; so expire is not kept from ${repository.location}, finish within a day`);
+  }
 }
 
 /** Whatever is wrong with it: the repositories are what is left then. */

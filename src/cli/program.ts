@@ -21,6 +21,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   status: async () => (await import("./status.ts")).statusCommand,
   check: async () => (await import("./check.ts")).checkCommand,
   verify: async () => (await import("./verify.ts")).verifyCommand,
+  expire: async () => (await import("./expire.ts")).expireCommand,
   base: async () => (await import("./base.ts")).baseCommand,
   key: async () => (await import("./key.ts")).keyCommand,
 };

@@ -64,7 +64,8 @@ async function restoreTo(cli: Cli, options: RestoreOptions): Promise<void> {
   if (options.list) return listPoints(cli, options);
   const directory = targetDirectory(cli, options.target);
   const target = parseRestoreTarget(options.to);
-  await using opened = await openHistory(cli, { command: "restore", options, configured: true, keys: true });
+  const long = options.dryRun !== true;
+  await using opened = await openHistory(cli, { command: "restore", options, configured: true, keys: true, long });
   const { history, archive } = opened;
   using progress = progressLine(cli.clock.monotonic);
   const report = await restore({

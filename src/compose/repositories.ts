@@ -3,7 +3,7 @@ import os from "node:os";
 import path from "node:path";
 
 import { openRepositoryToRead, repositorySealing } from "../compose.ts";
-import type { Config } from "../config/config.ts";
+import type { Config, RepositoryConfig } from "../config/config.ts";
 import { type Settings, standbyState } from "../config/load-config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { RepositoryToWrite } from "../replica/archive/archive-agent.ts";
@@ -26,13 +26,14 @@ export interface WriteOptions {
 
 /** The repositories of a set, for the replica that writes them. What the log encrypts, they encrypt. */
 export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToWrite[] {
-  const { repositories, set, standby = "", encryption } = config;
+  const { repositories, set, standby = "", encryption, expire } = config;
   const cacheDirectory = path.join(standbyState(standby), "repositories");
   return repositories.map((repository) => {
     // One for each time that it was opened.
     const counts: Readonly<StoreCounts>[] = [];
     return {
       location: storeLocation(repository.place),
+      expiry: expire === "auto" ? expiryOf(repository) : undefined,
       open: async (signal) => {
         const sealing = await repositorySealing({ encryption, state }, { clock, log });
         const options = { set, mode: "write", cacheDirectory, createdBy, clock, signal, sealing } as const;
@@ -55,18 +56,23 @@ export function repositoriesToRead(config: Config, { clock, state }: Omit<WriteO
   }));
 }
 
+/** What nobody gave rules for stays. */
+function expiryOf({ keep, objectLock }: RepositoryConfig): RepositoryToWrite["expiry"] {
+  return keep && { rules: keep, rewrites: objectLock === undefined };
+}
+
 /** For a command that reads one repository after the other, and leaves nothing behind. */
 export async function readRepositories(
   { repositories, set, encryption }: Pick<Settings, "repositories" | "set" | "encryption">,
   { clock, signal }: { readonly clock: Clock; readonly signal: AbortSignal },
-  look: (repository: Repository) => Promise<void>,
+  look: (repository: Repository, config: RepositoryConfig) => Promise<void>,
 ): Promise<void> {
   const cacheDirectory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-repository-"));
   try {
     for (const config of repositories) {
       const options = { repository: config, set, cacheDirectory, encryption, clock, signal };
       await using repository = await openRepositoryToRead(options);
-      await look(repository);
+      await look(repository, config);
     }
   } finally {
     fs.rmSync(cacheDirectory, { recursive: true, force: true });

@@ -142,6 +142,9 @@ export const fileSchema = z.strictObject({
   scrubRate: size.optional(),
   repository: z.union([repository, z.array(repository)]).optional(),
   base: z.strictObject({ every: duration.optional(), orBytes: size.optional() }).optional(),
+  /** For repositories without rules of their own. */
+  keep: keep.optional(),
+  expire: z.enum(["auto", "manual"]).optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
   /** What is done, or with when a log that is away counts as lost. */
   fence: z.union([fenceMode, z.strictObject({ mode: fenceMode.optional(), after: duration.optional() })]).optional(),
@@ -159,7 +162,6 @@ export type FileConfig = z.output<typeof fileSchema>;
 
 /** Keys of the product that later versions bring, by dotted path. */
 export const LATER_KEYS: readonly string[] = [
-  "keep",
   "classes",
   "http.tokens",
   "alerts",

@@ -19,6 +19,8 @@ export interface Config {
   /** The first is the one that `status` tells of first, and that restores look at first. */
   readonly repositories: readonly RepositoryConfig[];
   readonly base: BaseConfig;
+  /** auto: the replica applies the rules of those repositories that have some. */
+  readonly expire: "auto" | "manual";
   readonly objectives: { readonly rpoMs: number };
   /** Where /metrics is answered; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
@@ -156,7 +158,7 @@ export interface RepositoryConfig {
   readonly limits: StoreLimits;
   /** Every object is put under a lock for so long. */
   readonly objectLock: { readonly mode: "GOVERNANCE" | "COMPLIANCE"; readonly days: number } | undefined;
-  /** Its own rules; undefined = those of the set. */
+  /** Its own rules, or those of the set; undefined = none were given. */
   readonly keep: KeepConfig | undefined;
 }
 

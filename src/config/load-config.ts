@@ -79,6 +79,7 @@ export function loadSettings(options: LoadOptions): Settings {
     replica: replicaConfig(file),
     encryption: encryptionOf(options, file),
     base: baseConfig(file),
+    expire: file?.values.expire ?? "auto",
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),
     fence: fenceConfig(file),

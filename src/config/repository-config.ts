@@ -1,6 +1,6 @@
 import path from "node:path";
 
-import type { KeepConfig, RepositoryConfig, StoreLimits } from "./config.ts";
+import type { KeepConfig, RepositoryConfig, StoreLimits, StorePlace } from "./config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 import type { FileConfig } from "./config-schema.ts";
@@ -23,9 +23,24 @@ export function repositoriesConfig(
 ): readonly RepositoryConfig[] {
   const { given = [], directory } = flags;
   const source = { where: "--repository", directory };
-  const all = given.length > 0 ? given.map((text) => repositoryFromText(text, source)) : ofFile(file);
+  const configured = ofFile(file);
+  const all =
+    given.length > 0 ? given.map((text) => asConfigured(repositoryFromText(text, source), configured)) : configured;
   refuseTwice(all);
-  return all;
+  const keep = file?.values.keep && keepConfig(file.values.keep);
+  return all.map((one) => ({ ...one, keep: one.keep ?? keep }));
+}
+
+/** One that is named on the command line and described in the file has the rules of the file. */
+function asConfigured(given: RepositoryConfig, configured: readonly RepositoryConfig[]): RepositoryConfig {
+  const { keep, objectLock, limits } = configured.find(({ place }) => isSamePlace(place, given.place)) ?? given;
+  return { ...given, keep, objectLock, limits };
+}
+
+function isSamePlace(one: StorePlace, other: StorePlace): boolean {
+  const key = (place: StorePlace): unknown[] =>
+    place.kind === "s3" ? [place.bucket, place.prefix] : [place.directory, place.kind === "sftp" ? place.host : ""];
+  return one.kind === other.kind && JSON.stringify(key(one)) === JSON.stringify(key(other));
 }
 
 function ofFile(file: ConfigFile | undefined): readonly RepositoryConfig[] {

@@ -93,6 +93,8 @@ export interface RepositoryPart {
   readonly baseUnderWay: { readonly done: number; readonly total: number } | null;
   /** Bases given up since the start because a WAL of the standby had to be emptied. */
   readonly basesAbandoned: number;
+  /** When the replica applied retention here the last time since its start. */
+  readonly expired: string | null;
 }
 
 interface PointPart {
@@ -166,7 +168,7 @@ function standbyOf(replica: ReplicaStatus): StandbyPart {
 }
 
 function repositoryOf(repository: RepositoryStatus): RepositoryPart {
-  const { location, base, archived, bytes, problem, requests, baseUnderWay, basesAbandoned } = repository;
+  const { location, base, archived, bytes, problem, requests, baseUnderWay, basesAbandoned, expiredMs } = repository;
   return {
     location,
     base: pointOf(base),
@@ -176,6 +178,7 @@ function repositoryOf(repository: RepositoryStatus): RepositoryPart {
     problem: problem ?? null,
     baseUnderWay: baseUnderWay ?? null,
     basesAbandoned,
+    expired: expiredMs === undefined ? null : isoOf(expiredMs),
   };
 }
 

@@ -78,7 +78,7 @@ export interface VerifiedNote {
 }
 
 export interface BaseStore {
-  /** By offset. */
+  /** By offset; those that are marked for deletion, as of the last refresh of the blobs, are left out. */
   list(signal: AbortSignal): Promise<readonly BaseInfo[]>;
   /** @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
   read(base: BaseInfo, signal: AbortSignal): Promise<BaseManifest>;

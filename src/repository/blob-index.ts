@@ -6,12 +6,16 @@ import Database from "better-sqlite3";
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import type { BlobFigures } from "./blob-store.ts";
+import { BlobUse } from "./blob-use.ts";
 import type { PackedBlob, PackListing } from "./pack.ts";
 import type { BlobType } from "./sealer.ts";
 
-const FORMAT_VERSION = 1;
+const FORMAT_VERSION = 2;
 
-/** source: an index object, or a note in expired/, that was read. listing: which index object names which pack. */
+/**
+ * source: an index object, or a note in expired/, that was read. listing: which index object names which pack. loss: how
+ * often something was marked, or went.
+ */
 const SCHEMA = `
   CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS pack (id INTEGER PRIMARY KEY, name TEXT UNIQUE NOT NULL, bytes INTEGER NOT NULL, blobs INTEGER NOT NULL) STRICT;
@@ -22,6 +26,8 @@ const SCHEMA = `
     id BLOB NOT NULL, pack INTEGER NOT NULL, type TEXT NOT NULL, position INTEGER NOT NULL, stored INTEGER NOT NULL,
     raw INTEGER NOT NULL, PRIMARY KEY (id, pack)) STRICT, WITHOUT ROWID;
   CREATE TABLE IF NOT EXISTS marked (name TEXT NOT NULL, source TEXT NOT NULL, PRIMARY KEY (name, source)) STRICT, WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS loss (id INTEGER PRIMARY KEY CHECK (id = 1), count INTEGER NOT NULL) STRICT;
+  INSERT OR IGNORE INTO loss VALUES (1, 0);
 `;
 /** Another process of ours may be writing; it is done within milliseconds. */
 const BUSY_TIMEOUT_MS = 5000;
@@ -75,7 +81,26 @@ export class BlobIndex implements Disposable {
       if (!addSource(database, source)) return;
       const mark = database.prepare("INSERT OR IGNORE INTO marked VALUES (?, ?)");
       for (const name of names) mark.run(name, source);
+      countLoss(database);
     });
+  }
+
+  /** Names of objects with this prefix that are marked; what a damaged mark may have named is not among them. */
+  marked(prefix: string): Set<string> {
+    return this.#guarded((database) => {
+      const names = database.prepare<[string], string>("SELECT name FROM marked WHERE name GLOB ? || '*'").pluck();
+      return new Set(names.all(prefix));
+    });
+  }
+
+  /** Another number than before: what was found by `has` since may be on its way out. */
+  losses(): number {
+    return this.#guarded((database) => database.prepare<[], number>("SELECT count FROM loss").pluck().get() ?? 0);
+  }
+
+  /** Learns what packs are needed for. It must be disposed of before the next one is made. */
+  use(): BlobUse {
+    return this.#guarded((database) => new BlobUse(database));
   }
 
   /** They are in the repository no more. */
@@ -88,8 +113,10 @@ export class BlobIndex implements Disposable {
       }
       const forget = database.prepare("DELETE FROM source WHERE name = ?");
       for (const source of sources) forget.run(source);
-      database.exec("DELETE FROM pack WHERE id NOT IN (SELECT pack FROM listing)");
+      const gone = database.prepare("DELETE FROM pack WHERE id NOT IN (SELECT pack FROM listing)").run().changes;
+      if (gone === 0) return;
       database.exec("DELETE FROM blob WHERE pack NOT IN (SELECT id FROM pack)");
+      countLoss(database);
     });
   }
 
@@ -165,6 +192,10 @@ interface Row {
   readonly position: number;
   readonly stored: number;
   readonly raw: number;
+}
+
+function countLoss(database: Database.Database): void {
+  database.exec("UPDATE loss SET count = count + 1");
 }
 
 /** False when it is there already: another process was faster. */

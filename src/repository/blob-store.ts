@@ -1,3 +1,5 @@
+import type { BlobUse } from "./blob-use.ts";
+import type { PackedBlob } from "./pack.ts";
 import type { BlobType } from "./sealer.ts";
 
 /** What was stored since the last `finish`; blobs that were there already are not counted. */
@@ -45,6 +47,12 @@ export interface BlobStore {
   writer(signal: AbortSignal): BlobWriter;
 
   figures(): BlobFigures;
+
+  /** Names of objects with this prefix that are marked for deletion; as of the last `refresh`. */
+  marked(prefix: string): ReadonlySet<string>;
+
+  /** For whoever clears away: to learn what packs are needed for. One at a time. */
+  use(): BlobUse;
 }
 
 /** Gathers blobs into packs. What was not finished when it is disposed of is lost, or nobody's. */
@@ -59,7 +67,11 @@ export interface BlobWriter extends AsyncDisposable {
 
   /**
    * Packs and their listings are durable when it resolves: only then may anything refer to the blobs. The writer can be
-   * used again. After an error it may be called again: nothing that was added is lost.
+   * used again. After an error it may be called again: nothing that was added is lost, but for REPOSITORY_CHANGED: then a
+   * blob that was there when it was added may be on its way out; begin again with another writer.
    */
   finish(signal: AbortSignal): Promise<BlobsWritten>;
+
+  /** A blob as it lies in a pack: it comes into another pack, whether it is there or not. */
+  copy(blob: PackedBlob, sealed: Uint8Array): Promise<void>;
 }

@@ -12,16 +12,20 @@ import type { SealedObjects } from "./sealed-objects.ts";
 /** Bases, each an object. */
 export class ObjectBaseStore implements BaseStore {
   readonly #objects: SealedObjects;
+  readonly #marked: (prefix: string) => ReadonlySet<string>;
 
-  constructor(objects: SealedObjects) {
+  /** `marked`: names of those that are on their way out. */
+  constructor(objects: SealedObjects, marked: (prefix: string) => ReadonlySet<string>) {
     this.#objects = objects;
+    this.#marked = marked;
   }
 
   async list(signal: AbortSignal): Promise<BaseInfo[]> {
     const bases: BaseInfo[] = [];
+    const marked = this.#marked(BASE_PREFIX);
     for await (const { name, bytes } of this.#objects.store.list(BASE_PREFIX, signal)) {
       const parsed = parseBaseName(name);
-      if (parsed) bases.push({ name, bytes, ...parsed });
+      if (parsed && !marked.has(name)) bases.push({ name, bytes, ...parsed });
     }
     return bases;
   }

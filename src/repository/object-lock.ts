@@ -5,6 +5,7 @@ import { type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { decodeLock, encodeLock, type LockNote } from "./notes.ts";
 import { LOCK_PREFIX } from "./object-names.ts";
+import { repositoryChanged } from "./index-view.ts";
 import type { LockMode, RepositoryLock } from "./repository.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
@@ -23,6 +24,8 @@ export interface LockOptions {
   readonly clock: Clock;
   readonly mode: LockMode;
   readonly signal: AbortSignal;
+  /** It only tells others. */
+  readonly besideExclusive?: boolean;
 }
 
 /** First one's own lock, then a look at those of others: of two who come at once at least one sees the other. */
@@ -44,6 +47,8 @@ class ObjectLock implements RepositoryLock {
   readonly #names: string[] = [];
   readonly #sinceMs: number;
   #renewing: Promise<void> | undefined;
+  /** When the object that is there now was written, at the latest. */
+  #renewed = { wallMs: 0, monotonicMs: 0 };
 
   constructor(options: LockOptions) {
     this.#options = options;
@@ -54,10 +59,18 @@ class ObjectLock implements RepositoryLock {
     return this.#lost.signal;
   }
 
+  requireHeld(): void {
+    const { clock, objects } = this.#options;
+    const { wallMs, monotonicMs } = this.#renewed;
+    // A monotonic clock stands still while the machine sleeps.
+    const ageMs = Math.max(clock.now() - wallMs, clock.monotonic() - monotonicMs);
+    if (this.#lost.signal.aborted || ageMs > LOST_MS) throw repositoryChanged(objects.location);
+  }
+
   async take(): Promise<void> {
-    const { signal } = this.#options;
+    const { signal, besideExclusive = false } = this.#options;
     await this.#write(signal);
-    await this.#requireNobodyElse(signal);
+    if (!besideExclusive) await this.#requireNobodyElse(signal);
     this.#renewing = this.#renew();
   }
 
@@ -72,9 +85,11 @@ class ObjectLock implements RepositoryLock {
     const { objects, clock, mode } = this.#options;
     const name = `${LOCK_PREFIX}${randomUUID()}`;
     const note: LockNote = { mode, host: os.hostname(), pid: process.pid, sinceMs: this.#sinceMs, atMs: clock.now() };
+    const began = { wallMs: note.atMs, monotonicMs: clock.monotonic() };
     // Before it is there: a put that seemed to fail may have succeeded.
     this.#names.push(name);
     await objects.put({ kind: "lock", name }, encodeLock(note), signal);
+    this.#renewed = began;
   }
 
   async #requireNobodyElse(signal: AbortSignal): Promise<void> {
@@ -94,18 +109,16 @@ class ObjectLock implements RepositoryLock {
 
   async #renew(): Promise<void> {
     const { clock } = this.#options;
-    let renewedMs = clock.monotonic();
     for (let pauseMs = RENEW_MS; ;) {
       await sleep(pauseMs, this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       try {
         const old = [...this.#names];
         await this.#write(this.#stop.signal);
-        renewedMs = clock.monotonic();
         pauseMs = RENEW_MS;
         for (const name of old) await this.#release(name, this.#stop.signal);
       } catch {
-        if (clock.monotonic() - renewedMs > LOST_MS) return this.#lost.abort();
+        if (clock.monotonic() - this.#renewed.monotonicMs > LOST_MS) return this.#lost.abort();
         pauseMs = RENEW_MS / 10;
       }
     }

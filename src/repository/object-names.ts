@@ -4,12 +4,14 @@ import { type Offset, offset } from "../event/positions.ts";
 const OFFSET_DIGITS = 16;
 const UUID = "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}";
 const SEGMENT = new RegExp(`^segments/(\\d{16})-(\\d{16})-${UUID}$`);
+const VERIFIED = new RegExp(`^verified/(${UUID})-${UUID}$`);
 const BASE = new RegExp(`^bases/(\\d{16})-(${UUID})$`);
 
 export const SEGMENT_PREFIX = "segments/";
 export const BASE_PREFIX = "bases/";
 export const VERIFIED_PREFIX = "verified/";
 export const LOCK_PREFIX = "locks/";
+export const EXPIRED_PREFIX = "expired/";
 /** Of `check`, for a moment. */
 export const PROBE_PREFIX = "probe-";
 
@@ -37,6 +39,11 @@ export function baseName(at: Offset, uuid: string): string {
 export function parseBaseName(name: string): { offset: Offset; uuid: string } | undefined {
   const [, at, uuid] = BASE.exec(name) ?? [];
   return uuid !== undefined && Number.isSafeInteger(Number(at)) ? { offset: offset(Number(at)), uuid } : undefined;
+}
+
+/** UUID of the base that a note is about. */
+export function parseVerifiedName(name: string): string | undefined {
+  return VERIFIED.exec(name)?.[1];
 }
 
 function digits(at: Offset): string {

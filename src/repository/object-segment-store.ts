@@ -34,16 +34,20 @@ interface Opened {
 /** Segments, each an object. */
 export class ObjectSegmentStore implements SegmentStore {
   readonly #objects: SealedObjects;
+  readonly #marked: (prefix: string) => ReadonlySet<string>;
 
-  constructor(objects: SealedObjects) {
+  /** `marked`: names of those that are on their way out. */
+  constructor(objects: SealedObjects, marked: (prefix: string) => ReadonlySet<string>) {
     this.#objects = objects;
+    this.#marked = marked;
   }
 
   async *list(signal: AbortSignal, after?: Offset): AsyncGenerator<SegmentInfo, void, void> {
     const behind = after === undefined ? undefined : segmentsAfter(after);
+    const marked = this.#marked(SEGMENT_PREFIX);
     for await (const { name, bytes } of this.#objects.store.list(SEGMENT_PREFIX, signal, behind)) {
       const parsed = parseSegmentName(name);
-      if (parsed) yield { name, bytes, ...parsed };
+      if (parsed && !marked.has(name)) yield { name, bytes, ...parsed };
     }
   }
 

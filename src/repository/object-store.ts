@@ -48,6 +48,19 @@ export interface ObjectStore extends AsyncDisposable {
   remove(name: string, signal: AbortSignal): Promise<void>;
 }
 
+/** A store keeps an object that is to be removed. */
+export class ObjectLocked extends TidemarkError {
+  /** A date of ISO 8601, or what must happen before. */
+  readonly until: string;
+
+  constructor(message: string, until: string) {
+    super("OBJECT_LOCKED", message, {
+      hint: "Nothing can remove it before; the next `tidemark expire` after that does.",
+    });
+    this.until = until;
+  }
+}
+
 /** The one object that every repository has, written first. */
 export const CONFIG_OBJECT = "config";
 

@@ -57,7 +57,7 @@ export async function openRepository(options: OpenRepositoryOptions): Promise<Re
   requireSet(config, options);
   const objects = new SealedObjects(store, await sealerOf(config, options));
   const index = scope.use(new BlobIndex(cacheDirectory, config.id));
-  const blobs = new PackBlobStore(objects, index);
+  const blobs = new PackBlobStore(objects, index, clock);
   await blobs.refresh(signal);
   return new OpenedRepository({ config, objects, blobs, clock, scope: scope.move() });
 }
@@ -154,14 +154,18 @@ class OpenedRepository implements Repository {
     this.location = objects.location;
     this.objects = objects;
     this.blobs = blobs;
-    this.segments = new ObjectSegmentStore(objects);
-    this.bases = new ObjectBaseStore(objects);
+    this.segments = new ObjectSegmentStore(objects, (prefix) => blobs.marked(prefix));
+    this.bases = new ObjectBaseStore(objects, (prefix) => blobs.marked(prefix));
     this.#clock = clock;
     this.#scope = scope;
   }
 
   lock(mode: LockMode, signal: AbortSignal): Promise<RepositoryLock> {
     return takeLock({ objects: this.objects, clock: this.#clock, mode, signal });
+  }
+
+  announce(signal: AbortSignal): Promise<AsyncDisposable> {
+    return takeLock({ objects: this.objects, clock: this.#clock, mode: "shared", signal, besideExclusive: true });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,19 +1,23 @@
+import type { Clock } from "../runtime/clock.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
 import type { BlobFigures, BlobStore, BlobWriter } from "./blob-store.ts";
+import type { BlobUse } from "./blob-use.ts";
+import { IndexView } from "./index-view.ts";
 import { PackWriter } from "./pack-writer.ts";
-import { refreshIndex } from "./refresh-index.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
 /** Blobs in packs, found by an index on the local disk. */
 export class PackBlobStore implements BlobStore {
   readonly #objects: SealedObjects;
   readonly #index: BlobIndex;
+  readonly #view: IndexView;
   readonly #reader: BlobReader;
 
-  constructor(objects: SealedObjects, index: BlobIndex) {
+  constructor(objects: SealedObjects, index: BlobIndex, clock: Clock) {
     this.#objects = objects;
     this.#index = index;
+    this.#view = new IndexView(objects, index, clock);
     this.#reader = new BlobReader({ objects, index, refresh: async (signal) => this.refresh(signal) });
   }
 
@@ -22,7 +26,7 @@ export class PackBlobStore implements BlobStore {
   }
 
   async refresh(signal: AbortSignal): Promise<void> {
-    await refreshIndex(this.#index, this.#objects, signal);
+    await this.#view.refresh(signal);
   }
 
   read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
@@ -37,10 +41,18 @@ export class PackBlobStore implements BlobStore {
   }
 
   writer(signal: AbortSignal): BlobWriter {
-    return new PackWriter({ objects: this.#objects, index: this.#index, signal });
+    return new PackWriter({ objects: this.#objects, index: this.#index, view: this.#view, signal });
   }
 
   figures(): BlobFigures {
     return this.#index.figures();
+  }
+
+  marked(prefix: string): ReadonlySet<string> {
+    return this.#index.marked(prefix);
+  }
+
+  use(): BlobUse {
+    return this.#index.use();
   }
 }

@@ -4,8 +4,9 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { BlobIndex } from "./blob-index.ts";
+import type { IndexView, Look } from "./index-view.ts";
 import type { BlobsWritten, BlobWriter } from "./blob-store.ts";
-import { BLOB_ID_BYTES, blobAs, blobName, encodeIndex } from "./pack.ts";
+import { BLOB_ID_BYTES, blobAs, blobName, encodeIndex, type PackedBlob } from "./pack.ts";
 import { OpenPack, type FullPack } from "./open-pack.ts";
 import { INDEX_PREFIX } from "./refresh-index.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
@@ -22,6 +23,7 @@ const BYTES_PER_TURN = 1024 * 1024;
 export interface PackWriterOptions {
   readonly objects: SealedObjects;
   readonly index: BlobIndex;
+  readonly view: IndexView;
   /** Ends what `add` sends. */
   readonly signal: AbortSignal;
 }
@@ -36,21 +38,26 @@ export class PackWriter implements BlobWriter {
   readonly #uploads = new Map<FullPack, Promise<void>>();
   #written = { blobs: 0, bytes: 0 };
   #sinceTurn = 0;
+  /** The oldest look by which a blob was taken for there since the last `finish`. */
+  #reliesOn: Look | undefined;
 
   constructor(options: PackWriterOptions) {
     this.#options = options;
   }
 
   async add(type: BlobType, data: Uint8Array, given?: Uint8Array): Promise<Uint8Array> {
-    const { objects, index } = this.#options;
+    const { objects } = this.#options;
     const id = given ?? objects.sealer.blobId(data);
     invariant(id.length === BLOB_ID_BYTES, "a blob's name has 32 bytes");
-    if (index.has(id) || this.#holds(id)) return id;
+    if (this.#holds(id) || (await this.#isThere(id))) return id;
     const sealed = objects.sealer.seal(blobAs({ id, type }), data);
-    if (!this.#open.hasRoomFor(sealed.length)) await this.#send();
-    this.#open.add({ id, type, rawBytes: data.length }, sealed);
+    await this.#append({ id, type, rawBytes: data.length }, sealed);
     await this.#takeTurns(data.length);
     return id;
+  }
+
+  async copy(blob: PackedBlob, sealed: Uint8Array): Promise<void> {
+    if (!this.#holds(blob.id)) await this.#append(blob, sealed);
   }
 
   async finish(signal: AbortSignal): Promise<BlobsWritten> {
@@ -59,6 +66,8 @@ export class PackWriter implements BlobWriter {
     await Promise.all(this.#uploads.values());
     for (const pack of this.#full) if (!pack.isStored) await this.#store(pack, signal);
     await this.#list(signal);
+    if (this.#reliesOn) await this.#options.view.requireUnchanged(this.#reliesOn, signal);
+    this.#reliesOn = undefined;
     const written = this.#written;
     this.#written = { blobs: 0, bytes: 0 };
     return written;
@@ -67,6 +76,19 @@ export class PackWriter implements BlobWriter {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
     await Promise.all(this.#uploads.values());
+  }
+
+  async #isThere(id: Uint8Array): Promise<boolean> {
+    const { index, view, signal } = this.#options;
+    const look = await view.recent(signal);
+    if (!index.has(id)) return false;
+    this.#reliesOn ??= look;
+    return true;
+  }
+
+  async #append(blob: Pick<PackedBlob, "id" | "type" | "rawBytes">, sealed: Uint8Array): Promise<void> {
+    if (!this.#open.hasRoomFor(sealed.length)) await this.#send();
+    this.#open.add(blob, sealed);
   }
 
   #holds(id: Uint8Array): boolean {

@@ -1,29 +1,26 @@
 import { RecordProblem } from "../event/record-error.ts";
+import { eachOf } from "../runtime/each-of.ts";
 import { hasCode } from "../runtime/errors.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { MAX_RAW_BYTES } from "./envelope.ts";
 import { decodeExpired } from "./notes.ts";
+import { EXPIRED_PREFIX } from "./object-names.ts";
 import { decodeEntries, decodeIndex, LISTING_LENGTH_BYTES, type PackListing } from "./pack.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
 export const INDEX_PREFIX = "index/";
-export const EXPIRED_PREFIX = "expired/";
-const PACK_PREFIX = "packs/";
+export const PACK_PREFIX = "packs/";
 /** Objects fetched side by side. */
 const PARALLEL = 8;
 
-/** Brings the local index to what the repository has now. @throws what the store throws, REPOSITORY_VERSION */
+/**
+ * Brings the local index to what the repository has now. New marks come first, and those that are gone go last: a pack
+ * stays marked until the index objects that named it are forgotten.
+ *
+ * @throws what the store throws, REPOSITORY_VERSION
+ */
 export async function refreshIndex(index: BlobIndex, objects: SealedObjects, signal: AbortSignal): Promise<void> {
-  const damaged: string[] = [];
-  await follow(index, { prefix: INDEX_PREFIX, objects, signal }, async (name) => {
-    try {
-      index.addIndex(name, await objects.get({ kind: "index", name }, signal, decodeIndex));
-    } catch (error) {
-      if (!hasCode(error, "OBJECT_CORRUPT")) throw error;
-      damaged.push(name);
-    }
-  });
-  await follow(index, { prefix: EXPIRED_PREFIX, objects, signal }, async (name) => {
+  const unmarked = await follow(index, { prefix: EXPIRED_PREFIX, objects, signal }, async (name) => {
     try {
       const { names } = await objects.get({ kind: "expired", name }, signal, decodeExpired);
       index.addMarks(name, names);
@@ -33,6 +30,17 @@ export async function refreshIndex(index: BlobIndex, objects: SealedObjects, sig
       index.addMarks(name, ["*"]);
     }
   });
+  const damaged: string[] = [];
+  const gone = await follow(index, { prefix: INDEX_PREFIX, objects, signal }, async (name) => {
+    try {
+      index.addIndex(name, await objects.get({ kind: "index", name }, signal, decodeIndex));
+    } catch (error) {
+      if (!hasCode(error, "OBJECT_CORRUPT")) throw error;
+      damaged.push(name);
+    }
+  });
+  index.drop(gone);
+  index.drop(unmarked);
   if (damaged.length > 0) await heal(damaged, index, { objects, signal });
 }
 
@@ -41,28 +49,24 @@ interface Source {
   readonly signal: AbortSignal;
 }
 
-/** What is new under a prefix is read, what is gone is forgotten. */
+/** What is new under a prefix is read. Returns what is gone, and still known. */
 async function follow(
   index: BlobIndex,
   { prefix, objects, signal }: Source & { readonly prefix: string },
   read: (name: string) => Promise<void>,
-): Promise<void> {
+): Promise<string[]> {
   const gone = index.sources(prefix);
   const fresh: string[] = [];
   for await (const { name } of objects.store.list(prefix, signal)) if (!gone.delete(name)) fresh.push(name);
-  let next = 0;
-  const work = async (): Promise<void> => {
-    for (let name = fresh[next++]; name !== undefined; name = fresh[next++]) {
-      try {
-        await read(name);
-      } catch (error) {
-        // Removed since it was listed: what it said is in another by now.
-        if (!hasCode(error, "OBJECT_MISSING")) throw error;
-      }
+  await eachOf(fresh, PARALLEL, async (name) => {
+    try {
+      await read(name);
+    } catch (error) {
+      // Removed since it was listed: what it said is in another by now.
+      if (!hasCode(error, "OBJECT_MISSING")) throw error;
     }
-  };
-  await Promise.all(Array.from({ length: PARALLEL }, work));
-  index.drop([...gone]);
+  });
+  return [...gone];
 }
 
 /** Every pack lists what is in it: those that no sound index object names are found by that. They may not be referred to. */

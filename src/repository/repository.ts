@@ -19,6 +19,8 @@ export type LockMode = "shared" | "exclusive";
 export interface RepositoryLock extends AsyncDisposable {
   /** Aborts when it could not be renewed in time: others may take it as left behind, so stop. */
   readonly lost: AbortSignal;
+  /** Right before what the lock is for: a process may have slept. @throws REPOSITORY_CHANGED when it was not renewed in time */
+  requireHeld(): void;
 }
 
 /** A repository of a set: blobs, events, bases. */
@@ -33,4 +35,9 @@ export interface Repository extends AsyncDisposable {
   readonly bases: BaseStore;
   /** shared: beside other shared ones. @throws REPOSITORY_LOCKED (names host, process, since when) */
   lock(mode: LockMode, signal: AbortSignal): Promise<RepositoryLock>;
+  /**
+   * A shared lock for whoever reads: also beside an exclusive one, whose owner removes only what was marked long ago, and no
+   * reader begins with what is marked.
+   */
+  announce(signal: AbortSignal): Promise<AsyncDisposable>;
 }

@@ -21,7 +21,7 @@ import {
   objectMissing,
   type ObjectStore,
 } from "./object-store.ts";
-import { LOCK_PREFIX, PROBE_PREFIX } from "./object-names.ts";
+import { EXPIRED_PREFIX, LOCK_PREFIX, PROBE_PREFIX } from "./object-names.ts";
 import { s3Client } from "./s3-client.ts";
 import { s3ErrorName, s3StatusOf, s3StoreError } from "./s3-errors.ts";
 import { abortOldUploads, putInParts } from "./s3-multipart.ts";
@@ -43,8 +43,8 @@ const DAY_MS = 24 * 60 * 60 * 1000;
 /** For an answer to a small request; what is large gets time for its bytes at the slowest line that makes sense. */
 const ANSWER_MS = 60_000;
 const SLOWEST_BYTES_PER_MS = 16;
-/** Who holds the repository, or looked at it, is of no interest in a week, and must be removable now. */
-const NEVER_LOCKED = [LOCK_PREFIX, PROBE_PREFIX];
+/** Who holds the repository, or looked at it, is of no interest in a week, and what was marked may have to be taken back: removable now. */
+const NEVER_LOCKED = [LOCK_PREFIX, PROBE_PREFIX, EXPIRED_PREFIX];
 
 /** A bucket of Amazon's or of any service that speaks its protocol, and a prefix in it. */
 export class S3Store implements ObjectStore {

@@ -1,6 +1,6 @@
 import { DeleteObjectCommand, HeadObjectCommand, ListObjectVersionsCommand, type S3Client } from "@aws-sdk/client-s3";
 
-import { TidemarkError } from "../runtime/errors.ts";
+import { ObjectLocked } from "./object-store.ts";
 import { s3StatusOf } from "./s3-errors.ts";
 
 interface Target {
@@ -69,8 +69,6 @@ async function lockOf(
   }
 }
 
-function lockedError({ location, name }: Removal, until: string): TidemarkError {
-  return new TidemarkError("OBJECT_LOCKED", `${location}: ${name} is locked by the store until ${until}`, {
-    hint: "Nothing can remove it before; the next `tidemark expire` after that does.",
-  });
+function lockedError({ location, name }: Removal, until: string): ObjectLocked {
+  return new ObjectLocked(`${location}: ${name} is locked by the store until ${until}`, until);
 }

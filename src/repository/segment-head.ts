@@ -2,7 +2,7 @@ import { hash, integer, MAX_PAGE_NUMBER, pageSize, safe, text, time, u64 } from 
 import { type Offset } from "../event/positions.ts";
 import { RecordProblem } from "../event/record-error.ts";
 import { MAX_ENVELOPE_BYTES, MAX_RAW_BYTES } from "./envelope.ts";
-import { decodeMap, encodeMap, flag, listOf, type MapFormat, mapOf } from "./fields.ts";
+import { decodeMap, encodeMap, flag, idList, idsOf, listOf, type MapFormat, mapOf } from "./fields.ts";
 import type { SegmentHead, SegmentInfo, SegmentPiece } from "./segment.ts";
 
 const MAX_NAMES = 100_000;
@@ -42,7 +42,7 @@ const FORMAT: MapFormat = {
     marks: listOf(mapOf({ fields: { name: text, offset: safe, timeMs: time } }), MAX_NAMES),
     pieces: listOf(mapOf(PIECE), MAX_PIECES),
   },
-  optional: { lastConsistent: safe, checksumSeed: u64 },
+  optional: { lastConsistent: safe, checksumSeed: u64, contents: idList },
 };
 
 export function encodeHead(head: SegmentHead): Uint8Array {
@@ -51,7 +51,8 @@ export function encodeHead(head: SegmentHead): Uint8Array {
 
 /** @throws RecordProblem when it is not what the object's name says, or its pieces are not one behind the other */
 export function decodeHead(raw: Uint8Array, { first, last }: Pick<SegmentInfo, "first" | "last">): SegmentHead {
-  const head = { lastConsistent: undefined, checksumSeed: undefined, ...decodeMap(FORMAT, raw) };
+  const { contents: names, ...fields } = decodeMap(FORMAT, raw);
+  const head = { lastConsistent: undefined, checksumSeed: undefined, ...fields };
   const { pieces, ...rest } = head as unknown as SegmentHead;
   if (rest.first !== first || rest.last !== last)
     throw new RecordProblem(`it has the events ${rest.first} to ${rest.last}, unlike its name`);
@@ -63,7 +64,7 @@ export function decodeHead(raw: Uint8Array, { first, last }: Pick<SegmentInfo, "
   }
   if (next !== last + 1) throw new RecordProblem("its pieces end before it does");
   const databases = rest.databases.map((one) => ({ ...one, copy: one.copy }));
-  return { ...rest, databases, pieces };
+  return { ...rest, databases, contents: names instanceof Uint8Array ? idsOf(names) : undefined, pieces };
 }
 
 /** Where a piece lies behind a head of so many bytes. */

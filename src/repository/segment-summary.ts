@@ -1,8 +1,16 @@
+import { chunksOf } from "../event/chunk-list.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
+import { type ByteString, byteString, bytesOf } from "../event/tree-path.ts";
 import type { SegmentDatabase, SegmentHead, SegmentMark } from "./segment.ts";
 
-export type SegmentSummary = Pick<SegmentHead, "databases" | "trees" | "marks" | "lastConsistent" | "checksumSeed">;
+/** More names than this are not said: whoever wants to know them reads the events. */
+const MAX_CONTENTS = 100_000;
+
+export type SegmentSummary = Pick<
+  SegmentHead,
+  "databases" | "trees" | "marks" | "contents" | "lastConsistent" | "checksumSeed"
+>;
 
 type Gathered = { -readonly [field in keyof SegmentDatabase]: SegmentDatabase[field] };
 
@@ -10,6 +18,7 @@ type Gathered = { -readonly [field in keyof SegmentDatabase]: SegmentDatabase[fi
 export function summarize(events: Iterable<LogEvent>): SegmentSummary {
   const databases = new Map<string, Gathered>();
   const trees = new Set<string>();
+  const contents = new Set<ByteString>();
   const marks: SegmentMark[] = [];
   let lastConsistent: Offset | undefined;
   let checksumSeed: bigint | undefined;
@@ -18,10 +27,26 @@ export function summarize(events: Iterable<LogEvent>): SegmentSummary {
     if (body.kind === "genesis") checksumSeed = body.checksumSeed;
     if (body.kind === "mark") marks.push({ name: body.name, offset, timeMs });
     if ("tree" in body) trees.add(body.tree);
+    for (const name of namesIn(body)) contents.add(name);
     if (body.kind === "sqlite.part") databaseOf(databases, body).parts = true;
     if (body.kind === "sqlite.commit") addCommit(databaseOf(databases, body), body, { offset, timeMs });
   }
-  return { databases: [...databases.values()], trees: [...trees], marks, lastConsistent, checksumSeed };
+  const names = contents.size > MAX_CONTENTS ? undefined : [...contents].map(bytesOf);
+  return {
+    databases: [...databases.values()],
+    trees: [...trees],
+    marks,
+    contents: names,
+    lastConsistent,
+    checksumSeed,
+  };
+}
+
+/** Names of the contents that an event gives, or refers to. */
+export function* namesIn(body: LogEvent["body"]): Generator<ByteString> {
+  if (body.kind === "file.chunk") yield byteString(body.id);
+  if (body.kind !== "file.put" && body.kind !== "file.part") return;
+  for (const { id } of chunksOf(body.chunks)) yield id;
 }
 
 function addCommit(

@@ -55,6 +55,8 @@ export interface SegmentHead {
   /** Names of the trees that its events touch. */
   readonly trees: readonly string[];
   readonly marks: readonly SegmentMark[];
+  /** Names of all contents that its events name. Undefined: its writer did not say, they must be read for it. */
+  readonly contents: readonly Uint8Array[] | undefined;
   /** Last event that is flagged consistent. */
   readonly lastConsistent: Offset | undefined;
   /** Seed of the rolling checksum, in the segment that has the genesis. */
@@ -105,7 +107,7 @@ export interface ReadSegmentOptions {
 }
 
 export interface SegmentStore {
-  /** By first offset, then by last. `after`: only those that begin after this offset. They may overlap. */
+  /** By first offset, then by last. `after`: only those that begin after this offset. They may overlap. Those that are marked for deletion are left out. */
   list(signal: AbortSignal, after?: Offset): AsyncGenerator<SegmentInfo, void, void>;
 
   /** Head of the one that goes furthest; undefined when there is none. */

@@ -1,7 +1,8 @@
+import { chunksOf } from "../event/chunk-list.ts";
 import { chunks, hash, i64, integer, linkTarget, oneOf, path, safe, u32, xattrs } from "../event/field-rules.ts";
 import { offset as toOffset } from "../event/positions.ts";
 import { RecordProblem } from "../event/record-error.ts";
-import type { TreePath } from "../event/tree-path.ts";
+import { bytesOf, type TreePath } from "../event/tree-path.ts";
 import type { FileEntry, TreeEntry } from "../tree/tree-index.ts";
 import type { ManifestTree } from "./base.ts";
 import type { BlobStore } from "./blob-store.ts";
@@ -33,6 +34,7 @@ const FORMATS: Readonly<Record<string, MapFormat>> = {
   chunks: { fields: { ...place, chunks } },
 };
 const ANY: MapFormat = { fields: place };
+const CHUNKS: MapFormat = { fields: place, optional: { chunks } };
 
 /** Cuts the entries of one tree, given in the order of their paths, into lists. */
 export class TreeListCutter {
@@ -121,15 +123,9 @@ export class TreeListReader {
 
   /** @throws RecordProblem */
   *entries(list: Uint8Array): Generator<TreeEntry, void, void> {
-    const view = new DataView(list.buffer, list.byteOffset, list.length);
-    for (let at = 0; at < list.length;) {
-      const left = list.length - at - LENGTH_BYTES;
-      const length = left < 0 ? 0 : view.getUint32(at);
-      if (length === 0 || length > left)
-        throw new RecordProblem(`the list of entries ends in the middle, at byte ${at}`);
-      const entry = this.#take(list.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
+    for (const map of mapsOf(list)) {
+      const entry = this.#take(map);
       if (entry) yield entry;
-      at += LENGTH_BYTES + length;
     }
   }
 
@@ -181,6 +177,26 @@ function entryOf(tree: string, kind: TreeEntry["kind"], fields: Record<string, u
     group: own["group"] as number | undefined,
     chunkList: own["chunks"] as Uint8Array,
   };
+}
+
+/** Names of the contents of files that a list names, whatever list it goes on from. @throws RecordProblem */
+export function* contentsOfList(list: Uint8Array): Generator<Uint8Array> {
+  for (const map of mapsOf(list)) {
+    const { chunks: named } = decodeMap(CHUNKS, map);
+    if (named instanceof Uint8Array) for (const { id } of chunksOf(named)) yield bytesOf(id);
+  }
+}
+
+/** Each has its length before it. @throws RecordProblem */
+function* mapsOf(list: Uint8Array): Generator<Uint8Array> {
+  const view = new DataView(list.buffer, list.byteOffset, list.length);
+  for (let at = 0; at < list.length;) {
+    const left = list.length - at - LENGTH_BYTES;
+    const length = left < 0 ? 0 : view.getUint32(at);
+    if (length === 0 || length > left) throw new RecordProblem(`the list of entries ends in the middle, at byte ${at}`);
+    yield list.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length);
+    at += LENGTH_BYTES + length;
+  }
 }
 
 type LinkTarget = Extract<TreeEntry, { kind: "link" }>["target"];

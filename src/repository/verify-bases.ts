@@ -16,11 +16,10 @@ export interface ReadableBase {
 
 /** Everything that a base refers to is there, sound as far as it was read, and stays. */
 export async function verifyBases(context: VerifyContext, bad: BadBlobs): Promise<ReadableBase[]> {
-  const { repository, signal, marked } = context;
+  const { repository, signal } = context;
   const readable: ReadableBase[] = [];
   const needs = new BlobNeeds(context, bad);
   for (const info of await repository.bases.list(signal)) {
-    if (marked.has(info.name)) continue;
     const manifest = await manifestOf(context, info);
     if (!manifest) continue;
     readable.push({ info, manifest });

@@ -1,7 +1,7 @@
-import { chunksOf } from "../event/chunk-list.ts";
 import { offset, type Offset } from "../event/positions.ts";
 import { bytesOf } from "../event/tree-path.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
+import { namesIn } from "./segment-summary.ts";
 import type { SegmentHead, SegmentInfo } from "./segment.ts";
 import { BlobNeeds, type ReadableBase } from "./verify-bases.ts";
 import type { BadBlobs } from "./verify-packs.ts";
@@ -15,12 +15,11 @@ interface Known {
 
 /** Segments lead from one to the next without a gap, and what was chosen of them can be read. Returns how many there are. */
 export async function verifySegments(context: VerifyContext, { bad, bases }: Known): Promise<number> {
-  const { repository, signal, marked } = context;
+  const { repository, signal } = context;
   const needs = new BlobNeeds(context, bad);
   const chain = new Chain(context, bases);
   let count = 0;
   for await (const info of repository.segments.list(signal)) {
-    if (marked.has(info.name)) continue;
     count += 1;
     const head = await headOf(context, info);
     if (head) chain.take(info, head);
@@ -49,10 +48,7 @@ async function readEvents(context: VerifyContext, info: SegmentInfo, needs: Blob
   try {
     for await (const events of repository.segments.read(info, { signal })) {
       for (const each of events) {
-        const { body } = each.event();
-        if (body.kind === "file.chunk") await needs.require(body.id, need);
-        if (body.kind !== "file.put" && body.kind !== "file.part") continue;
-        for (const { id } of chunksOf(body.chunks)) await needs.require(bytesOf(id), need);
+        for (const id of namesIn(each.event().body)) await needs.require(bytesOf(id), need);
       }
     }
   } catch (error) {

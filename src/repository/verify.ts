@@ -1,4 +1,4 @@
-import { EXPIRED_PREFIX } from "./refresh-index.ts";
+import { EXPIRED_PREFIX } from "./object-names.ts";
 import { decodeExpired } from "./notes.ts";
 import type { Repository } from "./repository.ts";
 import { Survey } from "./survey.ts";

@@ -109,6 +109,14 @@ export const CRASH_POINTS = [
   "base: contents stored",
   "base: verified",
   "base: remembered",
+  // Retention.
+  "expire: copied",
+  "expire: marked",
+  "expire: base removed",
+  "expire: segment removed",
+  "expire: index removed",
+  "expire: pack removed",
+  "expire: unmarked",
   // A restore from a repository.
   "restore: taken over",
   "restore: block fetched",

@@ -60,6 +60,7 @@ const CODES = {
   REPOSITORY_FOREIGN: { exit: EXIT.usage, retryable: false },
   REPOSITORY_VERSION: { exit: EXIT.failed, retryable: false },
   REPOSITORY_LOCKED: { exit: EXIT.refused, retryable: true },
+  REPOSITORY_CHANGED: { exit: EXIT.failed, retryable: true },
   // Encryption.
   KEY_MISSING: { exit: EXIT.usage, retryable: false },
   KEY_WRONG: { exit: EXIT.usage, retryable: false },

@@ -175,7 +175,7 @@ test.each([
   expect(refusedFile(text).message).toContain(message);
 });
 
-test.each(["keep", "classes", "alerts"])("%s belongs to a later version, and is never ignored", (key) => {
+test.each(["classes", "alerts"])("%s belongs to a later version, and is never ignored", (key) => {
   expect(refusedFile(`set: a\n${key}: whatever`).message).toContain(
     `tidemark.yml:2: ${key}: the key ${key} is not available in this version`,
   );

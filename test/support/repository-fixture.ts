@@ -10,13 +10,22 @@ import { FaultyStore } from "./faulty-store.ts";
 
 /** A repository in a directory, whose store does as it is told. */
 export class RepositoryFixture implements AsyncDisposable {
-  readonly #scratch = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-repository-"));
-  readonly directory = path.join(this.#scratch, "repository");
-  readonly cache = path.join(this.#scratch, "cache");
+  readonly directory: string;
+  readonly cache: string;
+  readonly #scratch: string;
   readonly signal = new AbortController().signal;
   /** Of the repository that was opened last. */
-  store = new FaultyStore(new FsStore(this.directory));
+  store: FaultyStore;
   readonly #scope = new AsyncDisposableStack();
+
+  /** `inMemory`: where there is a file system in memory: for long lives, in which power is not lost. */
+  constructor({ inMemory = false } = {}) {
+    const root = inMemory && fs.existsSync("/dev/shm") ? "/dev/shm" : os.tmpdir();
+    this.#scratch = fs.mkdtempSync(path.join(root, "tidemark-repository-"));
+    this.directory = path.join(this.#scratch, "repository");
+    this.cache = path.join(this.#scratch, "cache");
+    this.store = new FaultyStore(new FsStore(this.directory));
+  }
 
   async open(options: Partial<OpenRepositoryOptions> = {}): Promise<Repository> {
     this.store = new FaultyStore(new FsStore(this.directory));

@@ -2,6 +2,7 @@ import type { Logger } from "pino";
 
 import type { BaseConfig } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
+import type { ExpireOptions } from "../../repository/expire/expire.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { RepositoryToOpen } from "../look-back.ts";
 import type { ReplicaAgent } from "../replica-agent.ts";
@@ -13,6 +14,8 @@ import { RepositoryAgent } from "./repository-agent.ts";
 export interface RepositoryToWrite extends RepositoryToOpen {
   /** What the store was asked for since the start, repetitions included. */
   readonly requests: () => number;
+  /** What expires in it, without being asked for; undefined: nothing. */
+  readonly expiry?: Pick<ExpireOptions, "rules" | "rewrites"> | undefined;
 }
 
 export interface StartArchiveOptions {

@@ -20,6 +20,8 @@ export interface RepositoryStatus {
   readonly baseUnderWay: { readonly done: number; readonly total: number } | undefined;
   /** Bases given up since the start because the standby's WAL had to be emptied. */
   readonly basesAbandoned: number;
+  /** When retention was applied here the last time since the start; ms since 1970. */
+  readonly expiredMs: number | undefined;
   /** Stored in all, as far as this agent knows; undefined until it has been reached. */
   readonly bytes: number | undefined;
   /** What the store was asked for since the start, repetitions included. */

@@ -101,6 +101,13 @@ export class Archiver {
     }
   }
 
+  /** After segments were removed. */
+  async recount(signal: AbortSignal): Promise<void> {
+    let stored = 0;
+    for await (const { bytes } of this.#options.repository.segments.list(signal)) stored += bytes;
+    this.#bytes = stored;
+  }
+
   /** Whether it is known how far the archive is, and nothing is in its way. */
   get runs(): boolean {
     return this.#cursor !== undefined;

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import type { Offset } from "../../event/positions.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import type { BaseInfo, BaseManifest } from "../../repository/base.ts";
-import type { Repository } from "../../repository/repository.ts";
+import type { Repository, RepositoryLock } from "../../repository/repository.ts";
 import { decodeTableBlock } from "../../repository/table-block.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
@@ -84,7 +84,7 @@ export class BaseMaker {
       await archiver.through(image.position.offset, signal);
       requireGoingOn(signal);
       const changedBytes = archiver.changedBytes;
-      const { offset, timeMs, bytesNew } = await this.#write(image, signal);
+      const { offset, timeMs, bytesNew } = await this.#write(image, lock, signal);
       memory.keep();
       crashPoint("base: remembered");
       this.#newest = { offset, atMs: timeMs };
@@ -100,28 +100,32 @@ export class BaseMaker {
   }
 
   /** Contents, then the manifest that names them, then what was stored is read back. */
-  async #write(image: StandbyImage, signal: AbortSignal): Promise<BaseManifest> {
-    const { repository } = this.#options;
-    await using contents = repository.blobs.writer(signal);
+  async #write(image: StandbyImage, lock: RepositoryLock, signal: AbortSignal): Promise<BaseManifest> {
+    const { repository, clock } = this.#options;
+    const { bases, blobs } = repository;
+    await using contents = blobs.writer(signal);
     this.#writer = new BaseWriter({ ...this.#options, image, contents, signal });
     const manifest = await this.#writer.write();
     // From here on the standby need not stand still.
     image[Symbol.dispose]();
     crashPoint("base: contents stored");
-    const base = await repository.bases.write(manifest, signal);
+    lock.requireHeld();
+    const base = await bases.write(manifest, signal);
     await this.#verify(base, signal);
+    // What it refers to that was there before was not read back.
+    lock.requireHeld();
+    await bases.markVerified({ base: base.uuid, atMs: clock.now(), how: "sample", host: hostname() }, signal);
     crashPoint("base: verified");
     return manifest;
   }
 
   /** What was there before was read back when it was stored, and is looked at by `verify`. */
   async #verify(base: BaseInfo, signal: AbortSignal): Promise<void> {
-    const { repository, memory, clock } = this.#options;
+    const { repository, memory } = this.#options;
     const { blobs, bases } = repository;
     await bases.read(base, signal);
     const read = blobs.readMany(memory.fresh(), signal);
     while (!(await read.next()).done);
-    await bases.markVerified({ base: base.uuid, atMs: clock.now(), how: "sample", host: hostname() }, signal);
   }
 
   /** Databases of which the memory holds what the repository has still: they need not be held as long as they rest. */

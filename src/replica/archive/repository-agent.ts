@@ -20,6 +20,8 @@ const LONGEST_PAUSE_MS = 60_000;
 const BEGINNING_RECORDS = 3;
 /** Between two looks at a log that holds nothing yet. */
 const EMPTY_LOG_MS = 500;
+/** Retention is applied after a base, and not more often. */
+const EXPIRE_MS = 24 * 3_600_000;
 /** What a timer can wait at most. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
@@ -34,7 +36,7 @@ interface Parts {
   readonly maker: BaseMaker;
 }
 
-type Work = "open" | "archive" | "base";
+type Work = "open" | "archive" | "base" | "expire";
 
 /** One repository: its archiver and its bases, for as long as the agent runs. Whatever fails is begun again. */
 export class RepositoryAgent {
@@ -44,6 +46,7 @@ export class RepositoryAgent {
   #parts: Parts | undefined;
   #asked: PromiseWithResolvers<MadeBase> | undefined;
   #basesAbandoned = 0;
+  #expired: { readonly atMs: number; readonly monotonicMs: number } | undefined;
 
   constructor(options: RepositoryAgentOptions) {
     this.#options = options;
@@ -59,6 +62,7 @@ export class RepositoryAgent {
       base: this.#parts?.maker.newest,
       baseUnderWay: this.#parts?.maker.underWay,
       basesAbandoned: this.#basesAbandoned,
+      expiredMs: this.#expired?.atMs,
       bytes: this.#parts && this.#parts.repository.blobs.figures().bytes + this.#parts.archiver.bytes,
       requests: repository.requests(),
     };
@@ -157,6 +161,7 @@ export class RepositoryAgent {
         continue;
       }
       const made = await this.#makeBase(parts, pauseMs);
+      if (made) await this.#expire(parts);
       notBeforeMs = clock.monotonic() + (made ? 0 : pauseMs);
       pauseMs = made ? FIRST_PAUSE_MS : Math.min(pauseMs * 2, LONGEST_PAUSE_MS);
     }
@@ -170,6 +175,28 @@ export class RepositoryAgent {
     if (newest && newest.offset < archiver.chainAfter) return 0;
     const changedBytes = archiver.changedBytes - maker.changedBytesAtNewest;
     return baseDueMs(base, { nowMs: clock.now(), madeMs: newest?.atMs, changedBytes });
+  }
+
+  /** What fails is tried again after the next base. */
+  async #expire({ repository, archiver }: Parts): Promise<void> {
+    const { signal, clock, logger, base, repository: toOpen } = this.#options;
+    const { expiry } = toOpen;
+    const last = this.#expired?.monotonicMs ?? -Infinity;
+    if (!expiry || clock.monotonic() - last < EXPIRE_MS) return;
+    const began = { atMs: clock.now(), monotonicMs: clock.monotonic() };
+    try {
+      const { expireRepository } = await import("../../repository/expire/expire.ts");
+      const { freed, later } = await expireRepository(repository, { ...expiry, confirm: true, clock, signal });
+      await archiver.recount(signal);
+      this.#expired = began;
+      this.#problems.delete("expire");
+      logger.info({ freed, later }, `${repository.location}: ${freed.bytes} bytes removed, ${later.bytes} marked`);
+    } catch (error) {
+      const failure = toTidemarkError(error);
+      // Somebody restores, or expires: that is no trouble.
+      if (failure.code === "REPOSITORY_LOCKED") logger.info({ work: "expire" }, failure.message);
+      else if (!signal.aborted) this.#tell("expire", failure, base.everyMs);
+    }
   }
 
   async #makeBase({ maker }: Parts, pauseMs: number): Promise<boolean> {

@@ -52,6 +52,7 @@ function waitingForExtents(repository: Repository, gate: Promise<void>): Reposit
     bases,
     objects,
     lock: (mode, stop) => repository.lock(mode, stop),
+    announce: (stop) => repository.announce(stop),
     [Symbol.asyncDispose]: () => repository[Symbol.asyncDispose](),
     blobs: {
       has: (id) => blobs.has(id),
@@ -59,6 +60,8 @@ function waitingForExtents(repository: Repository, gate: Promise<void>): Reposit
       read: (id, stop) => blobs.read(id, stop),
       readMany: (ids, stop) => blobs.readMany(ids, stop),
       figures: () => blobs.figures(),
+      marked: (prefix) => blobs.marked(prefix),
+      use: () => blobs.use(),
       writer: (stop) => {
         const writer = blobs.writer(stop);
         return {
@@ -66,6 +69,7 @@ function waitingForExtents(repository: Repository, gate: Promise<void>): Reposit
             if (type === "extent") await gate;
             return writer.add(type, ...content);
           },
+          copy: (blob, sealed) => writer.copy(blob, sealed),
           finish: (until) => writer.finish(until),
           [Symbol.asyncDispose]: () => writer[Symbol.asyncDispose](),
         };

@@ -1,0 +1,233 @@
+import { afterEach, beforeEach, expect, test } from "vitest";
+
+import type { KeepConfig } from "../../src/config/config.ts";
+import type { Repository } from "../../src/repository/repository.ts";
+import { verifyRepository } from "../../src/repository/verify.ts";
+import { hasCode } from "../../src/runtime/errors.ts";
+import { Random } from "../support/random.ts";
+import { RepositoryFixture } from "../support/repository-fixture.ts";
+import { HOUR_MS, RetainedLife, SetClock } from "../support/retained-life.ts";
+
+const random = new Random("expire");
+let fixture: RepositoryFixture;
+let clock: SetClock;
+beforeEach(() => {
+  fixture = new RepositoryFixture({ inMemory: true });
+  clock = new SetClock();
+});
+afterEach(async () => fixture[Symbol.asyncDispose]());
+
+/** As another host, or the next command: with what is in the repository alone. */
+async function anew<T>(work: (repository: Repository) => Promise<T>): Promise<T> {
+  fixture.forgetCache();
+  await using repository = await fixture.open({ clock });
+  return await work(repository);
+}
+
+/** Undefined when somebody is at work there. */
+async function unlessLocked<T>(work: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await work();
+  } catch (error) {
+    if (hasCode(error, "REPOSITORY_LOCKED")) return undefined;
+    throw error;
+  }
+}
+
+const RULES: readonly [KeepConfig, ...KeepConfig[]] = [
+  { last: 1 },
+  { last: 3, daily: 2 },
+  { withinMs: 30 * HOUR_MS },
+  { withinMs: 12 * HOUR_MS, daily: 3, weekly: 2 },
+];
+
+test.each(Array.from({ length: 3 }, (_, round) => round))(
+  "a life with bases, segments, restores and expiries: what is retained can be restored, what is not goes (%i)",
+  async () => {
+    const life = new RetainedLife(random, clock);
+    // One that lives long, with an index that gets old.
+    const cacheDirectory = `${fixture.cache}-agent`;
+    await using agent = await fixture.open({ clock, cacheDirectory });
+    const expire = async (): Promise<void> => {
+      await unlessLocked(() => anew((repository) => life.expire(repository, random.pick(RULES))));
+      await anew((repository) => life.requireRetained(repository));
+    };
+    const meanwhile = async (): Promise<void> => {
+      for (let count = random.integer(0, 2); count > 0; count -= 1) {
+        clock.nowMs += random.integer(0, 30) * HOUR_MS;
+        await expire();
+      }
+    };
+    for (let step = 0; step < 25; step += 1) {
+      clock.nowMs += random.integer(0, 8) * HOUR_MS;
+      life.change();
+      try {
+        const pause = random.next() < 0.2 ? meanwhile : undefined;
+        await (random.next() < 0.4 ? life.base(agent, pause && { pause }) : life.archive(agent, pause));
+      } catch (error) {
+        if (!hasCode(error, "REPOSITORY_CHANGED")) throw error;
+      }
+      if (random.next() < 0.4) await expire();
+    }
+    await life.base(agent);
+    // Nothing more comes: what nothing needs is gone after some days.
+    const rules = { last: 1 };
+    for (let day = 0; day < 6; day += 1) {
+      clock.nowMs += 25 * HOUR_MS;
+      await anew((repository) => life.expire(repository, rules));
+      await anew((repository) => life.requireRetained(repository));
+    }
+    const idle = await anew((repository) => life.expire(repository, rules, false));
+    expect([idle.freed.objects, idle.later.objects]).toEqual([0, 0]);
+    expect(fixture.names("expired/")).toEqual([]);
+    expect(idle.bases.filter(({ base }) => base.verified).length).toBeLessThanOrEqual(3);
+  },
+);
+
+/** With bases of which some go, and contents that only those need. `days`: each has changes and a base. */
+async function lived(life: RetainedLife, repository: Repository, days = 8): Promise<void> {
+  for (let day = 0; day < days; day += 1) {
+    clock.nowMs += 24 * HOUR_MS;
+    life.change();
+    await life.archive(repository);
+    life.change();
+    await life.base(repository, { verified: true });
+  }
+}
+
+test("a dry run tells what would be, and changes nothing; the same run for good does that", async () => {
+  const life = new RetainedLife(random, clock);
+  await anew((repository) => lived(life, repository));
+  const before = fixture.names();
+  const dry = await anew((repository) => life.expire(repository, { last: 3 }, false));
+  expect(fixture.names()).toEqual(before);
+  const done = await anew((repository) => life.expire(repository, { last: 3 }));
+  expect({ ...done, confirmed: false }).toEqual(dry);
+  expect(dry.bases.map(({ reasons }) => reasons.length > 0)).toEqual([true, true, true, ...Array(5).fill(false)]);
+  expect(dry.freed.objects).toBe(0);
+  expect(dry.later.packs).toBeGreaterThan(0);
+  expect(dry.later.notBeforeMs).toBe(clock.nowMs + 24 * HOUR_MS);
+  // Two verified ones lead to the present, the third is there by itself.
+  expect(dry.window.after?.from.offset).toBe(dry.bases[1]?.base.offset);
+  expect(dry.window.before?.from.offset).toBe(1);
+  // Not before a day has passed.
+  clock.nowMs += 23 * HOUR_MS;
+  expect((await anew((repository) => life.expire(repository, { last: 3 }))).freed.objects).toBe(0);
+  clock.nowMs += 2 * HOUR_MS;
+  const { freed } = await anew((repository) => life.expire(repository, { last: 3 }));
+  expect([freed.packs, freed.bytes]).toEqual([dry.later.packs, dry.later.bytes]);
+  expect(fixture.names("bases/")).toHaveLength(3);
+});
+
+test("what is marked is kept again when other rules keep it, or when something refers to it", async () => {
+  const life = new RetainedLife(random, clock);
+  await using agent = await fixture.open({ clock, cacheDirectory: `${fixture.cache}-agent` });
+  await lived(life, agent);
+  await anew((repository) => life.expire(repository, { last: 1 }));
+  expect(await anew(async ({ bases }) => (await bases.list(fixture.signal)).length)).toBe(2);
+  const again = await anew((repository) => life.expire(repository, { last: 100 }));
+  expect(again.unmarked).toBeGreaterThan(6);
+  expect(await anew((repository) => life.requireRetained(repository))).toMatchObject({ bases: 8 });
+
+  // A content that only expired bases have comes back, and the writer has not seen the mark.
+  clock.nowMs += HOUR_MS / 2;
+  await agent.blobs.refresh(fixture.signal);
+  await anew((repository) => life.expire(repository, { last: 1 }));
+  life.putAll();
+  await life.archive(agent);
+  clock.nowMs += 25 * HOUR_MS;
+  const { unmarked } = await anew((repository) => life.expire(repository, { last: 1 }));
+  expect(unmarked).toBeGreaterThan(0);
+  await anew((repository) => life.requireRetained(repository));
+});
+
+test("a writer that slept for hours refers to nothing that was marked meanwhile", async () => {
+  const life = new RetainedLife(random, clock);
+  await using agent = await fixture.open({ clock, cacheDirectory: `${fixture.cache}-agent` });
+  await lived(life, agent);
+  await agent.blobs.refresh(fixture.signal);
+  life.putAll();
+  const sleep = async (): Promise<void> => {
+    for (let day = 0; day < 3; day += 1) {
+      clock.nowMs += 25 * HOUR_MS;
+      await anew((repository) => life.expire(repository, { last: 1 }));
+    }
+  };
+  await expect(life.archive(agent, sleep)).rejects.toMatchObject({ code: "REPOSITORY_CHANGED" });
+  await life.archive(agent);
+  await anew((repository) => life.requireRetained(repository));
+  // A base that slept is not written either: its lock was left behind by then.
+  await expect(life.base(agent, { pause: sleep })).rejects.toMatchObject({ code: "REPOSITORY_CHANGED" });
+  await anew((repository) => life.requireRetained(repository));
+});
+
+test("two at once, and one beside a restore or a base: nothing is harmed, the later is told who is there", async () => {
+  const life = new RetainedLife(random, clock);
+  await anew((repository) => lived(life, repository));
+  const [one, other] = [
+    await fixture.open({ clock }),
+    await fixture.open({ clock, cacheDirectory: `${fixture.cache}-2` }),
+  ];
+  const locked = { code: "REPOSITORY_LOCKED", message: expect.stringMatching(/process \d+ on /) as string };
+  const ended = await Promise.allSettled([one, other].map((each) => life.expire(each, { last: 1 })));
+  for (const end of ended) if (end.status === "rejected") expect(end.reason).toMatchObject(locked);
+  const restore = await one.announce(fixture.signal);
+  clock.nowMs += 25 * HOUR_MS;
+  const renewed = await one.announce(fixture.signal);
+  await expect(life.expire(other, { last: 1 })).rejects.toMatchObject(locked);
+  await life.expire(other, { last: 1 }, false);
+  await restore[Symbol.asyncDispose]();
+  await renewed[Symbol.asyncDispose]();
+  // A restore begins also while somebody removes.
+  const exclusive = await other.lock("exclusive", fixture.signal);
+  await (await one.announce(fixture.signal))[Symbol.asyncDispose]();
+  await exclusive[Symbol.asyncDispose]();
+  await life.expire(other, { last: 1 });
+  await anew((repository) => life.requireRetained(repository));
+});
+
+test("what the store keeps under a lock is told, stays marked, and is no damage", async () => {
+  const life = new RetainedLife(random, clock);
+  await anew((repository) => lived(life, repository));
+  await anew((repository) => life.expire(repository, { last: 2 }));
+  clock.nowMs += 25 * HOUR_MS;
+  const kept = await anew(async (repository) => {
+    fixture.store.on({ call: "remove", name: /^(index|bases)/, fault: { kind: "fail", code: "OBJECT_LOCKED" } });
+    return life.expire(repository, { last: 2 });
+  });
+  // A base that stays keeps what it needs: it may be kept again by other rules.
+  expect(kept.locked.objects).toBeGreaterThan(5);
+  const { problems } = await anew((repository) =>
+    verifyRepository(repository, {
+      share: 1,
+      random: Math.random,
+      signal: fixture.signal,
+      onProgress: () => undefined,
+    }),
+  );
+  expect(problems).toEqual([]);
+  await anew((repository) => life.expire(repository, { last: 100 }));
+  expect(await anew((repository) => life.requireRetained(repository))).toMatchObject({ bases: 8 });
+});
+
+test("of a damaged repository nothing expires", async () => {
+  const life = new RetainedLife(random, clock);
+  await anew((repository) => lived(life, repository));
+  const [pack = ""] = fixture.names("packs/");
+  const saved = fixture.bytesOf(pack);
+  fixture.remove(pack);
+  const before = fixture.names().filter((name) => !name.startsWith("locks/"));
+  for (const confirm of [false, true]) {
+    const failed = anew((repository) => life.expire(repository, { last: 100 }, confirm));
+    await expect(failed).rejects.toMatchObject({ code: "OBJECT_MISSING" });
+  }
+  expect(fixture.names().filter((name) => !name.startsWith("locks/"))).toEqual(before);
+  fixture.replace(pack, saved);
+  // A mark that cannot be read may have named anything: it goes, and with it what it kept from being referred to.
+  await anew((repository) => life.expire(repository, { last: 100 }));
+  const torn = "expired/00000000-0000-4000-8000-000000000000";
+  fixture.replace(torn, Buffer.from("torn"));
+  await anew((repository) => life.expire(repository, { last: 100 }));
+  expect(fixture.names("expired/")).not.toContain(torn);
+  await anew((repository) => life.requireRetained(repository));
+});
