@@ -7,6 +7,7 @@ import { decodeBase, encodeBase } from "../src/repository/base-codec.ts";
 import type { BaseManifest, TableBlock, VerifiedNote } from "../src/repository/base.ts";
 import { decodeConfig, encodeConfig } from "../src/repository/config-object.ts";
 import { decodeEnvelopeHead, encodeEnvelope, type EnvelopeKey, openEnvelope } from "../src/repository/envelope.ts";
+import { decodeKeyObject, encodeKeyObject, type KeyObject } from "../src/repository/keys/key-object.ts";
 import {
   decodeExpired,
   decodeLock,
@@ -34,7 +35,7 @@ import type { TreeEntry } from "../src/tree/tree-index.ts";
 export interface GoldenObject {
   /** What the vector shows. */
   readonly about: string;
-  readonly kind: ObjectKind | "config";
+  readonly kind: ObjectKind | "config" | "key";
   /** Name of the object; of a blob its id. */
   readonly name: string;
   /** What a reader gets. Without it the reader refuses, with `error`. */
@@ -42,6 +43,10 @@ export interface GoldenObject {
   readonly error?: string;
   /** zstd is in it: the bytes may differ between versions of the library, their meaning may not. */
   readonly compressed?: boolean;
+  /** Our writer says more by now: it is only read. */
+  readonly former?: boolean;
+  /** key: an identity that opens it, and what is in it then. */
+  readonly opened?: { readonly identity: string; readonly dataKey: string; readonly nameKey: string };
   readonly encryption?: { readonly id: string; readonly dataKey: string; readonly nonce: string };
   /** pack: blobs and their contents. segment: vectors of records. */
   readonly blobs?: readonly { readonly type: BlobType; readonly id: string; readonly data: string }[];
@@ -88,6 +93,7 @@ function encodeList(entries: readonly TreeEntry[]): Uint8Array {
 export function bytesOfObject(vector: GoldenObject, directory: string): Uint8Array {
   if (vector.made) return madeFrom(vector.made, directory);
   if (vector.kind === "config") return encodeConfig(fromJson(vector.value) as RepositoryConfig);
+  if (vector.kind === "key") return encodeKeyObject(fromJson(vector.value) as KeyObject);
   if (vector.kind === "pack") return packOf(vector);
   if (vector.kind === "segment") return segmentOf(vector, directory);
   const raw = codecOf(vector.kind).encode(fromJson(vector.value) as never);
@@ -134,6 +140,7 @@ export async function meaningOf(vector: GoldenObject, directory: string): Promis
   const { kind, name } = vector;
   const bytes = readFileSync(path.join(directory, name));
   if (kind === "config") return toJson(decodeConfig(bytes));
+  if (kind === "key") return toJson(decodeKeyObject(bytes));
   const store = new FsStore(directory);
   const objects = new SealedObjects(store, plainSealer);
   const { signal } = new AbortController();
