@@ -124,6 +124,11 @@ export class CaptureState implements Disposable {
     return new Map(rows.map(({ name, path: databasePath }) => [name, databasePath]));
   }
 
+  /** What the stored index of a database is exactly as new as; undefined when there is none. */
+  offsetOf(name: string): Offset | undefined {
+    return this.#indexes.offsetOf(name);
+  }
+
   /** Undefined when nothing usable is stored: the database then needs a full copy. */
   load(name: string, seed: bigint): StoredCapture | undefined {
     const row = this.#db.prepare<[string], PositionRow>("SELECT * FROM positions WHERE name = ?").get(name);

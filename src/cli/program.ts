@@ -13,6 +13,8 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   capture: async () => (await import("./capture.ts")).captureCommand,
   replica: async () => (await import("./replica.ts")).replicaCommand,
   restore: async () => (await import("./restore.ts")).restoreCommand,
+  promote: async () => (await import("./promote.ts")).promoteCommand,
+  history: async () => (await import("./history.ts")).historyCommand,
   mark: async () => (await import("./mark.ts")).markCommand,
   marks: async () => (await import("./marks.ts")).marksCommand,
   sync: async () => (await import("./sync.ts")).syncCommand,

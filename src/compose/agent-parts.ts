@@ -44,6 +44,8 @@ export interface CapturePartOptions extends PartOptions {
   readonly acceptEmpty: boolean;
   /** The log is there now: whoever reads it may open it. */
   readonly onLogOpened: () => void;
+  /** From here on every commit is captured. */
+  readonly onStarted?: () => void;
 }
 
 /** The capture of this process: its log, its agent, and beginning again. */
@@ -93,6 +95,7 @@ export class CapturePart {
         takeover,
         acceptEmpty,
       });
+      this.#options.onStarted?.();
       this.agent.ready.then(() => this.#ready(), ignore);
       await this.agent.done;
     } catch (error) {

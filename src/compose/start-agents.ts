@@ -5,7 +5,14 @@ import type { Config } from "../config/config.ts";
 import { type HttpConfig, isLoopback } from "../config/http-listen.ts";
 import { standbyState } from "../config/load-config.ts";
 import { readFence } from "../failover/fence-record.ts";
-import { agentHandlers, type LiveAgents, statusOf } from "../observe/agent-control.ts";
+import {
+  agentHandlers,
+  type LiveAgents,
+  promoteOn,
+  type PromoteReport,
+  type PromoteRequest,
+  statusOf,
+} from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
 import { checkOpenFiles } from "../observe/open-files.ts";
 import type { AgentPart } from "../observe/status-report.ts";
@@ -15,6 +22,7 @@ import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts"
 import { type PartOptions, ReplicaPart } from "./agent-parts.ts";
 import { checkSource } from "./check-source.ts";
 import { PrimaryPart } from "./primary-part.ts";
+import { StandbyPart } from "./standby-part.ts";
 
 /** After the capture of `run` has ended, its replica gets this long to apply the rest. */
 const LAST_APPLY_MS = 5000;
@@ -38,6 +46,8 @@ export interface RunningAgents {
   readonly ready: Promise<void>;
   /** Resolves after a graceful stop; rejects with what stopped the agents, or halted the replica meanwhile. */
   readonly done: Promise<void>;
+  /** Makes the primary of a standby. @throws USAGE when this is none, and as Promotion.promote */
+  promote(request: PromoteRequest): Promise<PromoteReport>;
   /** Pages looked at, of all, in the copies and repairs that capture has under way, or files in first scans; total 0: none. */
   copies(): { readonly phase: "copying" | "scanning"; readonly done: number; readonly total: number };
 }
@@ -73,7 +83,9 @@ class Agents implements RunningAgents {
   /** Resolves when the capture has opened the log: it makes what the replica of `run` reads. */
   readonly #logMade = Promise.withResolvers<void>();
   readonly #capture: PrimaryPart | undefined;
+  /** Of `run`. */
   readonly #replica: ReplicaPart | undefined;
+  readonly #standby: StandbyPart | undefined;
   /** Parts that are not ready yet. */
   #waitsFor: number;
   #problem: TidemarkError | undefined;
@@ -90,21 +102,34 @@ class Agents implements RunningAgents {
     const onLogOpened = (): void => this.#logMade.resolve();
     if (role !== "replica")
       this.#capture = new PrimaryPart({ ...this.#part(this.#stopCapture), takeover, acceptEmpty, onLogOpened });
-    if (role !== "capture")
-      this.#replica = new ReplicaPart({
-        ...this.#part(this.#stopReplica),
-        reseed,
-        besideCapture: role === "run",
-        goesOnWithout: (failure) => this.#goesOnWithout(failure),
-      });
+    const replica = {
+      ...this.#part(this.#stopReplica),
+      reseed,
+      besideCapture: role === "run",
+      goesOnWithout: (failure: TidemarkError) => this.#goesOnWithout(failure),
+    };
+    if (role === "run") this.#replica = new ReplicaPart(replica);
+    if (role === "replica") this.#standby = new StandbyPart(replica);
     this.#waitsFor = role === "run" ? 2 : 1;
   }
 
+  async promote(request: PromoteRequest): Promise<PromoteReport> {
+    return promoteOn(this.#live(), request);
+  }
+
   copies(): ReturnType<RunningAgents["copies"]> {
-    const { databases = [], files = [] } = this.#capture?.agent?.status() ?? {};
+    const { databases = [], files = [] } = this.#capturing?.agent?.status() ?? {};
     const copies = sumOf(databases.map(({ copy }) => copy));
     if (copies.total > 0) return { phase: "copying", ...copies };
     return { phase: "scanning", ...sumOf(files.map(({ state, scan }) => (state === "scanning" ? scan : undefined))) };
+  }
+
+  get #capturing(): PrimaryPart | undefined {
+    return this.#capture ?? this.#standby?.primary;
+  }
+
+  get #applying(): ReplicaPart | undefined {
+    return this.#replica ?? this.#standby?.replica;
   }
 
   #part(stop: AbortController): PartOptions {
@@ -159,30 +184,32 @@ class Agents implements RunningAgents {
 
   #live(): LiveAgents {
     const { config, clock, role } = this.#options;
+    const [capture, replica, standby] = [this.#capturing, this.#applying, this.#standby];
     return {
       set: config.set,
       objectiveMs: config.objectives.rpoMs,
       clock,
       self: { role, pid: process.pid, state: this.#state(), problem: this.#problemNow() },
-      capture: this.#capture?.agent,
-      fence: this.#capture?.fence,
-      replica: this.#replica?.agent,
-      archive: this.#replica?.archive,
-      log: this.#capture?.log ?? this.#replica?.log,
+      capture: capture?.agent,
+      fence: capture?.fence,
+      replica: replica?.agent,
+      archive: replica?.archive,
+      promote: standby && (async (request) => standby.promote(request)),
+      log: capture?.log ?? replica?.log,
     };
   }
 
   #state(): AgentPart["state"] {
     if (this.#options.signal.aborted) return "stopping";
-    if (this.#capture?.fence?.final) return "fenced";
+    if (this.#capturing?.fence?.final) return "fenced";
     return this.#waitsFor === 0 ? "running" : "starting";
   }
 
   /** A log's trouble is over when nothing waits for it any more. */
   #problemNow(): string | null {
     if (this.#halted) return this.#halted.message;
-    if (this.#capture?.fence) return null;
-    const part = this.#capture ?? this.#replica;
+    if (this.#capturing?.fence) return null;
+    const part = this.#capturing ?? this.#applying;
     const waits = !part?.agent || part.agent.status().lagMs > NOTICEABLE_LAG_MS;
     return this.#problem && waits ? this.#problem.message : null;
   }
@@ -232,10 +259,9 @@ class Agents implements RunningAgents {
   }
 
   async #runReplica(): Promise<void> {
-    if (!this.#replica) return;
     try {
       if (this.#capture) await this.#logMade.promise;
-      await this.#replica.run();
+      await (this.#replica ?? this.#standby)?.run();
     } catch (error) {
       this.#stopCapture.abort();
       throw toTidemarkError(error);

@@ -50,8 +50,8 @@ export function baseConfig(file: ConfigFile | undefined): BaseConfig {
 }
 
 export function hooksConfig(file: ConfigFile | undefined): HooksConfig {
-  const { onFence = [], timeout = MINUTE_MS / 2 } = file?.values.hooks ?? {};
-  return { onFence, timeoutMs: timeout };
+  const { onPromote = [], onFence = [], timeout = MINUTE_MS / 2 } = file?.values.hooks ?? {};
+  return { onPromote, onFence, timeoutMs: timeout };
 }
 
 export function fenceConfig(file: ConfigFile | undefined): FenceConfig {

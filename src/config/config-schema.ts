@@ -150,6 +150,7 @@ export const fileSchema = z.strictObject({
   fence: z.union([fenceMode, z.strictObject({ mode: fenceMode.optional(), after: duration.optional() })]).optional(),
   hooks: z
     .strictObject({
+      onPromote: z.array(text).optional(),
       onFence: z.array(text).optional(),
       timeout: duration.optional(),
     })
@@ -165,7 +166,6 @@ export const LATER_KEYS: readonly string[] = [
   "classes",
   "http.tokens",
   "alerts",
-  "hooks.onPromote",
   "hooks.onAlert",
   "objectives.rto",
 ];

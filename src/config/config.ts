@@ -38,6 +38,7 @@ export interface FenceConfig {
 
 /** Commands for /bin/sh. */
 export interface HooksConfig {
+  readonly onPromote: readonly string[];
   readonly onFence: readonly string[];
   /** Of each command. */
   readonly timeoutMs: number;

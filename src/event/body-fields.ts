@@ -48,6 +48,7 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
       host: text,
       reason: oneOf("start", "takeover", "promotion"),
     },
+    optional: { contains: safe },
   },
   "sqlite.part": { code: 3, raw: "pages", fields: { database: text, transaction: safe, sequence: u32, pageSize } },
   "sqlite.commit": {

@@ -39,6 +39,11 @@ export interface EpochStart {
   readonly writer: string;
   readonly host: string;
   readonly reason: "start" | "takeover" | "promotion";
+  /**
+   * Last offset whose state the writer has. Left out when that is all before this record: of a promotion that was forced,
+   * what lies between is lost, and taken back by the first commits of the epoch.
+   */
+  readonly contains?: Offset;
 }
 
 /** Pages of a transaction (or copy) too large for one record. Not applied before its `sqlite.commit`. */

@@ -100,6 +100,14 @@ export function promotedError(
   );
 }
 
+export function promotedElsewhere(location: string, epoch: number): TidemarkError {
+  return new TidemarkError(
+    "PROMOTED_ELSEWHERE",
+    `${location}: another host began epoch ${epoch} in this moment; this one stays a standby`,
+    { hint: "Follow the other one, which is the primary now; `tidemark history` names it." },
+  );
+}
+
 export function foreignWriterError(location: string, evidence: string): TidemarkError {
   return new TidemarkError("LOG_FOREIGN_WRITER", `${location}: ${evidence}`, {
     hint: "Only one capture agent may write a set. Find the other one (`tidemark status`), stop it, and start this one again.",

@@ -169,19 +169,37 @@ export interface CurrentEpoch {
   readonly epoch: Epoch;
   /** The record that started it; undefined when it was trimmed, or its writer died before writing it. */
   readonly start: EpochStart | undefined;
+  /** First record of it that the log still has, and its time. */
+  readonly offset: Offset;
+  readonly timeMs: number;
 }
 
 /** Epochs never fall along the log, so the record that started the newest one is found by bisection. */
-export async function currentEpoch(log: ChangeLog, bounds: LogBounds): Promise<CurrentEpoch> {
+export async function currentEpoch(log: ChangeLog, bounds: Omit<LogBounds, "bytes">): Promise<CurrentEpoch> {
   const newest = await headerAt(log, bounds.last);
   const before = await lastOffsetWhere(bounds, async (at) => (await headerAt(log, at)).epoch < newest.epoch);
+  const begun = {
+    epoch: newest.epoch,
+    offset: offset(before + 1),
+    timeMs: (await headerAt(log, offset(before + 1))).timeMs,
+  };
   for (const at of [before + 1, before + 2]) {
     const data = at <= bounds.last ? await log.get(offset(at)) : undefined;
     const body = data && decodeRecord(data).body;
-    if (body?.kind === "epoch") return { epoch: newest.epoch, start: body };
+    if (body?.kind === "epoch") return { ...begun, start: body };
     if (body?.kind !== "genesis") break;
   }
-  return { epoch: newest.epoch, start: undefined };
+  return { ...begun, start: undefined };
+}
+
+/** Every epoch of which the log has a record, the newest first. */
+export async function* epochsOf(log: ChangeLog): AsyncGenerator<CurrentEpoch> {
+  const { first, last } = await log.bounds();
+  for (let end = last; end >= first && end > 0;) {
+    const one = await currentEpoch(log, { first, last: end });
+    yield one;
+    end = offset(one.offset - 1);
+  }
 }
 
 export async function headerAt(log: ChangeLog, at: Offset): Promise<ReturnType<typeof decodeRecordHeader>> {

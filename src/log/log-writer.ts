@@ -1,6 +1,6 @@
 import { randomBytes, randomUUID } from "node:crypto";
 import { encodeRecord, NO_PREVIOUS_HASH, type PackedBody, recordHash } from "../event/codec.ts";
-import type { EventBody } from "../event/kinds.ts";
+import type { EpochStart, EventBody } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, epoch, type Offset, offset } from "../event/positions.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode } from "../runtime/errors.ts";
@@ -8,7 +8,8 @@ import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
 import { KeyInUse } from "./key-in-use.ts";
 import type { OwnKey } from "../keys/data-key.ts";
-import { type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
+import { promotedElsewhere } from "./log-errors.ts";
+import { headOf, type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
 
@@ -26,11 +27,19 @@ export interface LogWriterOptions {
   /** A record of another writer younger than this means that it lives. */
   readonly foreignWriterGraceMs: number;
   readonly takeover: boolean;
+  /** To become the writer after the epoch `from`, whose writer may be alive, and after no other one. */
+  readonly promotion?: Promotion | undefined;
   /** Shown to people in the genesis record: `tidemark x.y.z`. */
   readonly createdBy?: string;
   /** With it every record is encrypted that can be. */
   readonly key?: OwnKey | undefined;
   readonly maxPendingBytes?: number;
+}
+
+export interface Promotion {
+  readonly from: Epoch;
+  /** Last offset whose state the standby has, when it is not to have the rest. */
+  readonly contains: Offset | undefined;
 }
 
 /** Where a chain of records stands: everything the next record depends on. */
@@ -42,6 +51,8 @@ export interface ChainPosition {
 
 /** A living writer that lands record after record in our place is not what is left of a dead one. */
 const RESUME_ATTEMPTS = 5;
+/** A promotion races with a primary that is alive and busy: each try takes about as long as one of its commits. */
+const PROMOTION_ATTEMPTS = 2000;
 
 interface OpenLog {
   readonly logId: string;
@@ -85,9 +96,10 @@ export class LogWriter {
    * heartbeat) or starts the next.
    *
    * @throws LOG_FOREIGN (another set), LOG_RECREATED, LOG_REGRESSED (not the log that `known` remembers),
-   *   LOG_FOREIGN_WRITER (another writer's newest record is younger than the grace time), FENCED
+   *   LOG_FOREIGN_WRITER (another writer's newest record is younger than the grace time), FENCED, PROMOTED_ELSEWHERE
    */
   static async open(options: LogWriterOptions): Promise<LogWriter> {
+    if (options.promotion) return LogWriter.#promote(options, options.promotion);
     const bounds = await options.log.bounds();
     return bounds.last === 0 && !options.known ? LogWriter.#begin(options) : LogWriter.#resume(options);
   }
@@ -125,15 +137,32 @@ export class LogWriter {
     }
   }
 
+  /** The record before ours may be anybody's, as long as the epoch is the one that was to be ended. */
+  static async #promote(options: LogWriterOptions, { from }: Promotion): Promise<LogWriter> {
+    const { location } = options.log;
+    let found = await resumeLog(options);
+    for (let attempt = 1; ; attempt += 1) {
+      if (found.owner !== "us" && found.epoch !== from) throw promotedElsewhere(location, found.epoch);
+      try {
+        return await LogWriter.#takePlace(options, found);
+      } catch (error) {
+        if (!hasCode(error, "LOG_FOREIGN_WRITER", "FENCED") || attempt === PROMOTION_ATTEMPTS) throw error;
+        const head = await headOf(options.log);
+        if (head.epoch !== found.epoch) throw promotedElsewhere(location, head.epoch);
+        found = { ...found, head };
+      }
+    }
+  }
+
   static async #takePlace(options: LogWriterOptions, found: ResumedLog): Promise<LogWriter> {
     const { logId, checksumSeed, head, owner } = found;
-    const { identity, takeover } = options;
+    const { identity } = options;
     const current = epoch(owner === "us" ? found.epoch : found.epoch + 1);
     const writer = new LogWriter(options, { logId, checksumSeed, epoch: current, at: head });
     const first: EventBody =
       owner === "us"
         ? { kind: "heartbeat", ...identity }
-        : { kind: "epoch", epoch: current, ...identity, reason: takeover ? "takeover" : "start" };
+        : { kind: "epoch", epoch: current, ...identity, ...reasonOf(options, head.offset) };
     await writer.append([first, ...writer.#announcement()]).acknowledged;
     return writer;
   }
@@ -268,4 +297,10 @@ export class LogWriter {
   #wakeAll(): void {
     for (const wake of this.#waiting.splice(0)) wake();
   }
+}
+
+function reasonOf({ takeover, promotion }: LogWriterOptions, head: Offset): Pick<EpochStart, "reason" | "contains"> {
+  if (!promotion) return { reason: takeover ? "takeover" : "start" };
+  const { contains } = promotion;
+  return { reason: "promotion", ...(contains !== undefined && contains < head ? { contains } : {}) };
 }

@@ -22,6 +22,8 @@ export interface KnownHead {
 }
 
 export interface ResumeOptions {
+  /** A candidate displaces whoever writes. */
+  readonly promotion?: object | undefined;
   readonly log: ChangeLog;
   readonly set: string;
   readonly identity: WriterIdentity;
@@ -40,6 +42,15 @@ export interface ResumedLog {
   readonly head: { readonly offset: Offset; readonly timeMs: number; readonly hash: Uint8Array };
 }
 
+/** The log's newest record, and of which epoch it is. @throws LOG_GAP */
+export async function headOf(log: ChangeLog): Promise<ResumedLog["head"] & { readonly epoch: Epoch }> {
+  const { last } = await log.bounds();
+  const newest = await log.get(last);
+  if (!newest) throw purgedError(log.location, last, last);
+  const { timeMs, epoch } = decodeRecordHeader(newest);
+  return { offset: last, timeMs, epoch, hash: recordHash(newest) };
+}
+
 /** Decides whether and how a writer may go on in a log that holds something. */
 export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   const { log, known } = options;
@@ -56,8 +67,10 @@ export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   const header = decodeRecordHeader(newest);
   const current = await currentEpoch(log, bounds);
   const owner = (await isOurs(options, current)) ? "us" : "nobody";
-  if (owner !== "us" && !options.takeover) assertNotPromoted(options, current);
-  if (owner !== "us") assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
+  const displaces = options.takeover || options.promotion !== undefined;
+  if (owner !== "us" && !displaces) assertNotPromoted(options, current);
+  if (owner !== "us" && !displaces)
+    assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
   const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
   return {
     logId: genesis.logId,
@@ -88,7 +101,8 @@ async function assertKnown(
 
 /** An epoch has one writer: when its first record was trimmed, having written any record of it proves whose it is. */
 async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<boolean> {
-  if (current.start) return current.start.writer === options.identity.writer;
+  // A candidate knows the log by having read it.
+  if (current.start || options.promotion) return current.start?.writer === options.identity.writer;
   const record = options.known && options.known.offset > 0 ? await options.log.get(options.known.offset) : undefined;
   return record !== undefined && decodeRecordHeader(record).epoch === current.epoch;
 }
@@ -105,7 +119,7 @@ function assertSilent(
 ): void {
   const ageMs = options.clock.now() - newest.timeMs;
   // Genesis alone: its writer died before it began.
-  if (options.takeover || newest.last === 1 || ageMs >= options.foreignWriterGraceMs) return;
+  if (newest.last === 1 || ageMs >= options.foreignWriterGraceMs) return;
   const { writer, host } = newest.start ?? { writer: "unknown", host: "unknown" };
   const age = `${Math.max(0, Math.round(ageMs / 1000))} s ago`;
   throw new TidemarkError(

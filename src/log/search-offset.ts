@@ -6,7 +6,7 @@ import type { LogBounds } from "./change-log.ts";
  * to some offset and false after it, as times and epochs in a log are. About log2(n) calls.
  */
 export async function lastOffsetWhere(
-  bounds: LogBounds,
+  bounds: Omit<LogBounds, "bytes">,
   holds: (at: Offset) => Promise<boolean> | boolean,
 ): Promise<Offset> {
   let low: number = bounds.first - 1;

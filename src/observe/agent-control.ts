@@ -19,6 +19,29 @@ import {
 const LOG_ANSWER_MS = 1500;
 const MARK_NAME = /^[\p{L}\p{N}._:-]{1,128}$/u;
 
+export interface PromoteRequest {
+  readonly force: boolean;
+  readonly dryRun: boolean;
+  /** How long the standby may take to apply what the log holds. */
+  readonly timeoutMs: number;
+}
+
+/** What became of a promotion. */
+export interface PromoteReport {
+  readonly ok: true;
+  readonly epoch: number;
+  /** Of the record that begins the epoch. */
+  readonly offset: number;
+  /** What the log holds and the promoted standby does not. */
+  readonly lost: { readonly offsets: number; readonly ms: number };
+  readonly durationMs: number;
+  readonly hooks: readonly { readonly command: string; readonly ok: boolean; readonly outcome: string }[];
+  /** Nothing was done. */
+  readonly dryRun?: true;
+  /** It had been promoted before. */
+  readonly already?: true;
+}
+
 /** What a process of ours runs at the moment; parts that are not there (yet) are undefined. */
 export interface LiveAgents {
   readonly set: string;
@@ -30,6 +53,8 @@ export interface LiveAgents {
   readonly fence?: FenceStatus | undefined;
   readonly replica: ReplicaAgent | undefined;
   readonly archive: ArchiveAgent | undefined;
+  /** Of an agent that keeps a standby, or was promoted. */
+  readonly promote?: ((request: PromoteRequest) => Promise<PromoteReport>) | undefined;
   readonly log: ChangeLog | undefined;
 }
 
@@ -40,6 +65,7 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
     "POST /mark": (body) => markOn(live(), body),
     "POST /rotate-key": () => rotateKeyOn(live()),
     "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
+    "POST /promote": (body) => promoteOn(live(), promoteRequest(body)),
     "POST /base": (_, signal) => baseOn(live(), signal),
   };
 }
@@ -122,6 +148,18 @@ async function syncOn(
   if (body["applied"] !== true || !agents.replica) return { ok: true, offset: at, applied: false, ...without };
   await agents.replica.waitApplied(at, signal);
   return { ok: true, offset: at, applied: true, ...without };
+}
+
+/** @throws USAGE where no standby is, and as Promotion.promote */
+export async function promoteOn({ promote, self }: LiveAgents, request: PromoteRequest): Promise<PromoteReport> {
+  if (promote) return promote(request);
+  throw new TidemarkError("USAGE", `the agent here is \`tidemark ${self.role}\`: it is the primary's`, {
+    hint: "Promote on the host of a standby, where `tidemark replica` runs.",
+  });
+}
+
+function promoteRequest({ force, dryRun, timeoutMs }: Readonly<Record<string, unknown>>): PromoteRequest {
+  return { force: force === true, dryRun: dryRun === true, timeoutMs: Number(timeoutMs) || 0 };
 }
 
 async function baseOn({ archive, self }: LiveAgents, signal: AbortSignal): Promise<unknown> {

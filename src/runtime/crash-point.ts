@@ -100,6 +100,9 @@ export const CRASH_POINTS = [
   "files: committed",
   // Failover.
   "fence: recorded",
+  "promote: epoch begun",
+  "promote: seeded",
+  "promote: role noted",
   // What is written into a repository.
   "repository: pack stored",
   "repository: index stored",

@@ -51,6 +51,10 @@ const CODES = {
   MARK_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   MARK_EXISTS: { exit: EXIT.failed, retryable: false },
   FENCED: { exit: EXIT.fenced, retryable: false },
+  // A promotion that is refused.
+  PROMOTED_ELSEWHERE: { exit: EXIT.refused, retryable: false },
+  STANDBY_BEHIND: { exit: EXIT.refused, retryable: true },
+  STANDBY_UNVERIFIED: { exit: EXIT.refused, retryable: false },
   // Records.
   RECORD_INVALID: { exit: EXIT.verification, retryable: false },
   RECORD_VERSION: { exit: EXIT.failed, retryable: false },

@@ -41,11 +41,11 @@ test.concurrent("lock: writes fail and reads go on, also after the agent was kil
   expect(Number(await app.value("SELECT count(*) FROM t"))).toBeGreaterThan(0);
 
   expect(await fenceOf(host)).toMatchObject({ final: true, locked: 1, code: 5 });
-  expect(readFence(host.state)).toMatchObject({ set: "e2e", epoch: 1 });
+  expect(readFence(host.state)).toMatchObject({ set: scene.set, epoch: 1 });
   const asked = async (place: string): Promise<number> => (await fetch(`http://127.0.0.1:${port}${place}`)).status;
   expect([await asked("/readyz"), await asked("/primary"), await asked("/healthz")]).toEqual([503, 503, 200]);
   expect(await host.command("sync")).toMatchObject({ code: 5 });
-  await waitFor("the hook", () => linesOf(facts).some((line) => line.startsWith("e2e 1 nats://")));
+  await waitFor("the hook", () => linesOf(facts).some((line) => line.startsWith(`${scene.set} 1 nats://`)));
 
   await agent.kill9();
   await waitFor("the lock to end with its process", async () =>
@@ -96,7 +96,7 @@ for (const point of pointsOf("fence")) {
   test.concurrent(`${point}: killed there, the next start is fenced without a look at the log`, async () => {
     await using server4 = await NatsServer.start();
     await using failover = new FailoverScene(server4.address);
-    await using scene = new CrashScene({ nats: server4.address, config: "heartbeat: 500ms" });
+    await using scene = new CrashScene({ nats: server4.address, set: failover.set, config: "heartbeat: 500ms" });
     await scene.createDatabase();
     await scene.launch("capture").waitReady();
     scene.order(point);

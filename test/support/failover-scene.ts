@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import fs from "node:fs";
 
 import { LogWriter } from "../../src/log/log-writer.ts";
@@ -9,12 +10,11 @@ import { natsConfig } from "./nats-server.ts";
 import { lastJson } from "./tidemark-cli.ts";
 import { waitFor } from "./wait.ts";
 
-/** Of the set that all hosts of a scene share. */
-const SET = "e2e";
-
 /** Hosts of one set: a directory each, with nothing in common but the log. */
 export class FailoverScene implements AsyncDisposable {
   readonly nats: string;
+  /** Scenes can share a server. */
+  readonly set = `set-${randomUUID().slice(0, 8)}`;
   readonly #hosts: Deployment[] = [];
   readonly #apps: SqlSession[] = [];
 
@@ -24,14 +24,14 @@ export class FailoverScene implements AsyncDisposable {
 
   /** Further lines of its configuration beside a heartbeat that makes an idle writer meet its fence soon. */
   host(config = "", trees: readonly string[] = []): Deployment {
-    const host = new Deployment({ nats: this.nats, set: SET, config: `heartbeat: 500ms\n${config}`, trees });
+    const host = new Deployment({ nats: this.nats, set: this.set, config: `heartbeat: 500ms\n${config}`, trees });
     this.#hosts.push(host);
     return host;
   }
 
   /** A host with a database, `CREATE TABLE t (id INTEGER PRIMARY KEY, body)`, that is captured. */
-  async primary(config = ""): Promise<{ host: Deployment; app: SqlSession }> {
-    const host = this.host(config);
+  async primary(config = "", trees: readonly string[] = []): Promise<{ host: Deployment; app: SqlSession }> {
+    const host = this.host(config, trees);
     const app = this.open(host.database);
     await app.run("PRAGMA journal_mode=WAL");
     await app.run("CREATE TABLE t (id INTEGER PRIMARY KEY, body)");
@@ -48,10 +48,10 @@ export class FailoverScene implements AsyncDisposable {
 
   /** A writer that no agent of these hosts is begins the next epoch; gives the offset of its record. */
   async takeOver(): Promise<number> {
-    await using log = await openJetStreamLog({ config: natsConfig(this.nats), set: SET, mode: "write" });
+    await using log = await openJetStreamLog({ config: natsConfig(this.nats), set: this.set, mode: "write" });
     const { head } = await LogWriter.open({
       log,
-      set: SET,
+      set: this.set,
       identity: { writer: "another", host: "elsewhere" },
       known: undefined,
       clock: systemClock,

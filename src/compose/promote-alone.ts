@@ -1,0 +1,72 @@
+import { openLog } from "../compose.ts";
+import type { Config } from "../config/config.ts";
+import { logGone, type Standing } from "../failover/promote.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
+import { prepareStandby } from "../replica/standby-paths.ts";
+import { StandbyState } from "../replica/standby-state.ts";
+import { EXIT, hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { Promotion } from "./promotion.ts";
+import { type AgentOptions, startAgents } from "./start-agents.ts";
+
+type AloneOptions = Omit<AgentOptions, "role">;
+
+/** Promotes a standby whose agent does not run, with one that ends afterwards. @throws as Promotion.promote */
+export async function promoteAlone(options: AloneOptions, request: PromoteRequest): Promise<PromoteReport> {
+  // An agent would wait for a log that is away.
+  await using log = await openToRead(options.config);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([options.signal, stop.signal]);
+  const agents = await startAgents({ ...options, role: "replica", signal });
+  try {
+    await Promise.race([agents.ready, agents.done]);
+    return await agents.promote(request);
+  } catch (error) {
+    const failure = toTidemarkError(error);
+    const halted = failure.exitCode === EXIT.verification || failure.code === "LOG_GAP";
+    if (!halted) throw error;
+    await agents.done.catch(() => undefined);
+    return await promoteHalted(options, { request, failure, log });
+  } finally {
+    stop.abort();
+    await agents.done.catch(() => undefined);
+  }
+}
+
+async function openToRead({ log, set, encryption }: Config): Promise<ChangeLog> {
+  if (!log)
+    throw new TidemarkError("CONFIG", "the log is not configured", { hint: "Give --log, or log: in the file." });
+  try {
+    return await openLog({ log, set, encryption, mode: "read" });
+  } catch (error) {
+    throw hasCode(error, "LOG_UNREACHABLE") ? logGone(error) : error;
+  }
+}
+
+interface Halted {
+  readonly request: PromoteRequest;
+  readonly failure: TidemarkError;
+  readonly log: ChangeLog;
+}
+
+/** As it is, on the user's word. */
+async function promoteHalted(options: AloneOptions, { request, failure, log }: Halted): Promise<PromoteReport> {
+  const agent = standingOf(options.config, failure);
+  const nothing = async (): Promise<void> => undefined;
+  const promotion = new Promotion({
+    ...options,
+    replica: () => ({ agent, log }),
+    endReplica: nothing,
+    capture: nothing,
+  });
+  return promotion.promote(request);
+}
+
+function standingOf({ standby = "" }: Config, failure: TidemarkError): Standing {
+  const state = new StandbyState(prepareStandby(standby));
+  const { position } = state;
+  state.close();
+  if (!position) throw failure;
+  const status = { offset: position.offset, atMs: position.timeMs, verified: false, problem: failure.message };
+  return { status: () => status, waitApplied: async () => Promise.reject(failure) };
+}

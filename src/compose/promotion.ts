@@ -1,0 +1,131 @@
+import type { Logger } from "pino";
+
+import { openLog } from "../compose.ts";
+import type { Config } from "../config/config.ts";
+import type { Offset } from "../event/positions.ts";
+import { type HookResult, runHooks } from "../failover/hooks.ts";
+import { examine, type Examined, isOwnEpoch, requireApplied, type Standing, takeEpoch } from "../failover/promote.ts";
+import { seedCapture } from "../failover/seed-capture.ts";
+import { promotedConfig, type PromotedRole, promotedState, writeRole } from "../failover/standby-role.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
+import type { Clock } from "../runtime/clock.ts";
+import { crashPoint } from "../runtime/crash-point.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+
+export interface PromotionOptions {
+  readonly config: Config;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+  /** The replica that follows; undefined while it does not. */
+  readonly replica: () => { readonly agent: Standing; readonly log: ChangeLog } | undefined;
+  /** Ends the replica; resolves when its files are closed. */
+  readonly endReplica: () => Promise<void>;
+  /** Resolves when it captures. */
+  readonly capture: (config: Config) => Promise<void>;
+}
+
+interface Taken {
+  readonly epoch: number;
+  readonly offset: Offset;
+}
+
+/** Makes a primary of the standby of this process. */
+export class Promotion {
+  readonly #options: PromotionOptions;
+  #underWay = false;
+
+  constructor(options: PromotionOptions) {
+    this.#options = options;
+  }
+
+  /** @throws STANDBY_BEHIND, STANDBY_UNVERIFIED, PROMOTED_ELSEWHERE, LOG_UNREACHABLE, LOG_DENIED, AGENT_RUNNING */
+  async promote(request: PromoteRequest): Promise<PromoteReport> {
+    if (this.#underWay) throw alreadyUnderWay();
+    this.#underWay = true;
+    try {
+      return await this.#promote(request);
+    } finally {
+      this.#underWay = false;
+    }
+  }
+
+  /** Ends a promotion during which the agent was killed. */
+  async finish(): Promise<void> {
+    const { config, signal, logger } = this.#options;
+    const { log } = this.#replica();
+    if (this.#underWay || !(await isOwnEpoch(config, log, signal))) return;
+    logger.warn("this standby was being promoted when its agent ended: it goes on");
+    await this.promote({ force: false, dryRun: false, timeoutMs: 60_000 });
+  }
+
+  async #promote(request: PromoteRequest): Promise<PromoteReport> {
+    const { config, clock, signal, logger } = this.#options;
+    const beganMs = clock.monotonic();
+    const { agent, log } = this.#replica();
+    const examined = await examine({ config, log, replica: agent, clock, signal }, request.timeoutMs);
+    if (examined.refusal && !request.force) throw examined.refusal;
+    const spent = (): number => Math.round(clock.monotonic() - beganMs);
+    if (request.dryRun) {
+      const next = { epoch: examined.epoch + (examined.ours ? 0 : 1), offset: examined.known.offset + 1 };
+      return report({ ...next, dryRun: true }, { examined, durationMs: spent(), hooks: [] });
+    }
+    const { taken, role } = await this.#takeOver(agent, examined, request);
+    await this.#options.capture(promotedConfig(config, role));
+    const durationMs = spent();
+    const facts = { set: config.set, ...taken, reason: "promoted" };
+    const hooks = await runHooks(config.hooks.onPromote, { facts, timeoutMs: config.hooks.timeoutMs, logger });
+    return report(taken, { examined, durationMs, hooks });
+  }
+
+  /** From the record in the log on: what is on disk says how far this came, and `finish` goes on from there. */
+  async #takeOver(
+    agent: Standing,
+    examined: Examined,
+    { timeoutMs }: PromoteRequest,
+  ): Promise<{ taken: Taken; role: PromotedRole }> {
+    const { config, clock, signal, logger, endReplica } = this.#options;
+    const { log: where, set, encryption, standby = "" } = config;
+    if (!where) throw notFollowing();
+    await using log = await openLog({ log: where, set, encryption, mode: "write", state: promotedState(standby) });
+    const taken = await takeEpoch({ config, log, clock, signal }, examined);
+    logger.warn(taken, "this host is the primary from here on");
+    crashPoint("promote: epoch begun");
+    // And what a primary that was alive had appended until then.
+    if (examined.lost.offsets === 0) await requireApplied(agent, { offset: taken.offset, timeoutMs, signal });
+    await endReplica();
+    const members = await seedCapture({ set, standby, log, signal });
+    crashPoint("promote: seeded");
+    const role = { set, ...taken, at: new Date(clock.now()).toISOString(), ...members };
+    writeRole(standby, role);
+    crashPoint("promote: role noted");
+    return { taken, role };
+  }
+
+  #replica(): { readonly agent: Standing; readonly log: ChangeLog } {
+    const found = this.#options.replica();
+    if (found) return found;
+    throw notFollowing();
+  }
+}
+
+function report(
+  taken: { readonly epoch: number; readonly offset: number; readonly dryRun?: true },
+  { examined, durationMs, hooks }: { examined: Examined; durationMs: number; hooks: readonly HookResult[] },
+): PromoteReport {
+  const { epoch, offset, ...rest } = taken;
+  return { ok: true, epoch, offset, lost: examined.lost, durationMs, hooks, ...rest };
+}
+
+function notFollowing(): TidemarkError {
+  return new TidemarkError("AGENT_NOT_RUNNING", "the replica does not follow the log yet", {
+    hint: "`tidemark status` tells what it waits for; try again when it follows.",
+  });
+}
+
+function alreadyUnderWay(): TidemarkError {
+  return new TidemarkError("AGENT_RUNNING", "this standby is being promoted just now", {
+    hint: "Wait for the other command; `tidemark status` shows what became of it.",
+  });
+}

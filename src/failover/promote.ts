@@ -1,0 +1,193 @@
+import fs from "node:fs";
+import os from "node:os";
+
+import { CaptureState } from "../capture/capture-state.ts";
+import type { Config } from "../config/config.ts";
+import type { Epoch, Offset } from "../event/positions.ts";
+import type { ChangeLog } from "../log/change-log.ts";
+import { newestKeyOffset } from "../log/key-offsets.ts";
+import { currentEpoch, hashAt, headerAt, readLogIdentity } from "../log/log-reader.ts";
+import { type KnownHead, LogWriter } from "../log/log-writer.ts";
+import type { ReplicaAgent, ReplicaStatus } from "../replica/replica-agent.ts";
+import { type Clock, sleep } from "../runtime/clock.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { promotedState } from "./standby-role.ts";
+
+/** Whoever promotes a second standby so soon after the first meant the first, or did not know of it. */
+const RECENT_MS = 60_000;
+
+/** How far a standby is: a running replica, or what one left that has halted. */
+export interface Standing {
+  status(): Pick<ReplicaStatus, "offset" | "atMs" | "verified" | "problem">;
+  readonly waitApplied: ReplicaAgent["waitApplied"];
+}
+
+export interface Candidate {
+  readonly config: Config;
+  /** Reads. */
+  readonly log: ChangeLog;
+  readonly replica: Standing;
+  readonly clock: Clock;
+  readonly signal: AbortSignal;
+}
+
+/** What stands between a standby and its promotion. */
+export interface Examined {
+  readonly known: KnownHead;
+  /** The epoch that would end. */
+  readonly epoch: Epoch;
+  /** The last one that the standby has applied. */
+  readonly applied: Offset;
+  /** What the log holds and the standby would not. */
+  readonly lost: Lost;
+  /** Why not, without --force. */
+  readonly refusal: TidemarkError | undefined;
+  /** That epoch is this host's own: a promotion that was not finished. */
+  readonly ours: boolean;
+}
+
+export interface Lost {
+  readonly offsets: number;
+  readonly ms: number;
+}
+
+/** Waits until the standby has applied what the log holds now, then judges. Changes nothing. @throws LOG_UNREACHABLE and others */
+export async function examine(candidate: Candidate, timeoutMs: number): Promise<Examined> {
+  const { config, log, replica, clock, signal } = candidate;
+  const { logId } = await readLogIdentity(log, signal).catch((error: unknown) => {
+    throw hasCode(error, "LOG_UNREACHABLE") ? logGone(error) : error;
+  });
+  await requireSameEncryption(config, log);
+  const bounds = await log.bounds();
+  const current = await currentEpoch(log, bounds);
+  const ours = wasPromoted(config) && current.start?.writer === writerOf(config);
+  const newest = await headerAt(log, bounds.last);
+  await appliedWithin(replica, { offset: bounds.last, timeoutMs, signal });
+  const { offset: applied, atMs, verified, problem } = replica.status();
+  const offsets = Math.max(0, bounds.last - applied);
+  const lost = { offsets, ms: offsets === 0 ? 0 : Math.max(0, newest.timeMs - atMs) };
+  const since = clock.now() - current.timeMs;
+  const recent = !ours && current.start?.reason === "promotion" && since < RECENT_MS;
+  const refusal = recent
+    ? promotedRecently(current.start.host, since)
+    : verified
+      ? offsets > 0
+        ? behind(lost, { applied, problem })
+        : undefined
+      : unverified(problem);
+  const known = { logId, offset: bounds.last, hash: await hashAt(log, bounds.last, signal) };
+  return { known, epoch: current.epoch, applied, lost, refusal, ours };
+}
+
+/**
+ * Ends the epoch that was examined. From here on the former primary is fenced, and another candidate refused.
+ * @throws PROMOTED_ELSEWHERE, and what appending throws
+ */
+export async function takeEpoch(
+  { config, log, clock, signal }: Omit<Candidate, "replica">,
+  { known, epoch, applied, lost }: Examined,
+): Promise<{ epoch: Epoch; offset: Offset }> {
+  const identity = { writer: writerOf(config), host: os.hostname() };
+  const contains = lost.offsets > 0 ? applied : undefined;
+  const writer = await LogWriter.open({
+    log,
+    set: config.set,
+    identity,
+    known,
+    clock,
+    signal,
+    foreignWriterGraceMs: 0,
+    takeover: false,
+    promotion: { from: epoch, contains },
+  });
+  return { epoch: writer.epoch, offset: writer.head };
+}
+
+/** Whether the log's newest epoch was begun by this standby: promoted, and killed before that was on its disk. */
+export async function isOwnEpoch(config: Config, log: ChangeLog, signal: AbortSignal): Promise<boolean> {
+  return wasPromoted(config) && (await readLogIdentity(log, signal)).writer === writerOf(config);
+}
+
+function wasPromoted({ standby = "" }: Config): boolean {
+  return fs.existsSync(promotedState(standby));
+}
+
+/** UUID with which this standby writes once it is promoted; on its disk before the log hears of it. */
+function writerOf({ standby = "", set }: Config): string {
+  using state = new CaptureState(promotedState(standby), set);
+  return state.writer;
+}
+
+/** @throws STANDBY_BEHIND: the log names this host already, so the command is to be given again */
+export async function requireApplied(
+  replica: Standing,
+  { offset, timeoutMs, signal }: { offset: Offset; timeoutMs: number; signal: AbortSignal },
+): Promise<void> {
+  await appliedWithin(replica, { offset, timeoutMs, signal });
+  const { offset: applied, problem } = replica.status();
+  if (applied >= offset) return;
+  const why = problem === undefined ? "" : ` (${problem})`;
+  throw new TidemarkError(
+    "STANDBY_BEHIND",
+    `this host is the primary from offset ${offset} on, and its standby has applied offset ${applied} only${why}`,
+    { hint: "Run `tidemark promote` again: it goes on from here." },
+  );
+}
+
+async function appliedWithin(
+  replica: Standing,
+  { offset, timeoutMs, signal }: { offset: Offset; timeoutMs: number; signal: AbortSignal },
+): Promise<void> {
+  const limit = new AbortController();
+  const either = AbortSignal.any([limit.signal, signal]);
+  const applied = replica.waitApplied(offset, either).catch(() => undefined);
+  await Promise.race([applied, sleep(timeoutMs, either)]);
+  limit.abort();
+}
+
+/** A log that is encrypted stays so. */
+async function requireSameEncryption({ encryption }: Config, log: ChangeLog): Promise<void> {
+  if (encryption.recipients.length > 0 || (await newestKeyOffset(log)) === undefined) return;
+  throw new TidemarkError("CONFIG", `${log.location} is encrypted, and this standby has no recipients to go on with`, {
+    hint: "List the recipients of the primary's configuration as encryption: { recipients: [age1…] } here too, and start the replica again.",
+  });
+}
+
+function behind(
+  { offsets, ms }: Lost,
+  { applied, problem }: { applied: Offset; problem: string | undefined },
+): TidemarkError {
+  const why = problem === undefined ? "" : ` (${problem})`;
+  return new TidemarkError(
+    "STANDBY_BEHIND",
+    `the standby has applied offset ${applied}${why}: ${offsets} events, ${ms} ms of the primary's time, would be lost`,
+    { hint: "Wait, or give it longer with --timeout; --force promotes it as it is, without them." },
+  );
+}
+
+function unverified(problem: string | undefined): TidemarkError {
+  return new TidemarkError(
+    "STANDBY_UNVERIFIED",
+    `the standby's contents are not proved to be what the log says${problem === undefined ? "" : `: ${problem}`}`,
+    { hint: "Let the replica repair it, or promote another standby; --force promotes it as it is." },
+  );
+}
+
+function promotedRecently(host: string, ms: number): TidemarkError {
+  return new TidemarkError("PROMOTED_ELSEWHERE", `host ${host} was promoted ${Math.round(ms / 1000)} s ago`, {
+    hint: "Send the application there. If this host is to be the primary all the same, use --force.",
+  });
+}
+
+export function logGone(error: TidemarkError): TidemarkError {
+  return new TidemarkError(
+    "LOG_UNREACHABLE",
+    `${error.message}; without the log nothing says how far the primary was, and nothing would keep it from going on`,
+    {
+      hint:
+        "Bring the log back and promote then. If it is gone for good: stop the primary by hand; the standby's databases are a consistent copy that can be read and copied, " +
+        "and `tidemark restore --repository` rebuilds the set; a new log then begins with a capture of either.",
+      cause: error,
+    },
+  );
+}
