@@ -162,13 +162,7 @@ export const fileSchema = z.strictObject({
 export type FileConfig = z.output<typeof fileSchema>;
 
 /** Keys of the product that later versions bring, by dotted path. */
-export const LATER_KEYS: readonly string[] = [
-  "classes",
-  "http.tokens",
-  "alerts",
-  "hooks.onAlert",
-  "objectives.rto",
-];
+export const LATER_KEYS: readonly string[] = ["classes", "http.tokens", "alerts", "hooks.onAlert", "objectives.rto"];
 
 /** Names that an object at `path` may have; undefined when there is no object in the schema. */
 export function knownKeysAt(path: readonly PropertyKey[]): readonly string[] | undefined {
