@@ -36,6 +36,13 @@ export class SftpServer implements AsyncDisposable {
     return server;
   }
 
+  /** For a configuration or `--repository`. */
+  get url(): string {
+    const { host, port, user, directory, keyFile = "" } = this.place;
+    const query = new URLSearchParams({ keyFile, hostKey: this.fingerprint });
+    return `sftp://${user}@${host}:${port}${directory}?${query}`;
+  }
+
   /** As `hostKey` takes it. */
   get fingerprint(): string {
     const line = execFileSync("ssh-keygen", ["-lf", this.at("host_key.pub")], { encoding: "utf8" });
