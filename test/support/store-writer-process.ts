@@ -6,16 +6,17 @@ import { writtenContent } from "./written-content.ts";
 
 const MiB = 1024 * 1024;
 const AT_ONCE = 6;
-/** One of them goes to S3 in parts. */
-const SIZES = [0, 1000, 18 * MiB, 70_000, 3 * MiB];
 
-const [life = "", config = ""] = process.argv.slice(2);
-const { store } = await openStore(JSON.parse(config) as RepositoryConfig);
+const [life = "", json = ""] = process.argv.slice(2);
+const config = JSON.parse(json) as RepositoryConfig;
+const { store } = await openStore(config);
+// The largest goes to S3 in parts.
+const sizes = [0, 1000, config.place.kind === "s3" ? 18 * MiB : 4 * MiB, 70_000, MiB];
 const { signal } = new AbortController();
 
 async function writeOn(first: number): Promise<void> {
   for (let count = first; ; count += AT_ONCE) {
-    const name = `packs/${life}/${count}-${SIZES[count % SIZES.length]}`;
+    const name = `packs/${life}/${count}-${sizes[count % sizes.length]}`;
     await store.put(name, writtenContent(name), signal);
     process.stdout.write(`${name}\n`);
   }
