@@ -40,7 +40,7 @@ export class SftpServer implements AsyncDisposable {
   get url(): string {
     const { host, port, user, directory, keyFile = "" } = this.place;
     const query = new URLSearchParams({ keyFile, hostKey: this.fingerprint });
-    return `sftp://${user}@${host}:${port}${directory}?${query}`;
+    return `sftp://${user}@${host}:${port}${directory}?${query.toString()}`;
   }
 
   /** As `hostKey` takes it. */
