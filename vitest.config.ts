@@ -1,12 +1,16 @@
 import { join } from "node:path";
 import { defineConfig } from "vitest/config";
 
-// Tests start servers and other processes: two files at a time is what two cores bear, and nothing is tried twice.
+import { LongestFirst } from "./test/support/longest-first.ts";
+
+// Tests start servers and other processes and wait for them: with three files at a time two cores are hardly ever idle.
+// Nothing is tried twice.
 export default defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     pool: "forks",
-    maxWorkers: 2,
+    maxWorkers: 3,
+    sequence: { sequencer: LongestFirst },
     // Tests that mostly wait, for processes to start and to notice, are test.concurrent: so many of a file at a time.
     maxConcurrency: 3,
     testTimeout: 60_000,

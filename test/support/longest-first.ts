@@ -1,0 +1,56 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { BaseSequencer, type TestSpecification } from "vitest/node";
+
+const ROOT = path.resolve(import.meta.dirname, "../..");
+
+/** Files that take ten seconds and more, the longest first. */
+const LONGEST = [
+  "e2e/torture-nats",
+  "e2e/torture-embedded",
+  "fault/crash-points",
+  "fault/log-away",
+  "capture/lock-byte-page",
+  "e2e/file-trees",
+  "log/jetstream-cluster",
+  "contract/object-store-s3",
+  "capture/many-databases",
+  "scripts/quickstart",
+  "capture/busy-writers",
+  "e2e/encryption",
+  "replica/hot-readers",
+  "e2e/file-order",
+  "fault/phantom-commit",
+  "fault/file-side-killed",
+  "restore/restore",
+  "log/jetstream-login-cli",
+  "fault/crash-points-rare",
+  "restore/restore-kill",
+  "capture/files/unannounced",
+  "e2e/file-trees-hindered",
+  "e2e/idle",
+  "fault/power-cut",
+  "contract/change-log-jetstream",
+  "log/jetstream-faults",
+  "capture/files/order",
+  "capture/database-shapes",
+  "capture/scrub",
+  "fault/random-life",
+].map((name) => path.join(ROOT, "test", `${name}.test.ts`));
+
+/**
+ * Begins with the files that take longest, so that at the end no worker has a long one to itself while the others have
+ * none. Vitest knows only what it has run before, and in a fresh checkout that is nothing.
+ */
+export class LongestFirst extends BaseSequencer {
+  override async sort(files: TestSpecification[]): Promise<TestSpecification[]> {
+    const gone = LONGEST.filter((file) => !fs.existsSync(file));
+    if (gone.length > 0) throw new Error(`test/support/longest-first.ts names what is not there: ${gone.join(", ")}`);
+    const rankOf = ({ moduleId }: TestSpecification): number => {
+      const rank = LONGEST.indexOf(moduleId);
+      return rank < 0 ? LONGEST.length : rank;
+    };
+    return (await super.sort(files)).toSorted((a, b) => rankOf(a) - rankOf(b));
+  }
+}
