@@ -25,22 +25,21 @@ export function statusCommand(cli: Cli): Command {
 
 async function status(cli: Cli, options: SetOptions): Promise<void> {
   const settings = await settingsFor(cli, "client", options);
-  const report = (await askAll(cli, settings)) ?? (await fromLog(cli, settings));
+  const report = (await reportOfAgents(settings, cli.signal)) ?? (await fromLog(cli, settings));
   if (report.fence) cli.exitCode = EXIT.fenced;
   if (options.json) return cli.print(JSON.stringify(report));
   for (const line of statusText(report)) await cli.print(line);
 }
 
-async function askAll(cli: Cli, settings: Settings): Promise<StatusReport | undefined> {
+/** What the agents of this host tell; undefined: none runs. */
+export async function reportOfAgents(
+  settings: Pick<Settings, "state" | "standby">,
+  signal: AbortSignal,
+): Promise<StatusReport | undefined> {
   const reports: StatusReport[] = [];
   for (const place of agentPlaces(settings)) {
     try {
-      const answer = await askAgent(place, {
-        method: "GET",
-        path: "/status",
-        timeoutMs: ANSWER_MS,
-        signal: cli.signal,
-      });
+      const answer = await askAgent(place, { method: "GET", path: "/status", timeoutMs: ANSWER_MS, signal });
       const report = answer as StatusReport;
       // `run` answers at two places: one process is told once.
       if (!reports.some(({ agents }) => agents[0]?.pid === report.agents[0]?.pid)) reports.push(report);

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import type { Settings } from "../config/load-config.ts";
 import { formatDuration } from "../config/units.ts";
 import { agentNotRunning } from "../observe/control-client.ts";
+import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { agentPlaces, askFirst } from "./ask-agents.ts";
 import { type Cli, oneShot } from "./cli.ts";
@@ -35,19 +36,35 @@ export function syncCommand(cli: Cli): Command {
 
 async function sync(cli: Cli, options: SyncOptions): Promise<void> {
   const settings = await settingsFor(cli, "client", options);
-  const beganMs = cli.clock.monotonic();
-  const applied = options.applied ?? false;
-  const asked = { method: "POST", path: "/sync", timeoutMs: options.timeout, signal: cli.signal } as const;
+  const { applied = false, timeout: timeoutMs } = options;
+  const { clock, signal } = cli;
+  const synced = await syncAgents(settings, { applied, timeoutMs, clock, signal });
+  const where = synced.applied ? "in the log and on the standby" : "in the log";
+  const text = `everything up to offset ${synced.offset} is ${where} (${formatDuration(synced.durationMs)})`;
+  await cli.print(options.json ? JSON.stringify(synced) : text + exceptFor(synced.without));
+}
+
+type Places = Pick<Settings, "state" | "standby">;
+
+/** Asks the agents of this host for it. @throws AGENT_NOT_RUNNING, TIMEOUT, and what they answer */
+export async function syncAgents(
+  settings: Places,
+  options: {
+    readonly applied: boolean;
+    readonly timeoutMs: number;
+    readonly clock: Clock;
+    readonly signal: AbortSignal;
+  },
+): Promise<Synced & { readonly durationMs: number }> {
+  const { applied, timeoutMs, clock, signal } = options;
+  const beganMs = clock.monotonic();
+  const asked = { method: "POST", path: "/sync", timeoutMs, signal } as const;
   const inLog = (await askFirst(agentPlaces(settings), { ...asked, body: { applied } })) as Synced;
-  const leftMs = Math.max(1, options.timeout - Math.round(cli.clock.monotonic() - beganMs));
+  const leftMs = Math.max(1, timeoutMs - Math.round(clock.monotonic() - beganMs));
   const shown =
     applied && !inLog.applied ? await onStandby(settings, inLog.offset, { ...asked, timeoutMs: leftMs }) : inLog;
   const { without } = inLog;
-  const synced = { ...shown, ...(without && { without }) };
-  const durationMs = Math.round(cli.clock.monotonic() - beganMs);
-  const where = synced.applied ? "in the log and on the standby" : "in the log";
-  const text = `everything up to offset ${synced.offset} is ${where} (${formatDuration(durationMs)})`;
-  await cli.print(options.json ? JSON.stringify({ ...synced, durationMs }) : text + exceptFor(without));
+  return { ...shown, ...(without && { without }), durationMs: Math.round(clock.monotonic() - beganMs) };
 }
 
 /** What a promise about all databases does not hold for. */
@@ -57,7 +74,7 @@ export function exceptFor(without: readonly string[] | undefined): string {
 
 /** The capture and the replica are two processes: the replica is asked for the offset that the capture named. */
 async function onStandby(
-  settings: Settings,
+  settings: Places,
   offset: number,
   asked: { readonly method: "POST"; readonly path: string; readonly timeoutMs: number; readonly signal: AbortSignal },
 ): Promise<Synced> {

@@ -38,7 +38,7 @@ test.concurrent("NATS: a capture agent of another host is refused by name, and t
   await using deployment = new Deployment({ nats: server.address });
   await using app = await walDatabase(deployment.database);
   await deployment.start("capture");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   const other = await deployment.command("capture", "--state", path.join(deployment.directory, "other-state"));
   expect(lastJson(other.stderr)).toMatchObject({ ok: false, code: "LOG_FOREIGN_WRITER" });
   expect(other.code).toBe(1);

@@ -172,7 +172,7 @@ test("the application's readers have every read mark, so that our pin shares an 
     await reader.value("SELECT count(*) FROM t");
     await app.run(insert(1));
   }
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   for (const reader of readers) await reader[Symbol.asyncDispose]();
   const startedMs = performance.now();
   expect((await app.run("PRAGMA wal_checkpoint(TRUNCATE)"))[0]?.[0]).toBe(0);

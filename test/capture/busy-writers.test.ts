@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 
 import { expect, test } from "vitest";
 
-import type { DatabaseCaptureStatus } from "../../src/capture/capture-agent.ts";
 import { DEFAULT_BANK } from "../support/apps/bank.ts";
 import { createBank, startWriter } from "../support/apps/bank-programs.ts";
 import { bankDigest, Recorder } from "../support/apps/recorder.ts";
@@ -95,8 +94,7 @@ test("an application's own checkpoints get the right of way: its WAL begins anew
   });
   await waitFor("the writer is done", () => !writer.running, { timeoutMs: 60_000 });
   expect(await deployment.difference()).toBeUndefined();
-  const { databases } = (await deployment.answer("status"))["capture"] as { databases: DatabaseCaptureStatus[] };
-  const [status] = databases;
+  const status = (await deployment.status()).capture?.databases[0];
   if (!status) throw new Error("status names no database");
   process.stdout.write(`right of way given ${status.ways} times, ${status.repairs} repairs\n`);
   expect(status.ways).toBeGreaterThan(0);

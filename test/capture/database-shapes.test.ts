@@ -29,7 +29,7 @@ test("every page size, in one set", async () => {
   await deployment.start("run");
   await Promise.all(apps.map((app) => app.run(insert(40, 3000))));
   await Promise.all(apps.map((app) => app.run("DELETE FROM t WHERE value % 3 = 0")));
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   for (const [index, name] of names.entries()) {
     expect(await apps[index]?.value("PRAGMA page_size")).toBe(sizes[index]);
     expect(comparePages(deployment.pathOf(name), deployment.standbyOf(name)), name).toBeUndefined();
@@ -67,7 +67,7 @@ test("VACUUM changes the page size", async () => {
   await app.run(insert(100, 1000));
   await deployment.start("run");
   // SQLite does so only outside WAL mode, which needs the database for itself.
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   await expect(app.run("PRAGMA journal_mode=DELETE")).rejects.toThrow(/locked/);
   await app.run("PRAGMA page_size=8192");
   await app.run("VACUUM");
@@ -94,7 +94,7 @@ test("a transaction of 64 MiB is visible as a whole or not at all", async () => 
   await using app = await databaseOf(deployment.database);
   await app.run("INSERT INTO t VALUES (0, x'')");
   await deployment.start("run");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   await using reader = new SqlSession(deployment.standbyDatabase);
   const counts = new Set<unknown>();
   let written = false;

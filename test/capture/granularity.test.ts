@@ -29,7 +29,7 @@ test("granularity: commit makes an event of every commit, however far capture is
     await within("the writer ends", 20_000, program.exited);
   }
   agent.child.kill("SIGCONT");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   const recorder = new Recorder(DEFAULT_BANK, journals);
   const events = (await deployment.events()).filter(({ body }) => body.kind === "sqlite.commit");
   expect(events.map(({ body }) => body.kind === "sqlite.commit" && [body.cause, body.commits])).toEqual([

@@ -31,7 +31,7 @@ test(
     const first = await deployment.start("run");
     await app.run(fill(1001, 1030));
     await app.run("UPDATE t SET body = randomblob(1000000) WHERE value IN (3, 1010, 1030)");
-    await deployment.answer("sync", "--applied");
+    await deployment.sync();
     expect(Number(await app.value("PRAGMA page_count")) * PAGE_SIZE).toBeGreaterThan(GIB);
     expect(digestOf(deployment.standbyDatabase)).toBe(digestOf(deployment.database));
 
@@ -40,13 +40,13 @@ test(
     await app.run("DELETE FROM t WHERE value BETWEEN 1005 AND 1010");
     await app.run("PRAGMA wal_checkpoint(TRUNCATE)");
     await deployment.start("run");
-    await deployment.answer("sync", "--applied");
+    await deployment.sync();
     expect(digestOf(deployment.standbyDatabase)).toBe(digestOf(deployment.database));
     expect((await deployment.commits()).at(-1)?.cause).toBe("repair");
 
     // The replica reads all of its copy too, to compare it with its index, and another program to see that it is sound.
     await waitFor("the check of all pages of the standby", async () => {
-      const { standby } = (await deployment.answer("status")) as { standby?: { databases: { checked: boolean }[] } };
+      const { standby } = await deployment.status();
       return standby?.databases[0]?.checked;
     });
     await using reader = new SqlSession(deployment.standbyDatabase);

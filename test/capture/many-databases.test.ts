@@ -52,10 +52,10 @@ test("databases that appear under a pattern, become ready, vanish and come back"
   await states(deployment, { "a.db": "following", "b.db": "following", "c.db": "waiting" });
   expect(agent.output.stderr.match(/c\.db is an empty file/g)?.length).toBe(1);
   expect(agent.output.stderr).toContain(`${deployment.pathOf("second/a.db")} is not captured`);
-  const { alerts } = await deployment.answer("status");
+  const { alerts } = await deployment.status();
   expect(JSON.stringify(alerts)).toContain("c.db is an empty file");
   expect(JSON.stringify(alerts)).toContain("second/a.db is not captured");
-  const synced = await deployment.answer("sync");
+  const synced = await deployment.sync({ applied: false });
   expect(synced["without"]).toEqual(["c.db"]);
 
   await using app = new SqlSession(deployment.pathOf("c.db"));
@@ -112,7 +112,7 @@ test("at a later start a bad database waits, and the others are protected", asyn
   expect(await deployment.differing(["c.db"])).toEqual([]);
   expect(await deployment.captureStates()).toEqual({ "a.db": "waiting", "b.db": "waiting", "c.db": "following" });
   expect(agent.output.stderr.match(/DATABASE_NOT_SQLITE/g)?.length).toBe(1);
-  const { rpo, alerts } = (await deployment.answer("status")) as { rpo: { ok: boolean }; alerts: unknown[] };
+  const { rpo, alerts } = await deployment.status();
   expect(rpo.ok).toBe(false);
   expect(alerts.length).toBe(2);
 

@@ -4,7 +4,6 @@ import { setTimeout as sleep } from "node:timers/promises";
 import Database from "better-sqlite3";
 import { expect, test } from "vitest";
 
-import type { DatabaseCaptureStatus } from "../../src/capture/capture-agent.ts";
 import { Checkpointer } from "../../src/capture/sqlite/checkpointer.ts";
 import { seal } from "../../src/capture/sqlite/seal.ts";
 import { SourceDatabase } from "../../src/capture/sqlite/source-database.ts";
@@ -39,7 +38,7 @@ test("many databases that are never idle and never checkpoint are sealed one by 
   }
   const walBytes = NAMES.map((name) => fs.statSync(`${deployment.pathOf(name)}-wal`).size);
   expect(await deployment.differing(NAMES)).toEqual([]);
-  const { databases } = (await deployment.answer("status"))["capture"] as { databases: DatabaseCaptureStatus[] };
+  const databases = (await deployment.status()).capture?.databases ?? [];
   process.stdout.write(
     `seals ${databases.map(({ seals }) => seals).join(" ")}, worst ${Math.round(worstMs)} ms, WALs ${walBytes.join(" ")}\n`,
   );

@@ -47,7 +47,7 @@ test.concurrent("-shm is deleted while the application has it open: its commits 
   fs.rmSync(`${deployment.database}-shm`);
   await waitFor("the warning", () => agent.output.stderr.includes("was deleted while it is open"));
   for (let value = 3; value < 20; value += 1) await app.run(`INSERT INTO t VALUES (${value}, randomblob(9000))`);
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   const standby = new SqlSession(deployment.standbyDatabase);
   expect(await standby.value("SELECT count(*) FROM t")).toBe(19);
   await standby.disconnect();
@@ -58,7 +58,7 @@ test.concurrent("a damaged frame that was not captured: the agent says so, stays
   await using deployment = new Deployment();
   await using app = await application(deployment.database);
   const agent = await deployment.start("capture");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   agent.child.kill("SIGSTOP");
   await app.run("INSERT INTO t VALUES (2, randomblob(90000))");
   flipLastByte(`${deployment.database}-wal`);
@@ -66,7 +66,7 @@ test.concurrent("a damaged frame that was not captured: the agent says so, stays
   await waitFor("the gap", () => agent.output.stderr.includes("wrong checksum"));
   const said = agent.output.stderr.length;
   await waitFor("a status while it waits", async () =>
-    /wrong checksum/.test(JSON.stringify(await deployment.answer("status"))),
+    /wrong checksum/.test(JSON.stringify(await deployment.status())),
   );
   expect(agent.output.stderr.length - said).toBeLessThan(2000);
   const stopped = performance.now();

@@ -27,7 +27,7 @@ test.concurrent.for(Object.entries(AGENTS))("%s does not empty the WAL under an 
   try {
     await waitFor("the standby", () => agent.output.includes("ready"));
     await app.run("INSERT INTO t VALUES (1)");
-    await deployment.answer("sync", "--applied");
+    await deployment.sync();
     // A reader that stays for longer than an agent waits, and then writes: a WAL begun anew would be SQLITE_BUSY_SNAPSHOT.
     await app.run("BEGIN");
     expect(await app.value("SELECT count(*) FROM t")).toBe(1);

@@ -6,6 +6,7 @@ import { expect, test } from "vitest";
 import { DEFAULT_BANK } from "../support/apps/bank.ts";
 import { createBank, startWriter } from "../support/apps/bank-programs.ts";
 import { reportOf } from "../support/apps/program.ts";
+import type { ScrubStatus } from "../../src/sqlite/page-comparison.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import type { WriterReport } from "../support/apps/writer.ts";
 import { flipBits } from "../support/bit-rot.ts";
@@ -15,17 +16,9 @@ import { waitFor } from "../support/wait.ts";
 
 const PAGE = 4096;
 
-interface Scrub {
-  readonly at?: string;
-  readonly pages: number;
-  readonly differing: number;
-  readonly running?: { readonly done: number; readonly total: number };
-}
-
-async function scrubOf(deployment: Deployment): Promise<Scrub> {
-  const report = await deployment.answer("status");
-  const { databases } = report["capture"] as { databases: { scrub: Scrub }[] };
-  return databases[0]?.scrub ?? { pages: 0, differing: 0 };
+async function scrubOf(deployment: Deployment): Promise<ScrubStatus> {
+  const { capture } = await deployment.status();
+  return capture?.databases[0]?.scrub ?? { at: undefined, pages: 0, differing: 0, running: undefined };
 }
 
 /** A database of a few hundred pages, all of it in its file. */
@@ -53,8 +46,8 @@ test.concurrent("bits that rot in the primary's file: found by a scrub, named, s
   const [, before = ""] = /restore --to (\d+) --database app\.db/.exec(agent.output.stderr) ?? [];
   const restored = await deployment.restore(before);
   expect(readFileSync(restored.database).equals(intact)).toBe(true);
-  const report = await deployment.answer("status");
-  expect(report["capture"]).toMatchObject({ databases: [{ repairs: 1 }] });
+  const report = await deployment.status();
+  expect(report.capture).toMatchObject({ databases: [{ repairs: 1 }] });
   await waitFor("a clean scrub after it", async () => {
     const { pages, differing } = await scrubOf(deployment);
     return pages === intact.length / PAGE && differing === 0;
@@ -137,7 +130,7 @@ test.concurrent("killed in the middle of a scrub: the next start begins it again
   const first = await deployment.start("run");
   // Its WAL proves to the next start that no commit passed, so that only a scrub can find it.
   await app.run("INSERT INTO t (body) VALUES (1)");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   flipBits(deployment.database, [200 * PAGE + 5]);
   await waitFor("half a scrub", async () => ((await scrubOf(deployment)).running?.done ?? 0) > 30);
   await first.kill9();

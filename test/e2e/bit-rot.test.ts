@@ -47,7 +47,7 @@ test("bits rot in a standby that is written and read: repaired within a scrub, n
     flipBits(standbyDatabase, rotten);
     await waitFor("a repair", () => agent.output.stderr.split("repaired from the log").length === round + 1);
   }
-  expect((await deployment.answer("status"))["standby"]).toMatchObject({ verified: true, databases: [{ repairs: 2 }] });
+  expect((await deployment.status()).standby).toMatchObject({ verified: true, databases: [{ repairs: 2 }] });
   await writer.end("SIGTERM");
   const { violations, states } = await reportOf<ReaderReport>(reader);
   expect(violations).toEqual([]);

@@ -53,7 +53,7 @@ test("what stands in the log in the clear is found without a key, and not with o
     await using capture = await deployment.start("capture");
     await secretsWritten(deployment);
     for (const more of ["", "-2", "-3"]) await deployment.answer("mark", `${SECRETS.mark}${more}`);
-    await deployment.answer("sync");
+    await deployment.sync({ applied: false });
     expect((await capture.stop()).code).toBe(0);
   }
   expect(secretsIn([plain.logDirectory]).toSorted()).toEqual(Object.values(SECRETS).toSorted());
@@ -69,7 +69,7 @@ test("nor in the store of a NATS server", async () => {
   await secretsWritten(deployment);
   await using capture = await deployment.start("capture");
   await deployment.answer("mark", SECRETS.mark);
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await standbyIsEqual(deployment, ann);
   expect((await capture.stop()).code).toBe(0);
   await server.kill();
@@ -83,12 +83,12 @@ test("a primary with public keys alone goes on after a restart and a kill, witho
   await using first = await deployment.start("capture");
   await using app = new SqlSession(deployment.database);
   await app.run("INSERT INTO secret (body) VALUES (randomblob(5000))");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await first.kill9();
   await app.run("INSERT INTO secret (body) VALUES (randomblob(5000))");
   await using second = await deployment.start("capture");
   fs.writeFileSync(deployment.pathOf("uploads/twin"), fs.readFileSync(deployment.pathOf("uploads/large")));
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await standbyIsEqual(deployment, ann);
   expect((await second.stop()).code).toBe(0);
   const { stdout } = await command(deployment, ann, "log");
@@ -119,7 +119,7 @@ test("other recipients: a new key for what comes; the old one opens what was bef
   expect([keys().current.id, keys().nameKey]).toEqual([key, before.nameKey]);
   expect(keys().previous.length).toBe(2);
   await secretsWritten(deployment);
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await second.kill9();
   // Read back with the keys of the past, then done without them.
   expect((await (await deployment.start("capture")).stop()).code).toBe(0);
@@ -137,7 +137,7 @@ test("without the identity nothing is applied or restored, and it is said whose 
   await using deployment = deploymentFor([ann]);
   await secretsWritten(deployment);
   await using capture = await deployment.start("capture");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   for (const [person, code] of [
     [undefined, "KEY_MISSING"],
     [bob, "KEY_WRONG"],

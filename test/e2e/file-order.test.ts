@@ -17,10 +17,10 @@ test("at any offset that is restored, every row's file is there, in the row's ve
   fs.mkdirSync(root);
   await createFilesTable(database);
   await deployment.start("capture");
-  const { offset: first } = await deployment.answer("sync");
+  const { offset: first } = await deployment.sync({ applied: false });
   const writers = [0, 1, 2].map((writer) => ({ database, root, writer, commits: 150, delayMs: 2, deleteAge: 30 }));
   await runFileWriters(writers, 60_000);
-  const { offset: last } = await deployment.answer("sync");
+  const { offset: last } = await deployment.sync({ applied: false });
   let rows = 0;
   for (let looked = 0; looked < OFFSETS; looked += 1) {
     const at = looked === 0 ? Number(last) : random.integer(Number(first), Number(last));

@@ -4,7 +4,6 @@ import path from "node:path";
 
 import { expect, test } from "vitest";
 
-import type { StatusReport } from "../../src/observe/status-report.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { Deployment } from "../support/deployment.ts";
 import { createFilesTable } from "../support/file-order.ts";
@@ -70,7 +69,7 @@ async function expectCommitsGoOn(deployment: Deployment): Promise<void> {
   const before = (await deployment.commits()).length;
   await using app = new SqlSession(deployment.database);
   await app.run("INSERT INTO files VALUES ('row', 1)");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   expect((await deployment.commits()).length).toBe(before + 1);
 }
 
@@ -89,10 +88,7 @@ test("a volume that is unmounted, and too many deletions at once, halt their tre
   shell("mkdir ../aside && mv sub/1* sub/2* ../aside", root);
   expect(await halted(deployment, "volume")).toMatch(/^TREE_EMPTIED: .*volume is empty; the log holds 40 files of it/);
   expect(await halted(deployment, "uploads")).toMatch(/^MASS_DELETION: .* 22 of 39 files \(56 %\)/);
-  expect(((await deployment.answer("sync")) as { without?: string[] }).without?.toSorted()).toEqual([
-    "uploads",
-    "volume",
-  ]);
+  expect((await deployment.sync({ applied: false })).without?.toSorted()).toEqual(["uploads", "volume"]);
   await expectCommitsGoOn(deployment);
   expect(fs.readdirSync(deployment.standbyOf("volume/sub"))).toHaveLength(FILES);
   expect(fs.readdirSync(path.join(copy, "sub"))).toHaveLength(FILES - 1);
@@ -100,7 +96,7 @@ test("a volume that is unmounted, and too many deletions at once, halt their tre
   fs.writeFileSync(deployment.pathOf("volume/sub/0"), "changed meanwhile");
   shell("mv ../aside/* sub/", root);
   await waitFor("both go on", async () => {
-    const { capture } = (await deployment.answer("status")) as unknown as StatusReport;
+    const { capture } = await deployment.status();
     return capture?.files.every(({ state }) => state === "following");
   });
   await equal();
@@ -140,7 +136,7 @@ test("a symbolic link in a directory's place on the standby leads nothing out of
   shell(`cp -a sub ${outside}; rm -r sub; ln -s ${outside} sub`, copy);
   shell("echo more >>sub/1; echo new >sub/new; rm sub/2", root);
   const alerts = await waitFor("the halt", async () => {
-    const { standby, alerts: told } = (await deployment.answer("status")) as unknown as StatusReport;
+    const { standby, alerts: told } = await deployment.status();
     return standby?.state === "halted" && told;
   });
   const message: unknown = expect.stringContaining("uploads/sub is a symbolic link, which might lead out");

@@ -171,7 +171,7 @@ test("a single file as a tree", async () => {
   ];
   for (const step of steps) {
     shell(step, deployment.databaseDirectory);
-    await deployment.answer("sync", "--applied");
+    await deployment.sync();
     expect(differences(env, deployment.standbyOf("settings/.env")), step).toBe("");
   }
   expect(fs.readdirSync(deployment.standbyOf("settings"))).toEqual([".env"]);

@@ -51,7 +51,7 @@ test(
 
 /** What another program reads on the hot standby. */
 async function checkInsOnStandby(deployment: Deployment): Promise<number> {
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   const args = ["-readonly", deployment.standbyDatabase, COUNT_CHECK_INS];
   return Number(execFileSync("sqlite3", args, { encoding: "utf8" }));
 }

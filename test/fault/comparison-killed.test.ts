@@ -46,6 +46,6 @@ test.concurrent("the same while the log is away and has not acknowledged what th
   await agent.kill9();
   await server.start();
   await deployment.start("capture");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   expect(await deployment.repairs()).toBe(1);
 });

@@ -53,7 +53,7 @@ test("the standby's disk is full: the app and the log go on, the standby keeps a
   expect(await deployment.difference()).toBeUndefined();
   for (let round = 0; round < 6; round += 1) await app.run(insert(500));
   await expectToSay(deployment, "standby: no room");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await using reader = new SqlSession(deployment.standbyDatabase);
   expect([100, 600, 1100, 1600]).toContain(await reader.value("SELECT count(*) FROM t"));
   expect(await reader.value("PRAGMA integrity_check")).toBe("ok");
@@ -83,7 +83,7 @@ test("the target's disk is full: restore says so and leaves nothing behind", asy
   await using app = await applicationOf(deployment);
   await app.run(insert(2000));
   await deployment.start("run");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   const target = path.join(disk.path, "restored");
   const refused = await deployment.command("restore", "--target", target, "--to", "latest");
   expect(refused.code).toBe(1);

@@ -97,7 +97,7 @@ test("while the log is away the application's own TRUNCATE checkpoints do not wa
   await using app = await applicationOf(deployment);
   await deployment.start("capture");
   await app.run(insert(20));
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   await server.kill();
   let worstMs = 0;
   // Longer than the agent goes without storing its index, which needs the log.

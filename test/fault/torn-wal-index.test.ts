@@ -35,7 +35,7 @@ test.concurrent("commits are counted that left no trace in the WAL: a gap, and t
   await app.run("PRAGMA journal_mode=WAL");
   await app.run("CREATE TABLE t (value INTEGER, body BLOB); INSERT INTO t VALUES (1, zeroblob(90000))");
   const agent = await deployment.start("run");
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   expect(await app.value("PRAGMA wal_checkpoint(PASSIVE)")).toBe(0);
   // As three commits do that were checkpointed and overwritten while nobody held a pin: the file and the count are left.
   flipBits(deployment.database, [10 * 4096 + 2000]);

@@ -3,12 +3,16 @@ import os from "node:os";
 import path from "node:path";
 
 import type { TreeCaptureStatus } from "../../src/capture/capture-agent.ts";
+import { reportOfAgents } from "../../src/cli/status.ts";
+import { syncAgents } from "../../src/cli/sync.ts";
 import type { LogEvent, SqliteCommit } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
+import type { StatusReport } from "../../src/observe/status-report.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { natsConfig } from "./nats-server.ts";
 import { comparePages, type PageDifference } from "./compare.ts";
 import { differences } from "./random-tree.ts";
@@ -130,27 +134,40 @@ export class Deployment implements AsyncDisposable {
     return lastJson(stdout);
   }
 
+  /** What `sync --applied` does, without a process for it: the command line has tests of its own. */
+  async sync({ applied = true } = {}): Promise<{ readonly offset: number; readonly without?: readonly string[] }> {
+    const { signal } = new AbortController();
+    return syncAgents(this, { applied, timeoutMs: 60_000, clock: systemClock, signal });
+  }
+
+  /** What `status` does while agents run, likewise. */
+  async status(): Promise<StatusReport> {
+    const report = await reportOfAgents(this, new AbortController().signal);
+    if (!report) throw new Error("no agent runs");
+    return report;
+  }
+
   /** `sync --applied`, then the pages in which standby and primary differ: undefined when they are equal. */
   async difference(): Promise<PageDifference | undefined> {
-    await this.answer("sync", "--applied");
+    await this.sync();
     return comparePages(this.database, this.standbyDatabase);
   }
 
   /** `sync --applied`, then the names of those of which standby and primary differ. */
   async differing(names: readonly string[]): Promise<string[]> {
-    await this.answer("sync", "--applied");
+    await this.sync();
     return names.filter((name) => comparePages(this.pathOf(name), this.standbyOf(name)) !== undefined);
   }
 
   /** `sync --applied`, then what rsync would do to make a tree on the standby like the primary's: "" when it is. */
   async treeDifference(name: string, leaveOut: readonly string[] = []): Promise<string> {
-    await this.answer("sync", "--applied");
+    await this.sync();
     return differences(this.pathOf(name), this.standbyOf(name), leaveOut);
   }
 
   /** What `status` says of the capture of one tree. */
   async treeState(name: string): Promise<TreeCaptureStatus> {
-    const { capture } = (await this.answer("status")) as { capture?: { files: TreeCaptureStatus[] } };
+    const { capture } = await this.status();
     const found = capture?.files.find((tree) => tree.name === name);
     if (!found) throw new Error(`status knows no tree ${name}`);
     return found;
@@ -158,7 +175,7 @@ export class Deployment implements AsyncDisposable {
 
   /** What `status` says of the capture of each database. */
   async captureStates(): Promise<Record<string, string>> {
-    const { capture } = (await this.answer("status")) as { capture?: { databases: { name: string; state: string }[] } };
+    const { capture } = await this.status();
     return Object.fromEntries((capture?.databases ?? []).map(({ name, state }) => [name, state]));
   }
 

@@ -9,11 +9,6 @@ import { createFilesTable } from "../../support/file-order.ts";
 import { differences } from "../../support/random-tree.ts";
 import { waitFor } from "../../support/wait.ts";
 
-interface Report {
-  readonly capture: { readonly files: readonly { readonly state: string; readonly problem?: string }[] };
-  readonly alerts: readonly { readonly severity: string; readonly message: string }[];
-}
-
 const FILES = 30;
 
 function fill(root: string): void {
@@ -28,11 +23,11 @@ test.concurrent("a tree that is suddenly empty halts its files with an alert, an
   fill(root);
   await createFilesTable(deployment.database);
   const agent = await deployment.start("run");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   for (const name of fs.readdirSync(root)) fs.rmSync(path.join(root, name));
   const report = await waitFor("the halt", async () => {
-    const now = (await deployment.answer("status")) as unknown as Report;
-    return now.capture.files[0]?.state === "halted" && now;
+    const now = await deployment.status();
+    return now.capture?.files[0]?.state === "halted" && now;
   });
   expect(report.alerts).toContainEqual({
     severity: "critical",
@@ -44,7 +39,7 @@ test.concurrent("a tree that is suddenly empty halts its files with an alert, an
   expect(fs.readdirSync(copy)).toHaveLength(FILES);
   expect((await agent.stop()).code).toBe(0);
   await deployment.start("run", "--accept-empty");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   expect(differences(root, copy)).toBe("");
 });
 
@@ -55,12 +50,11 @@ test.concurrent("a set of files alone; a tree that is moved away and brought bac
   await deployment.start("run");
   await deployment.answer("mark", "full");
   fs.renameSync(root, `${root}-away`);
-  const stateNow = async (): Promise<string | undefined> =>
-    ((await deployment.answer("status")) as unknown as Report).capture.files[0]?.state;
+  const stateNow = async (): Promise<string | undefined> => (await deployment.status()).capture?.files[0]?.state;
   await waitFor("the halt", async () => (await stateNow()) === "halted");
   fs.writeFileSync(path.join(`${root}-away`, "more"), "more");
   fs.renameSync(`${root}-away`, root);
   await waitFor("it goes on", async () => (await stateNow()) === "following");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   expect(differences(root, deployment.standbyOf("uploads"))).toBe("");
 });

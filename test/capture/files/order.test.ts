@@ -19,7 +19,7 @@ async function orderOf(delayMs: number, commits: number): Promise<ReturnType<typ
   await deployment.start("capture");
   const writers = [0, 1].map((writer) => ({ database, root, writer, commits, delayMs, deleteAge: 50 }));
   await runFileWriters(writers, 60_000);
-  await deployment.answer("sync");
+  await deployment.sync({ applied: false });
   const events = await deployment.events();
   const last = new LogFold();
   for (const event of events) last.apply(event);

@@ -23,7 +23,7 @@ test("trees that hold the same contents are scanned at once: each content is in 
       );
   }
   await deployment.start("run");
-  await deployment.answer("sync", "--applied");
+  await deployment.sync();
   const known = new Set<ByteString>();
   const early: string[] = [];
   for (const { offset, body } of await deployment.events()) {

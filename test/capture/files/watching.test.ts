@@ -75,6 +75,7 @@ test("loops of git checkout", async () => {
 });
 
 test("none of this needed a scan", async () => {
-  const report = (await deployment.answer("status")) as { capture: { files: unknown[] } };
-  expect(report.capture.files).toMatchObject([{ name: "uploads", state: "following", rescans: 0, dirty: 0 }]);
+  expect((await deployment.status()).capture?.files).toMatchObject([
+    { name: "uploads", state: "following", rescans: 0, dirty: 0 },
+  ]);
 });
