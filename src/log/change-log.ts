@@ -37,6 +37,19 @@ export interface LogConcern {
   readonly hint: string;
 }
 
+/** A standby that reads a log, as it says itself. */
+export interface RegisteredReplica {
+  /** UUID of the standby. */
+  readonly id: string;
+  readonly host: string;
+  /** Root of the standby on that host. */
+  readonly standby: string;
+  /** Nothing up to here is needed by it any more. */
+  readonly offset: Offset;
+  /** When it said so, by its clock; ms since 1970. */
+  readonly atMs: number;
+}
+
 /**
  * The seam to the log. One contract suite (test/contract/change-log.ts) runs on every implementation.
  *
@@ -93,6 +106,12 @@ export interface ChangeLog extends AsyncDisposable {
    * Idempotent.
    */
   trim(through: Offset): Promise<void>;
+
+  /** Says how far a standby is, in the place of what it said before. @throws LOG_DENIED, LOG_UNREACHABLE */
+  register(replica: RegisteredReplica): Promise<void>;
+
+  /** The standbys that said how far they are. @throws LOG_DENIED, LOG_UNREACHABLE */
+  replicas(): Promise<readonly RegisteredReplica[]>;
 
   durability(): Promise<LogDurability>;
 }

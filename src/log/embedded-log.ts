@@ -3,7 +3,7 @@ import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Offset, offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
-import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } from "./change-log.ts";
+import type { ChangeLog, LogBounds, LogDurability, ReadOptions, RegisteredReplica, StoredRecord } from "./change-log.ts";
 import { readStored, wakeReaders } from "./embedded-read.ts";
 import {
   embeddedLocation,
@@ -15,6 +15,7 @@ import {
   toStoreError,
   trimSlice,
 } from "./embedded-store.ts";
+import { readRegistrations, writeRegistration } from "./embedded-replicas.ts";
 import { EmbeddedWriter } from "./embedded-writer.ts";
 import { readOnlyError } from "./log-errors.ts";
 import type { LogKeys } from "./log-keys.ts";
@@ -115,6 +116,14 @@ class EmbeddedLog implements ChangeLog {
     } finally {
       database.close();
     }
+  }
+
+  async register(replica: RegisteredReplica): Promise<void> {
+    this.#reading(() => writeRegistration(this.#directory, replica));
+  }
+
+  async replicas(): Promise<readonly RegisteredReplica[]> {
+    return this.#reading(() => readRegistrations(this.#directory));
   }
 
   async durability(): Promise<LogDurability> {

@@ -2,11 +2,12 @@ import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecordHeader } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
-import type { ChangeLog, LogBounds, LogDurability, ReadOptions, StoredRecord } from "./change-log.ts";
+import type { ChangeLog, LogBounds, LogDurability, ReadOptions, RegisteredReplica, StoredRecord } from "./change-log.ts";
 import { JetStreamAppender } from "./jetstream-append.ts";
 import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
 import { durabilityOf } from "./jetstream-durability.ts";
 import { lookAgain } from "./jetstream-look.ts";
+import { register, registered } from "./jetstream-replicas.ts";
 import { readStream } from "./jetstream-read.ts";
 import {
   boundsOf,
@@ -114,6 +115,14 @@ class JetStreamLog implements ChangeLog {
     } catch (error) {
       throw toLogError(error, this.location);
     }
+  }
+
+  async register(replica: RegisteredReplica): Promise<void> {
+    await register(this.#stream, replica, this.#options.config);
+  }
+
+  replicas(): Promise<readonly RegisteredReplica[]> {
+    return registered(this.#stream);
   }
 
   async durability(): Promise<LogDurability> {

@@ -17,7 +17,7 @@ import { foreignError, tooLargeError } from "./log-errors.ts";
 /** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
 const DUPLICATE_WINDOW_MS = 120_000;
 /** JetStream API error codes. */
-const STREAM_NOT_FOUND = 10059;
+export const STREAM_NOT_FOUND = 10059;
 const NO_RESOURCES = [10023, 10028, 10047];
 const NO_SUITABLE_PEERS = 10005;
 /** Headers, subject and the like beside the record, within the server's max_payload. */

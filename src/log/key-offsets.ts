@@ -36,7 +36,8 @@ async function newestIn(log: ChangeLog, after: Offset, through: Offset): Promise
   return newest;
 }
 
-function isPlain(data: Uint8Array): boolean {
+/** A record that would be encrypted, were there a key. */
+export function isPlain(data: Uint8Array): boolean {
   const kind = kindOfCode(decodeRecordHeader(data).kind);
   return kind !== undefined && isEncryptable(kind);
 }

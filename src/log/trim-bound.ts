@@ -1,6 +1,6 @@
 import { type Offset, offset } from "../event/positions.ts";
 import type { ChangeLog } from "./change-log.ts";
-import { keyOffsetFor } from "./key-offsets.ts";
+import { isPlain, keyOffsetFor } from "./key-offsets.ts";
 
 /**
  * How far a log may be trimmed when nothing up to `through` is needed any more: what is kept needs the announcement of its
@@ -15,6 +15,8 @@ export async function trimBound(log: ChangeLog, through: Offset, signal: AbortSi
     for (const { data } of records) {
       const needed = keyOffsetFor(data);
       if (needed !== undefined) return offset(Math.min(through, needed - 1));
+      // Whoever begins to encrypt after it announces the key first.
+      if (isPlain(data)) return through;
     }
   }
   return through;

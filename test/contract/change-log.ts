@@ -233,6 +233,20 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     expect(await at.log.append(chain(1, { from: 1_201 }), offset(1_200), signal)).toBe(1_201);
   });
 
+  test("standbys say how far they are, from a log that is open to read, and each counts once", async () => {
+    await using at = await filled(3);
+    expect(await at.log.replicas()).toEqual([]);
+    await using reader = await at.place.open("read");
+    const one = { id: "1-a", host: "here", standby: "/srv/standby", offset: offset(1), atMs: 1 };
+    const other = { ...one, id: "2-b", offset: offset(3) };
+    await reader.register(one);
+    await reader.register(other);
+    await reader.register({ ...one, offset: offset(2), atMs: 2 });
+    const said = (await at.log.replicas()).toSorted((a, b) => a.offset - b.offset);
+    expect(said).toEqual([{ ...one, offset: 2, atMs: 2 }, other]);
+    expect((await at.log.bounds()).last).toBe(3);
+  });
+
   test("a reader that falls behind a trim is told, not led past it", async () => {
     await using at = await filled(5);
     await using reader = await at.place.open("read");
