@@ -4,7 +4,7 @@ import path from "node:path";
 
 import Database from "better-sqlite3";
 
-import { offset, type Offset } from "../event/positions.ts";
+import { epoch, offset, type Offset } from "../event/positions.ts";
 import type { KnownHead } from "../log/log-writer.ts";
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
@@ -115,7 +115,8 @@ export class CaptureState implements Disposable {
     const at = this.#meta("offset");
     const hash = this.#meta("hash");
     if (typeof logId !== "string" || typeof at !== "number" || !(hash instanceof Uint8Array)) return undefined;
-    return { logId, offset: offset(at), hash };
+    const inEpoch = this.#meta("epoch");
+    return { logId, offset: offset(at), hash, epoch: typeof inEpoch === "number" ? epoch(inEpoch) : undefined };
   }
 
   /** Name and path of every database that was captured with this state. */
@@ -214,6 +215,7 @@ export class CaptureState implements Disposable {
       this.#setMeta("logId", known.logId);
       this.#setMeta("offset", known.offset);
       this.#setMeta("hash", known.hash);
+      if (known.epoch !== undefined) this.#setMeta("epoch", known.epoch);
     })();
   }
 

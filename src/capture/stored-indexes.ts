@@ -10,8 +10,12 @@ import type { ShippedState } from "./sqlite/shipper.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { hasCode, toTidemarkError } from "../runtime/errors.ts";
 
-/** After so many events what is stored of quiet databases is said to hold at the head: a start reads no further back. */
+/**
+ * After so many events, or so long, what is stored of quiet databases is said to hold at the head: a start reads no further
+ * back, and never further than a log that is trimmed goes.
+ */
 const RAISE_EVERY_EVENTS = 1000;
+const RAISE_EVERY_MS = 10 * 60_000;
 
 export interface StoredIndexesOptions {
   readonly state: CaptureState;
@@ -37,6 +41,7 @@ export class StoredIndexes {
   readonly #doubts: Map<string, number>;
   readonly #logger: Logger;
   #raisedAt: number;
+  #raisedTimeMs: number;
   #problem: string | undefined;
 
   private constructor(
@@ -51,6 +56,7 @@ export class StoredIndexes {
     this.#current = new Set(current);
     this.#doubts = state.doubt(recovered.keys(), writer.openedAfterMs);
     this.#raisedAt = writer.acknowledged.offset;
+    this.#raisedTimeMs = writer.acknowledged.timeMs;
   }
 
   static async recover(options: StoredIndexesOptions): Promise<StoredIndexes> {
@@ -124,8 +130,11 @@ export class StoredIndexes {
 
   raiseIfDue(): void {
     const known = headOf(this.#writer);
-    if (known.offset - this.#raisedAt < RAISE_EVERY_EVENTS) return;
-    if (this.#attempt(() => this.#state.raise(this.#current, known))) this.#raisedAt = known.offset;
+    const { timeMs } = this.#writer.acknowledged;
+    if (known.offset - this.#raisedAt < RAISE_EVERY_EVENTS && timeMs - this.#raisedTimeMs < RAISE_EVERY_MS) return;
+    if (!this.#attempt(() => this.#state.raise(this.#current, known))) return;
+    this.#raisedAt = known.offset;
+    this.#raisedTimeMs = timeMs;
   }
 
   /**
@@ -149,6 +158,6 @@ export class StoredIndexes {
   }
 }
 
-function headOf({ logId, acknowledged }: LogWriter): KnownHead {
-  return { logId, offset: acknowledged.offset, hash: acknowledged.hash };
+function headOf({ logId, epoch, acknowledged }: LogWriter): KnownHead {
+  return { logId, offset: acknowledged.offset, hash: acknowledged.hash, epoch };
 }

@@ -23,7 +23,7 @@ function heading({ set, epoch, agents }: StatusReport): string {
   return [...parts, running || "no agent runs on this host: this is what the log tells"].join("  ·  ");
 }
 
-function positionRows({ log, fence, capture, standby, repositories, rpo }: StatusReport): string[][] {
+function positionRows({ log, fence, capture, standby, repositories, rpo, replicas }: StatusReport): string[][] {
   const rows: string[][] = [["", "offset", "time", "behind", ""]];
   if (log)
     rows.push([
@@ -31,7 +31,10 @@ function positionRows({ log, fence, capture, standby, repositories, rpo }: Statu
       String(log.last),
       log.at ?? "",
       "",
-      `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`,
+      [
+        `${formatSize(log.bytes)} from offset ${log.first}, ${log.location}`,
+        ...(log.heldBy === null ? [] : [`not trimmed further: ${log.heldBy}`]),
+      ].join("; "),
     ]);
   if (fence) rows.push(["fenced", String(fence.offset), fence.at ?? "", "", fenceText(fence)]);
   if (capture) rows.push(["captured", String(capture.offset), capture.at ?? "", formatDuration(capture.lagMs), ""]);
@@ -44,6 +47,10 @@ function positionRows({ log, fence, capture, standby, repositories, rpo }: Statu
       formatDuration(standby.lagMs),
       `${standby.state}, ${standby.lagEvents} events behind, ${proof}`,
     ]);
+  }
+  for (const { host, standby: directory, offset, at, ageMs, lagEvents } of replicas) {
+    const said = `${lagEvents} events before the log's end, heard of ${formatDuration(ageMs)} ago, ${host}:${directory}`;
+    rows.push(["replica", String(offset), at ?? "", "", said]);
   }
   for (const { location, archived, base, bytes, baseUnderWay } of repositories) {
     const stored = bytes === null ? [] : [formatSize(bytes)];

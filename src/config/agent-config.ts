@@ -1,4 +1,12 @@
-import type { BaseConfig, CaptureConfig, FenceConfig, HooksConfig, ReplicaConfig, ScrubConfig } from "./config.ts";
+import type {
+  BaseConfig,
+  CaptureConfig,
+  FenceConfig,
+  HooksConfig,
+  ReplicaConfig,
+  ScrubConfig,
+  TrimConfig,
+} from "./config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 
@@ -70,6 +78,16 @@ export function fenceConfig(file: ConfigFile | undefined): FenceConfig {
     );
   }
   return { mode, afterMs: after };
+}
+
+export function trimConfig(file: ConfigFile | undefined): TrimConfig {
+  const { keep, above, verifiedIn, forget } = file?.values.trim ?? {};
+  return {
+    keepMs: keep ?? HOUR_MS,
+    aboveBytes: above === "never" ? Infinity : (above ?? 256 * MIB),
+    verifiedIn: verifiedIn === "all" ? undefined : verifiedIn,
+    forgetMs: forget ?? 7 * DAY_MS,
+  };
 }
 
 function scrubOf(file: ConfigFile | undefined): ScrubConfig {

@@ -145,6 +145,14 @@ export const fileSchema = z.strictObject({
   /** For repositories without rules of their own. */
   keep: keep.optional(),
   expire: z.enum(["auto", "manual"]).optional(),
+  trim: z
+    .strictObject({
+      keep: duration.optional(),
+      above: z.union([z.literal("never"), size]).optional(),
+      verifiedIn: z.union([z.literal("all"), wholeNumber(1, 100)]).optional(),
+      forget: duration.optional(),
+    })
+    .optional(),
   objectives: z.strictObject({ rpo: duration.optional() }).optional(),
   /** What is done, or with when a log that is away counts as lost. */
   fence: z.union([fenceMode, z.strictObject({ mode: fenceMode.optional(), after: duration.optional() })]).optional(),

@@ -21,6 +21,7 @@ export interface Config {
   readonly base: BaseConfig;
   /** auto: the replica applies the rules of those repositories that have some. */
   readonly expire: "auto" | "manual";
+  readonly trim: TrimConfig;
   readonly objectives: { readonly rpoMs: number };
   /** Where /metrics is answered; undefined: nowhere. */
   readonly http: HttpConfig | undefined;
@@ -221,6 +222,18 @@ export interface KeepConfig {
   readonly weekly?: number;
   readonly monthly?: number;
   readonly yearly?: number;
+}
+
+/** What of a log is removed when repositories have it. */
+export interface TrimConfig {
+  /** The newest events stay, so long. */
+  readonly keepMs: number;
+  /** Nothing is removed while the log is smaller. */
+  readonly aboveBytes: number;
+  /** In so many repositories a verified base must be; undefined = in all of them. */
+  readonly verifiedIn: number | undefined;
+  /** A standby that was not heard of for so long does not hold the log up any more. */
+  readonly forgetMs: number;
 }
 
 /** When a base is made in a repository: whichever is due first, and only when something changed since the last one. */

@@ -4,7 +4,7 @@ import path from "node:path";
 
 import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig } from "./config.ts";
 import { encryptionConfig, requireRecipientsToWrite } from "./encryption-config.ts";
-import { baseConfig, captureConfig, fenceConfig, hooksConfig, replicaConfig } from "./agent-config.ts";
+import { baseConfig, captureConfig, fenceConfig, hooksConfig, replicaConfig, trimConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
@@ -80,6 +80,7 @@ export function loadSettings(options: LoadOptions): Settings {
     encryption: encryptionOf(options, file),
     base: baseConfig(file),
     expire: file?.values.expire ?? "auto",
+    trim: trimConfig(file),
     objectives: { rpoMs: file?.values.objectives?.rpo ?? 60_000 },
     http: httpOf(file),
     fence: fenceConfig(file),

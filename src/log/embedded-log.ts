@@ -2,8 +2,16 @@ import Database from "better-sqlite3";
 import { realpathSync } from "node:fs";
 import { resolve } from "node:path";
 import { type Offset, offset } from "../event/positions.ts";
+import { sleep } from "../runtime/clock.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
-import type { ChangeLog, LogBounds, LogDurability, ReadOptions, RegisteredReplica, StoredRecord } from "./change-log.ts";
+import type {
+  ChangeLog,
+  LogBounds,
+  LogDurability,
+  ReadOptions,
+  RegisteredReplica,
+  StoredRecord,
+} from "./change-log.ts";
 import { readStored, wakeReaders } from "./embedded-read.ts";
 import {
   embeddedLocation,
@@ -20,6 +28,9 @@ import { EmbeddedWriter } from "./embedded-writer.ts";
 import { readOnlyError } from "./log-errors.ts";
 import type { LogKeys } from "./log-keys.ts";
 import { lastOffsetWhere } from "./search-offset.ts";
+
+/** Between two slices of a trim. */
+const TRIM_PAUSE_MS = 5;
 
 export interface EmbeddedLogOptions {
   readonly directory: string;
@@ -110,7 +121,8 @@ class EmbeddedLog implements ChangeLog {
       timeout: 10_000,
     });
     try {
-      while (trimSlice(database, through) > 0) await new Promise(setImmediate);
+      // On this thread, where others wait for their turn.
+      while (trimSlice(database, through) > 0) await sleep(TRIM_PAUSE_MS);
     } catch (error) {
       throw toStoreError(error, this.location);
     } finally {

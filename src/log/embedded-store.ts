@@ -8,8 +8,9 @@ import { foreignError, unreachableError } from "./log-errors.ts";
 /** `PRAGMA application_id` of an embedded log: "TMLG". */
 const APPLICATION_ID = 0x544d4c47;
 const FORMAT = "1";
-/** Rows removed in one transaction by trim, so that an append never waits long behind it. */
-const TRIM_SLICE = 500;
+/** Removed in one transaction by trim, so that an append never waits long behind it. */
+const TRIM_SLICE_ROWS = 500;
+const TRIM_SLICE_BYTES = 4 * 1024 * 1024;
 /** Records are written once and read in order: of better-sqlite3's 16 MB for each connection nothing would be read twice. */
 const READ_CACHE_KIB = 1024;
 /**
@@ -140,20 +141,23 @@ export function storeBounds(database: Database.Database): {
   last: number;
   bytes: number;
 } {
+  const pages =
+    Number(database.pragma("page_count", { simple: true })) -
+    Number(database.pragma("freelist_count", { simple: true }));
+  return {
+    ...ends(database),
+    bytes: pages * Number(database.pragma("page_size", { simple: true })),
+  };
+}
+
+function ends(database: Database.Database): { first: number; last: number } {
   const row = database
     .prepare<[], { first: number | null; last: number | null }>(
       "SELECT (SELECT min(offset) FROM record) AS first, (SELECT max(offset) FROM record) AS last",
     )
     .get();
-  const pages =
-    Number(database.pragma("page_count", { simple: true })) -
-    Number(database.pragma("freelist_count", { simple: true }));
   const last = row?.last ?? 0;
-  return {
-    first: row?.first ?? last + 1,
-    last,
-    bytes: pages * Number(database.pragma("page_size", { simple: true })),
-  };
+  return { first: row?.first ?? last + 1, last };
 }
 
 export function storedRecord(database: Database.Database, at: number): Uint8Array | undefined {
@@ -166,16 +170,27 @@ export function storedRecord(database: Database.Database, at: number): Uint8Arra
 export function trimSlice(database: Database.Database, through: number): number {
   const removed = database
     .transaction(() => {
-      const { first, last } = storeBounds(database);
+      const { first, last } = ends(database);
       if (first === 1 && last > 1) {
         database.prepare("INSERT OR IGNORE INTO meta SELECT 'genesis', data FROM record WHERE offset = 1").run();
       }
-      const upTo = Math.min(through, last - 1, first + TRIM_SLICE - 1);
+      const upTo = Math.min(through, last - 1, sliceEnd(database));
       return database.prepare("DELETE FROM record WHERE offset <= ?").run(upTo).changes;
     })
     .immediate();
   crashPoint("log: trimmed");
   return removed;
+}
+
+function sliceEnd(database: Database.Database): number {
+  const rows = database
+    .prepare<[number], { offset: number; bytes: number }>(
+      "SELECT offset, length(data) AS bytes FROM record ORDER BY offset LIMIT ?",
+    )
+    .all(TRIM_SLICE_ROWS);
+  let bytes = 0;
+  const end = rows.findIndex((row) => (bytes += row.bytes) >= TRIM_SLICE_BYTES);
+  return rows[end === -1 ? rows.length - 1 : end]?.offset ?? 0;
 }
 
 /** Names what SQLite said. Room and reachability can come back by themselves; the rest cannot. */

@@ -2,7 +2,14 @@ import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecordHeader } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
-import type { ChangeLog, LogBounds, LogDurability, ReadOptions, RegisteredReplica, StoredRecord } from "./change-log.ts";
+import type {
+  ChangeLog,
+  LogBounds,
+  LogDurability,
+  ReadOptions,
+  RegisteredReplica,
+  StoredRecord,
+} from "./change-log.ts";
 import { JetStreamAppender } from "./jetstream-append.ts";
 import { JetStreamConnection, toLogError } from "./jetstream-connection.ts";
 import { durabilityOf } from "./jetstream-durability.ts";

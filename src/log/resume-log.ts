@@ -19,6 +19,8 @@ export interface KnownHead {
   readonly offset: Offset;
   /** SHA-256 of the record at `offset`. */
   readonly hash: Uint8Array;
+  /** In which this host wrote it; undefined: an older version noted it. */
+  readonly epoch?: Epoch | undefined;
 }
 
 export interface ResumeOptions {
@@ -103,8 +105,10 @@ async function assertKnown(
 async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<boolean> {
   // A candidate knows the log by having read it.
   if (current.start || options.promotion) return current.start?.writer === options.identity.writer;
-  const record = options.known && options.known.offset > 0 ? await options.log.get(options.known.offset) : undefined;
-  return record !== undefined && decodeRecordHeader(record).epoch === current.epoch;
+  const { known } = options;
+  const record = known && known.offset > 0 ? await options.log.get(known.offset) : undefined;
+  const epoch = record ? decodeRecordHeader(record).epoch : known?.epoch;
+  return epoch === current.epoch;
 }
 
 /** A host that was promoted stays the primary, however long it is silent: the one before it must not come back by itself. */

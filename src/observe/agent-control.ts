@@ -82,24 +82,30 @@ export async function statusOf(agents: LiveAgents): Promise<StatusReport> {
     fence,
     replica: replica?.status(),
     repositories: archive?.status(),
+    trim: archive?.trim(),
     agents: [self],
   });
 }
 
-/** Bounds and newest event; empty when the log does not answer soon. */
-export async function lookAtLog(log: ChangeLog): Promise<Pick<StatusSources, "log" | "newest">> {
+type LogSources = Pick<StatusSources, "log" | "newest" | "replicas">;
+
+/** Bounds, newest event and who reads it; empty when the log does not answer soon. */
+export async function lookAtLog(log: ChangeLog): Promise<LogSources> {
   using late = new Deadline(LOG_ANSWER_MS);
   const looked = readHead(log).catch(() => ({}));
   // Awaited here: the deadline ends with this scope.
   return await Promise.race([looked, late.passed.then(() => ({}))]);
 }
 
-/** Bounds and newest event. @throws what the log throws */
-export async function readHead(log: ChangeLog): Promise<Pick<StatusSources, "log" | "newest">> {
+/** Bounds, newest event and who reads it. @throws what the log throws */
+export async function readHead(log: ChangeLog): Promise<LogSources> {
   const bounds = await log.bounds();
   const newest = bounds.last > 0 ? await log.get(bounds.last) : undefined;
   const header = newest && decodeRecordHeader(newest);
+  // Whoever may read the log may not know who else does.
+  const replicas = await log.replicas().catch(() => []);
   return {
+    replicas,
     log: { ...bounds, location: log.location },
     ...(header ? { newest: { epoch: header.epoch, timeMs: header.timeMs } } : {}),
   };

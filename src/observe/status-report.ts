@@ -1,7 +1,12 @@
 import type { CaptureStatus, DatabaseCaptureStatus, TreeCaptureStatus } from "../capture/capture-agent.ts";
-import type { LogBounds } from "../log/change-log.ts";
+import type { LogBounds, RegisteredReplica } from "../log/change-log.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
-import type { ArchivePoint, RepositoryStatus } from "../replica/archive/archive-status.ts";
+import {
+  type ArchivePoint,
+  forgottenText,
+  type RepositoryStatus,
+  type TrimStatus,
+} from "../replica/archive/archive-status.ts";
 import type {
   DatabaseReplicaStatus,
   ReplicaStatus,
@@ -21,6 +26,8 @@ export interface StatusReport {
   /** The first of `repositories`, for scripts; nothing in it when there is none. */
   readonly repository: Pick<RepositoryPart, "base" | "archived" | "bytes">;
   readonly repositories: readonly RepositoryPart[];
+  /** The standbys that said beside the log how far they are. */
+  readonly replicas: readonly ReplicaPart[];
   readonly rpo: {
     /** What would be lost if the primary died now, as far as is known; null when it is not. */
     readonly actualMs: number | null;
@@ -38,6 +45,22 @@ export interface LogPart {
   /** Time of the event at `last`. */
   readonly at: string | null;
   readonly location: string;
+  /** What keeps it from being trimmed; null when nothing does, or the agent asked does not trim it. */
+  readonly heldBy: string | null;
+}
+
+export interface ReplicaPart {
+  readonly id: string;
+  readonly host: string;
+  /** Its directory there. */
+  readonly standby: string;
+  /** Nothing up to here is needed by it any more. */
+  readonly offset: number;
+  /** When it said so. */
+  readonly at: string | null;
+  /** Of that. */
+  readonly ageMs: number;
+  readonly lagEvents: number;
 }
 
 export interface CapturePart {
@@ -126,25 +149,26 @@ export interface StatusSources {
   readonly fence?: FenceStatus | undefined;
   readonly replica?: ReplicaStatus | undefined;
   readonly repositories?: readonly RepositoryStatus[] | undefined;
+  readonly replicas?: readonly RegisteredReplica[] | undefined;
+  readonly trim?: TrimStatus | undefined;
   readonly agents: readonly AgentPart[];
 }
 
 export function buildStatusReport(sources: StatusSources): StatusReport {
-  const { capture, replica, log, newest } = sources;
+  const { capture, replica, log } = sources;
   const rpo = rpoOf(sources);
   const repositories = (sources.repositories ?? []).map(repositoryOf);
   const [first] = repositories;
   return {
     set: sources.set ?? null,
-    epoch: capture?.epoch ?? newest?.epoch ?? null,
-    log: log
-      ? { first: log.first, last: log.last, bytes: log.bytes, at: isoOf(newest?.timeMs ?? 0), location: log.location }
-      : null,
+    epoch: capture?.epoch ?? sources.newest?.epoch ?? null,
+    log: log ? logOf(log, sources) : null,
     capture: capture ? captureOf(capture) : null,
     standby: replica ? standbyOf(replica) : null,
     fence: sources.fence ?? null,
     repository: { base: first?.base ?? null, archived: first?.archived ?? null, bytes: first?.bytes ?? null },
     repositories,
+    replicas: replicasOf(sources),
     rpo,
     alerts: [
       ...agentAlerts(sources.agents),
@@ -152,10 +176,36 @@ export function buildStatusReport(sources: StatusSources): StatusReport {
       ...captureAlerts(capture),
       ...standbyAlerts(replica),
       ...repositoryAlerts(repositories),
+      ...trimAlerts(sources.trim),
       ...rpoAlerts(rpo),
     ],
     agents: sources.agents,
   };
+}
+
+function logOf(
+  { first, last, bytes, location }: NonNullable<StatusSources["log"]>,
+  { newest, trim }: StatusSources,
+): LogPart {
+  return { first, last, bytes, at: isoOf(newest?.timeMs ?? 0), location, heldBy: trim?.heldBy ?? null };
+}
+
+function replicasOf({ replicas = [], log, nowMs }: StatusSources): ReplicaPart[] {
+  return replicas.map(({ id, host, standby, offset, atMs }) => ({
+    id,
+    host,
+    standby,
+    offset,
+    at: isoOf(atMs),
+    ageMs: Math.max(0, nowMs - atMs),
+    lagEvents: Math.max(0, (log?.last ?? 0) - offset),
+  }));
+}
+
+function trimAlerts(trim: TrimStatus | undefined): Alert[] {
+  if (!trim) return [];
+  const held = trim.overdue ? [`the log is not trimmed: ${trim.heldBy ?? ""}`] : [];
+  return [...held, ...trim.forgotten.map(forgottenText)].map((message) => ({ severity: "warning", message }));
 }
 
 function captureOf({ offset, atMs, lagMs, databases, files }: CaptureStatus): CapturePart {
@@ -302,7 +352,8 @@ export function mergeReports(reports: readonly StatusReport[]): StatusReport | u
       ...merged,
       set: merged.set ?? other.set,
       epoch: merged.epoch ?? other.epoch,
-      log: merged.log ?? other.log,
+      log: [merged.log, other.log].find((log) => log && log.heldBy !== null) ?? merged.log ?? other.log,
+      replicas: merged.replicas.length > 0 ? merged.replicas : other.replicas,
       capture: merged.capture ?? other.capture,
       standby: merged.standby ?? other.standby,
       fence: merged.fence ?? other.fence,

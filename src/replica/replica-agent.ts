@@ -75,6 +75,8 @@ export interface ReplicaAgent {
   status(): ReplicaStatus;
   /** Resolves when `offset` is applied; with the signal's abort it rejects INTERRUPTED. */
   waitApplied(offset: Offset, signal: AbortSignal): Promise<void>;
+  /** UUID of the standby, and up to where it needs nothing from the log any more. */
+  recorded(): { readonly id: string; readonly offset: Offset };
   /**
    * The standby at its next quiet point; pages of databases that are at the offset `known` says are not held. Whoever gets
    * it disposes of it. @throws INTERRUPTED with the signal's abort, and when the agent ends

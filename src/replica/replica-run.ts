@@ -17,6 +17,7 @@ import type { StandbyPaths } from "./standby-paths.ts";
 import { copiesOf, entriesOf, findSeed, type Seed } from "./seed.ts";
 import { StandbyScrub } from "./standby-scrub.ts";
 import { StandbySet } from "./standby-set.ts";
+import type { StandbyRegistration } from "./standby-registration.ts";
 import type { StandbyState } from "./standby-state.ts";
 import type { StartReplicaOptions } from "./start-replica.ts";
 
@@ -36,6 +37,7 @@ export interface RunContext extends StartReplicaOptions {
   readonly progress: ReplicaProgress;
   readonly images: ImageRequests;
   readonly lookBack: LookBack;
+  readonly registration: StandbyRegistration;
   readonly onCaughtUp: () => void;
 }
 
@@ -104,6 +106,7 @@ export class ReplicaRun {
     const bounds = await log.bounds();
     this.#progress.sawHead(bounds.last);
     if (!stored) this.set.beginAfter(toOffset(bounds.first - 1));
+    this.#context.registration.at(this.set.taken, { begins: true });
     const trimmed = bounds.first > (stored?.offset ?? 0) + 1;
     const previousHash = trimmed ? await this.#lookBack(bounds) : stored?.hash;
     const hash = previousHash ? { previousHash } : {};
@@ -277,6 +280,8 @@ export class ReplicaRun {
   async #record(): Promise<void> {
     for (const database of this.set.databases) if (database.dirty) database.writer?.requireUntouched();
     if (this.set.dirty) await this.set.record((at) => this.#hashAt(at));
+    const { state, registration } = this.#context;
+    if (state.position) registration.at(state.position.offset);
     this.#recordedAtMs = this.#context.clock.monotonic();
     this.#unrecordedBytes = 0;
   }

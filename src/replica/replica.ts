@@ -14,6 +14,7 @@ import { ReplicaRun } from "./replica-run.ts";
 import { damageOf, type RepairContext, repairStandby } from "./repair-standby.ts";
 import type { StandbyDatabase } from "./standby-database.ts";
 import { hex, requireGoingOn } from "./standby-errors.ts";
+import { StandbyRegistration } from "./standby-registration.ts";
 import type { StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 import type { StartReplicaOptions } from "./start-replica.ts";
@@ -37,6 +38,7 @@ export class Replica implements ReplicaAgent {
   readonly #images = new ImageRequests();
   readonly #ended = new AbortController();
   readonly #lookBack: LookBack;
+  readonly #registration: StandbyRegistration;
   #run: ReplicaRun | undefined;
   #databases: readonly DatabaseReplicaStatus[] = [];
   #trees: readonly TreeReplicaStatus[] = [];
@@ -46,6 +48,7 @@ export class Replica implements ReplicaAgent {
     this.#options = options;
     this.#progress = new ReplicaProgress(options.clock);
     this.#lookBack = new LookBack({ ...options, repositories: options.repositories ?? [] });
+    this.#registration = new StandbyRegistration({ ...options, id: options.state.id });
     this.ready = this.#ready.promise;
     this.done = this.#live();
     // Whoever wants to know awaits them; a rejection that nobody awaits must not end the process.
@@ -79,8 +82,13 @@ export class Replica implements ReplicaAgent {
     return this.#images.request(known, AbortSignal.any([signal, this.#ended.signal]));
   }
 
+  recorded(): { readonly id: string; readonly offset: Offset } {
+    return this.#registration;
+  }
+
   async #live(): Promise<void> {
     const { signal, logger, set } = this.#options;
+    const registering = this.#registration.run();
     try {
       const onRetry = (error: TidemarkError, delayMs: number): void => {
         this.#progress.problem = error;
@@ -98,6 +106,7 @@ export class Replica implements ReplicaAgent {
     } finally {
       this.#options.state.close();
       await this.#lookBack[Symbol.asyncDispose]();
+      if (signal.aborted) await registering;
     }
   }
 
@@ -152,7 +161,13 @@ export class Replica implements ReplicaAgent {
       };
       const context = this.#context(identity);
       await reseedIfLeftBehind(context);
-      this.#run = new ReplicaRun({ ...this.#options, ...context, images: this.#images, onCaughtUp });
+      this.#run = new ReplicaRun({
+        ...this.#options,
+        ...context,
+        images: this.#images,
+        registration: this.#registration,
+        onCaughtUp,
+      });
       await this.#run.run();
     } catch (error) {
       throw this.#explained(error);

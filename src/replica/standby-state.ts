@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
 
@@ -97,6 +98,15 @@ export class StandbyState {
     return offset === undefined ? undefined : toOffset(Number(offset));
   }
 
+  /** UUID of this standby, by which the log knows it. */
+  get id(): string {
+    const known = this.#meta.get("standby_id");
+    if (known !== undefined) return known;
+    const id = randomUUID();
+    this.#durably(() => this.#meta.set("standby_id", id));
+    return id;
+  }
+
   /** Whether a reseed was begun and is not finished: the next start goes on with it. */
   get reseeding(): boolean {
     return this.#meta.get("reseeding") === "1";
@@ -107,7 +117,7 @@ export class StandbyState {
     removeFilesState(paths.files);
     this.#durably(() => {
       for (const name of this.indexes.names()) this.indexes.remove(name);
-      this.#database.exec("DELETE FROM meta WHERE key <> 'format'");
+      this.#database.exec("DELETE FROM meta WHERE key NOT IN ('format', 'standby_id')");
       this.#database.exec("DELETE FROM claim");
       this.#meta.set("reseeding", "1");
     });

@@ -120,6 +120,9 @@ export const CRASH_POINTS = [
   "expire: index removed",
   "expire: pack removed",
   "expire: unmarked",
+  // Trimming the log.
+  "trim: decided",
+  "trim: done",
   // A restore from a repository.
   "restore: taken over",
   "restore: block fetched",

@@ -8,12 +8,12 @@ import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import { openDirectoryRepository, writeBaseDatabase } from "../support/read-base.ts";
 
-// The agent dies by SIGKILL in the middle of archiving and of a base: the next start goes on by itself, the segments
+// The agent dies by SIGKILL in the middle of archiving, of a base and of trimming the log: the next start goes on by itself, the segments
 // follow each other without a gap, and the next base is what the primary is.
 
 let scene: CrashScene;
 beforeAll(async () => {
-  scene = new CrashScene({ config: "repository: backup" });
+  scene = new CrashScene({ config: "repository: backup\ntrim: { keep: 1ms, above: 1KiB }" });
   await scene.createDatabase();
   await scene.runs();
 });

@@ -344,6 +344,8 @@ function beforeFirstAppend(log: ChangeLog, work: () => Promise<void>): ChangeLog
     read: (after, options) => log.read(after, options),
     locate: (timeMs) => log.locate(timeMs),
     trim: (through) => log.trim(through),
+    register: (replica) => log.register(replica),
+    replicas: () => log.replicas(),
     durability: () => log.durability(),
     [Symbol.asyncDispose]: () => log[Symbol.asyncDispose](),
   };

@@ -2,6 +2,7 @@ import path from "node:path";
 
 import { pino } from "pino";
 
+import type { TrimConfig } from "../../src/config/config.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { type ArchiveAgent, type RepositoryToWrite, startArchive } from "../../src/replica/archive/archive-agent.ts";
 import type { MadeBase } from "../../src/replica/archive/base-maker.ts";
@@ -15,6 +16,7 @@ import { systemClock } from "../../src/runtime/clock.ts";
 import type { ReplicaFixture } from "./replica-fixture.ts";
 import { writeBaseDatabase } from "./read-base.ts";
 
+const NO_TRIM: TrimConfig = { keepMs: 1, aboveBytes: Infinity, verifiedIn: undefined, forgetMs: 60_000 };
 const { signal } = new AbortController();
 
 /** Archives of a fixture's log and bases of its standby, in directory repositories. */
@@ -57,11 +59,12 @@ export class ArchiveScene implements AsyncDisposable {
   start(
     replica: ReplicaAgent,
     repositories: readonly RepositoryToWrite[] = [this.repository()],
-    log: ChangeLog = this.#fixture.log.log,
+    { log = this.#fixture.log.log, trim = {} }: { log?: ChangeLog; trim?: Partial<TrimConfig> } = {},
   ): ArchiveAgent {
     this.#stop = new AbortController();
     this.#agent = startArchive({
       repositories,
+      trim: { ...NO_TRIM, ...trim },
       base: { everyMs: 60 * 60_000, bytes: 2 ** 40 },
       set: "app",
       standby: this.#fixture.standby,

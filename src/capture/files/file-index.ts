@@ -21,7 +21,7 @@ export const FILE_INDEX = "files.db";
 const FORMAT_VERSION = 1;
 const CACHE_KIB = 16 * 1024;
 /** Without changes the stored offset is raised after so many events, so that a start reads no further back. */
-const RAISE_EVERY_EVENTS = 1000;
+const RAISE_EVERY_EVENTS = 100;
 
 export interface RecoverOptions {
   readonly log: ChangeLog;

@@ -1,14 +1,15 @@
 import type { Logger } from "pino";
 
-import type { BaseConfig } from "../../config/config.ts";
+import type { BaseConfig, TrimConfig } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import type { ExpireOptions } from "../../repository/expire/expire.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import type { RepositoryToOpen } from "../look-back.ts";
 import type { ReplicaAgent } from "../replica-agent.ts";
-import type { RepositoryStatus } from "./archive-status.ts";
+import type { RepositoryStatus, TrimStatus } from "./archive-status.ts";
 import type { MadeBase } from "./base-maker.ts";
 import { RepositoryAgent } from "./repository-agent.ts";
+import { Trimmer } from "./trimmer.ts";
 
 /** A repository that is to be written. */
 export interface RepositoryToWrite extends RepositoryToOpen {
@@ -21,6 +22,7 @@ export interface RepositoryToWrite extends RepositoryToOpen {
 export interface StartArchiveOptions {
   readonly repositories: readonly RepositoryToWrite[];
   readonly base: BaseConfig;
+  readonly trim: TrimConfig;
   readonly set: string;
   /** Root of the standby. */
   readonly standby: string;
@@ -36,15 +38,25 @@ export interface ArchiveAgent {
   /** Resolves after a stop, when what was gathered is stored, or could not be. */
   readonly done: Promise<void>;
   status(): readonly RepositoryStatus[];
+  trim(): TrimStatus;
   /** A base in each repository, at about the same time. @throws the first failure, when all have ended */
   createBases(signal: AbortSignal): Promise<readonly MadeBase[]>;
 }
 
 /** None of the repositories holds up another one, nor the replica: what is wrong with one is in the status. */
 export function startArchive(options: StartArchiveOptions): ArchiveAgent {
-  const agents = options.repositories.map((repository) => new RepositoryAgent({ ...options, repository }));
+  const onBase = (): void => trimmer.wake();
+  const agents = options.repositories.map((repository) => new RepositoryAgent({ ...options, repository, onBase }));
+  const trimmer = new Trimmer({
+    ...options,
+    config: options.trim,
+    baseEveryMs: options.base.everyMs,
+    repositories: agents,
+  });
+  const trimming = agents.length > 0 ? trimmer.run() : undefined;
   return {
-    done: Promise.all(agents.map((agent) => agent.run())).then(() => undefined),
+    done: Promise.all([...agents.map((agent) => agent.run()), trimming]).then(() => undefined),
+    trim: () => trimmer.status(),
     status: () => agents.map((agent) => agent.status()),
     createBases: async (signal) => {
       const ended = await Promise.allSettled(agents.map((agent) => agent.createBase(signal)));

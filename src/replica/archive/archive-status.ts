@@ -1,4 +1,5 @@
 import type { Offset } from "../../event/positions.ts";
+import type { RegisteredReplica } from "../../log/change-log.ts";
 
 export interface ArchivePoint {
   readonly offset: Offset;
@@ -26,4 +27,22 @@ export interface RepositoryStatus {
   readonly bytes: number | undefined;
   /** What the store was asked for since the start, repetitions included. */
   readonly requests: number;
+}
+
+/** What keeps the log from being trimmed. */
+export interface TrimStatus {
+  /** In words; undefined: nothing but that the newest events stay. */
+  readonly heldBy: string | undefined;
+  /** It does so for longer than it should. */
+  readonly overdue: boolean;
+  /** Standbys that were not heard of for so long that they do not count. */
+  readonly forgotten: readonly RegisteredReplica[];
+}
+
+export function shownReplica({ host, standby, atMs }: RegisteredReplica): string {
+  return `${host}:${standby}, last heard of ${new Date(atMs).toISOString()},`;
+}
+
+export function forgottenText(replica: RegisteredReplica): string {
+  return `the standby ${shownReplica(replica)} holds the log up no longer: when it comes back it needs a repository to go on from`;
 }

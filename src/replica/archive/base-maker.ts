@@ -51,7 +51,7 @@ export class BaseMaker {
     return this.#writer?.progress;
   }
 
-  /** The newest base in the repository, as far as is known. */
+  /** The newest verified base in the repository, as far as is known. */
   get newest(): ArchivePoint | undefined {
     return this.#newest;
   }
@@ -64,7 +64,8 @@ export class BaseMaker {
   /** What was in the repository when the agent started. */
   async readNewest(signal: AbortSignal): Promise<void> {
     const { bases } = this.#options.repository;
-    const newest = (await bases.list(signal)).at(-1);
+    const verified = await bases.verified(signal);
+    const newest = (await bases.list(signal)).findLast(({ uuid }) => verified.has(uuid));
     if (!newest) return;
     const { offset, timeMs } = await bases.read(newest, signal);
     this.#newest = { offset, atMs: timeMs };

@@ -1,4 +1,4 @@
-import { BEFORE_FIRST } from "../../event/positions.ts";
+import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
 import { readLogIdentity } from "../../log/log-reader.ts";
 import type { Repository } from "../../repository/repository.ts";
 import { sleep } from "../../runtime/clock.ts";
@@ -27,6 +27,8 @@ const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
 export interface RepositoryAgentOptions extends Omit<StartArchiveOptions, "repositories"> {
   readonly repository: RepositoryToWrite;
+  /** There is another base. */
+  readonly onBase: () => void;
 }
 
 /** What is there while a repository is open. */
@@ -66,6 +68,25 @@ export class RepositoryAgent {
       bytes: this.#parts && this.#parts.repository.blobs.figures().bytes + this.#parts.archiver.bytes,
       requests: repository.requests(),
     };
+  }
+
+  get location(): string {
+    return this.#options.repository.location;
+  }
+
+  get safe(): Offset {
+    const { archiver, maker } = this.#parts ?? {};
+    const base = maker?.newest?.offset ?? BEFORE_FIRST;
+    const leads = archiver !== undefined && base >= archiver.chainAfter && (archiver.archived?.offset ?? 0) >= base;
+    return leads ? base : BEFORE_FIRST;
+  }
+
+  /** Asks the store whether a verified base is there that is no older. @throws what the store throws */
+  async confirm(through: Offset, signal: AbortSignal): Promise<boolean> {
+    const { bases } = this.#parts?.repository ?? {};
+    if (!bases) return false;
+    const verified = await bases.verified(signal);
+    return (await bases.list(signal)).some(({ offset, uuid }) => offset >= through && verified.has(uuid));
   }
 
   /** The next base that is begun. @throws what it fails of; INTERRUPTED */
@@ -208,6 +229,7 @@ export class RepositoryAgent {
       this.#problems.delete("base");
       logger.info({ ...made }, `${made.location}: base at offset ${made.offset}`);
       asked?.resolve(made);
+      this.#options.onBase();
       return true;
     } catch (error) {
       const failure = toTidemarkError(error);

@@ -94,6 +94,8 @@ const SCENES = {
   "base: contents stored": "bases",
   "base: verified": "bases",
   "base: remembered": "bases",
+  "trim: decided": "bases",
+  "trim: done": "bases",
   "turnstile: files sent": "files",
   "turnstile: commits sent": "files",
   "turnstile: removals sent": "files",
