@@ -10,11 +10,17 @@ import { codeOf } from "../support/log-records.ts";
 import { mark, markNames, openWriter } from "../support/log-scene.ts";
 import { NatsOperator } from "../support/nats-identity.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
+import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 const EXAMPLE = await readFile(resolve(import.meta.dirname, "../../docs/nats-server.conf"), "utf8");
-const USERS = { capture: "change-me-1", replica: "change-me-2", admin: "change-me-3" } as const;
+const USERS = {
+  capture: "change-me-1",
+  replica: "change-me-2",
+  admin: "change-me-3",
+  archiver: "change-me-4",
+} as const;
 type User = keyof typeof USERS;
 
 /** The documented example on a free port and a store of its own. */
@@ -84,6 +90,10 @@ test("the rights of the example suffice for every command, each with the role it
   await capture.waitReady();
   const replica = scene.start(["replica"], as("replica"));
   await replica.waitReady();
+  await waitFor("the log knows its standby", async () => {
+    const { stdout } = await scene.run(["status", "--json"], as("replica"));
+    return (JSON.parse(stdout) as { replicas: unknown[] }).replicas.length === 1;
+  });
   // Of the agents, which have their own rights.
   for (const args of [["mark", "one"], ["sync", "--applied"], ["status"]]) {
     const { code, stderr } = await scene.run(args);
@@ -120,8 +130,8 @@ test("a standby's user cannot append, change, shorten or delete the log, a write
   // As a writer a standby's user gets no further than its first record.
   await using reader = await openAs(server, "replica", "write");
   expect(await codeOf(openWriter(reader, { takeover: true }))).toBe("LOG_DENIED");
-  await using admin = await openAs(server, "admin", "read");
-  await admin.trim(before.last);
+  await using archiver = await openAs(server, "archiver", "read");
+  await archiver.trim(before.last);
   expect((await log.bounds()).first).toBe(before.last);
 });
 
