@@ -1,8 +1,16 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+
+import { ListObjectsV2Command } from "@aws-sdk/client-s3";
 import { expect, test, vi } from "vitest";
 import { comparePages } from "../support/compare.ts";
-import { composeConfig, ComposeScene, composeServices, filledEnvironment } from "../support/compose-scene.ts";
+import {
+  composeConfig,
+  ComposeScene,
+  composeServices,
+  filledEnvironment,
+  type Service,
+} from "../support/compose-scene.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
@@ -10,7 +18,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 const ROOT = resolve(import.meta.dirname, "../..");
 const read = (name: string): string => readFileSync(join(ROOT, name), "utf8");
 
-test("docker-compose takes the file: three NATS servers, an S3 store, a primary and a standby, each of them bounded", () => {
+test("docker-compose takes the file: three NATS servers, an S3 store, a primary and a standby with a repository, each of them bounded", () => {
   const services = composeServices();
   expect(Object.keys(services).toSorted()).toEqual(
     ["app", "capture", "nats-1", "nats-2", "nats-3", "reader", "replica", "s3"].toSorted(),
@@ -26,6 +34,11 @@ test("docker-compose takes the file: three NATS servers, an S3 store, a primary 
   const byImage = Object.entries(services).filter(([, { healthcheck }]) => !healthcheck?.test);
   expect(byImage.map(([name]) => name).toSorted()).toEqual(["capture", "replica"]);
   expect(services["reader"]?.healthcheck?.test).toEqual(["NONE"]);
+  // The repository is reached by whoever keeps it alone.
+  const networksOf = ({ networks = [] }: Service): string[] =>
+    [Array.isArray(networks) ? networks : Object.keys(networks)].flat();
+  const reach = Object.entries(services).filter(([, service]) => networksOf(service).includes("store"));
+  expect(reach.map(([name]) => name).toSorted()).toEqual(["replica", "s3"]);
 });
 
 test("a secret that is not filled in stops it, and none stands in the file", () => {
@@ -76,6 +89,9 @@ test("its services, run as processes with their own commands, rights and files: 
   const places = [scene.place("/srv/app/app.db"), scene.place("/srv/standby/app.db")] as const;
   await waitFor("the standby to be equal", () => comparePages(...places) === undefined);
   await Promise.all([capture.stop(), replica.stop(), reader.stop()]);
+  const { client, place } = scene.bucket;
+  const stored = await client.send(new ListObjectsV2Command({ Bucket: place.bucket, Prefix: "app/segments/" }));
+  expect(stored.KeyCount).toBeGreaterThan(0);
   expect(await Promise.all([capture.exited, replica.exited, reader.exited])).toMatchObject(
     Array.from({ length: 3 }, () => ({ code: 0 })),
   );

@@ -7,6 +7,7 @@ import { parse } from "yaml";
 
 import { freePort } from "./nats-server.ts";
 import { Process } from "./processes.ts";
+import { S3Bucket } from "./s3-server.ts";
 
 const ROOT = path.resolve(import.meta.dirname, "../..");
 const IMAGE_DIRECTORIES = ["/srv/app", "/srv/standby", "/var/lib/tidemark", "/etc/tidemark", "/etc/nats", "/data"];
@@ -20,6 +21,8 @@ export interface Service {
   readonly entrypoint?: readonly string[];
   readonly environment?: Readonly<Record<string, string>>;
   readonly volumes?: readonly string[];
+  /** A list, or by name with their options. */
+  readonly networks?: readonly string[] | Readonly<Record<string, unknown>>;
   readonly restart?: string;
   readonly stop_grace_period?: string;
   readonly mem_limit?: string;
@@ -60,15 +63,22 @@ export function composeServices(): Record<string, Service> {
 export class ComposeScene implements AsyncDisposable {
   readonly services = composeServices();
   readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-compose-"));
+  /** That of the service s3, in the one that the tests share. */
+  readonly bucket: S3Bucket;
   /** By `nats-1:4222`. */
   readonly #ports = new Map<string, number>();
   readonly #processes = new Map<string, Process>();
 
+  private constructor(bucket: S3Bucket) {
+    this.bucket = bucket;
+  }
+
   static async create(): Promise<ComposeScene> {
-    const scene = new ComposeScene();
+    const scene = new ComposeScene(await S3Bucket.make("plain", "tidemark"));
     for (const server of SERVERS) {
       for (const port of PORTS) scene.#ports.set(`${server}:${port}`, await freePort());
     }
+    scene.#ports.set("s3:9000", Number(new URL(scene.bucket.place.endpoint ?? "").port));
     scene.#buildImage();
     return scene;
   }
@@ -133,7 +143,8 @@ export class ComposeScene implements AsyncDisposable {
 
   #options(name: string, { environment, volumes = [] }: Service) {
     for (const volume of volumes) this.#mountFile(volume, name);
-    const variables = { PATH: process.env["PATH"] ?? "", NODE_NO_WARNINGS: "1", ...environment };
+    const store = environment && "AWS_ACCESS_KEY_ID" in environment ? this.bucket.env : {};
+    const variables = { PATH: process.env["PATH"] ?? "", NODE_NO_WARNINGS: "1", ...environment, ...store };
     return { env: variables, cwd: this.place("/etc/tidemark") };
   }
 

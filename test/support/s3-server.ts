@@ -26,10 +26,10 @@ export class S3Bucket {
   }
 
   /** Stores find the service's credentials in the environment of this process. */
-  static async make(kind: "plain" | "versions" | "lock" = "plain"): Promise<S3Bucket> {
+  static async make(kind: "plain" | "versions" | "lock" = "plain", name?: string): Promise<S3Bucket> {
     process.env["AWS_ACCESS_KEY_ID"] = S3_KEYS.accessKeyId;
     process.env["AWS_SECRET_ACCESS_KEY"] = S3_KEYS.secretAccessKey;
-    const Bucket = `tidemark-${randomUUID()}`;
+    const Bucket = name ?? `tidemark-${randomUUID()}`;
     const made = new S3Bucket(await s3Endpoint(), Bucket);
     await made.client.send(new CreateBucketCommand({ Bucket, ObjectLockEnabledForBucket: kind === "lock" }));
     if (kind === "versions") {
