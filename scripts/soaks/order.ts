@@ -42,6 +42,10 @@ export const order: Scenario = {
     say(`written in ${Math.round(performance.now() - began)} ms`);
     await untilCaptured(deployment);
     say(`captured in ${Math.round(performance.now() - began)} ms`);
+    const { capture } = (await deployment.answer("status")) as {
+      capture: { overtaken: number; files: { rescans: number }[] };
+    };
+    const asked = { overtaken: capture.overtaken, rescans: capture.files[0]?.rescans ?? 0 };
     const events = await deployment.events();
     const last = new LogFold();
     for (const event of events) last.apply(event);
@@ -52,7 +56,7 @@ export const order: Scenario = {
     for (let restored = 0; restored < Number(restores); restored += 1) {
       problems.push(...(await restore(deployment, random.pick(events as [LogEvent, ...LogEvent[]]).offset)));
     }
-    return outcome({ ...figures, events: events.length, restores: Number(restores) }, problems);
+    return outcome({ ...figures, ...asked, events: events.length, restores: Number(restores) }, problems);
   },
 };
 

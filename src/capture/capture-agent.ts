@@ -59,6 +59,8 @@ export interface CaptureStatus {
   readonly atMs: number;
   /** How long the oldest captured but unacknowledged commit has been waiting, ms; 0 when none is. */
   readonly lagMs: number;
+  /** Commits that did not wait for all files that changed before them, since the start. */
+  readonly overtaken: number;
   readonly databases: readonly DatabaseCaptureStatus[];
   readonly files: readonly TreeCaptureStatus[];
   /** Files that match a pattern and cannot join the set, and patterns that match nothing, for people. */

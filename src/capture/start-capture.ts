@@ -145,6 +145,7 @@ class Agent implements CaptureAgent {
       writer: this.#writerId,
       ...feedStatus(this.#feed),
       databases: (this.#set?.captures ?? []).map((database) => database.status()),
+      overtaken: this.#files?.overtaken ?? 0,
       files: this.#files?.status() ?? [],
       warnings: [...(this.#set?.warnings ?? []), ...(this.#files?.warnings ?? []), ...this.#stateProblem()],
     };

@@ -39,10 +39,13 @@ function addSet(page: MetricsPage, { epoch, log, rpo, alerts, agents }: StatusRe
   );
 }
 
-function addCapture(page: MetricsPage, { offset, at, lagMs, databases, files }: CapturePart): void {
+function addCapture(page: MetricsPage, { offset, at, lagMs, overtaken, databases, files }: CapturePart): void {
   page.gauge("tidemark_capture_offset", "Last offset that the log acknowledged.", offset);
   page.gauge("tidemark_capture_timestamp_seconds", "Its time.", secondsOf(at));
   page.gauge("tidemark_capture_lag_seconds", "Age of the oldest commit that is not acknowledged.", fromMs(lagMs));
+  page.counters("tidemark_capture_overtaken_total", "Commits that passed files that changed before them.", [
+    [{}, overtaken],
+  ]);
   const each = (value: (database: (typeof databases)[number]) => number | undefined): Samples =>
     databases.map((database) => [{ database: database.name }, value(database)]);
   page.gauges(

@@ -67,6 +67,8 @@ export interface CapturePart {
   readonly offset: number;
   readonly at: string | null;
   readonly lagMs: number;
+  /** Commits that did not wait for all files that changed before them, since the start. */
+  readonly overtaken: number;
   readonly databases: readonly DatabaseCaptureStatus[];
   readonly files: readonly TreeCaptureStatus[];
 }
@@ -208,8 +210,8 @@ function trimAlerts(trim: TrimStatus | undefined): Alert[] {
   return [...held, ...trim.forgotten.map(forgottenText)].map((message) => ({ severity: "warning", message }));
 }
 
-function captureOf({ offset, atMs, lagMs, databases, files }: CaptureStatus): CapturePart {
-  return { offset, at: isoOf(atMs), lagMs, databases, files };
+function captureOf({ offset, atMs, lagMs, overtaken, databases, files }: CaptureStatus): CapturePart {
+  return { offset, at: isoOf(atMs), lagMs, overtaken, databases, files };
 }
 
 function standbyOf(replica: ReplicaStatus): StandbyPart {

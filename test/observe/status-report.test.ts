@@ -33,6 +33,7 @@ function messages(scrub: ScrubStatus): string[] {
       offset: offset(3),
       atMs: 1,
       lagMs: 0,
+      overtaken: 0,
       databases: [captured],
       files: [],
       warnings: [],

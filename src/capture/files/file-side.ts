@@ -73,7 +73,8 @@ export class FileSide implements AsyncDisposable {
   #finishing = false;
   #ended = false;
   #storedMs = 0;
-  /** Commits that did not wait for all files, since the last consistent point. */
+  #overtaken = 0;
+  /** Of them, since the last consistent point. */
   #overtaking = 0;
 
   constructor(options: FileSideOptions) {
@@ -145,6 +146,11 @@ export class FileSide implements AsyncDisposable {
       if (isAwaited()) await sleep(SYNC_AGAIN_MS, this.#options.stop);
       await this.#roundFromNow();
     }
+  }
+
+  /** Commits that did not wait for all files. */
+  get overtaken(): number {
+    return this.#overtaken;
   }
 
   /** For people, until there is a consistent point again. */
@@ -250,6 +256,7 @@ export class FileSide implements AsyncDisposable {
   #overtake(): void {
     const before = this.#overtaking;
     this.#overtaking += this.#options.queue.taken.length;
+    this.#overtaken += this.#options.queue.taken.length;
     if (before === 0 && this.#overtaking > 0) this.#options.logger.warn(this.warnings[0]);
   }
 

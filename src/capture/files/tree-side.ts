@@ -35,7 +35,7 @@ export interface TreeSideOptions {
   readonly stop: AbortSignal;
   /** Abort: looks end, too. */
   readonly abandon: AbortSignal;
-  /** A change was announced. */
+  /** Something was announced. */
   readonly onEvent: () => void;
   /** There is something to do at once. */
   readonly wake: () => void;
@@ -206,14 +206,13 @@ export class TreeSide implements Disposable {
     return new TreeWatch({
       root: capture.root,
       backend,
+      onEvent,
       onDirty: (directory, name, kind) => {
-        onEvent();
         this.#dirty.mark(directory, name);
         this.#marked();
         this.#sight.announced(joinPath(directory, name), kind);
       },
       onAllDirty: (directory, about) => {
-        onEvent();
         this.#dirty.markAll(directory);
         this.#marked();
         if (about) this.#sight.announced(about.path, about.kind);

@@ -32,6 +32,8 @@ export interface TreeWatchOptions {
   readonly onDirty: (directory: TreePath, name: ByteString, kind: "rename" | "change") => void;
   /** All of the directory. `about`: it was announced of this, or of the directory itself; undefined: it is not known of what. */
   readonly onAllDirty: (directory: TreePath, about?: Announced) => void;
+  /** Anything was announced, also of what lies beside the root. */
+  readonly onEvent: () => void;
   /** Something may have passed unseen. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -131,7 +133,8 @@ export class TreeWatch implements Disposable {
   }
 
   #onEvent(directory: TreePath, kind: "rename" | "change", name: ByteString | undefined): void {
-    const { onDirty, onAllDirty } = this.#options;
+    const { onDirty, onAllDirty, onEvent } = this.#options;
+    onEvent();
     // A directory tells of its own end under its own name, which may be that of something in it as well.
     if (name === undefined || name === this.#nameOf(directory)) {
       const itself = this.#watched.get(directory);
@@ -148,6 +151,7 @@ export class TreeWatch implements Disposable {
   }
 
   #onParentEvent(kind: "rename" | "change", name: ByteString | undefined): void {
+    this.#options.onEvent();
     if (name !== undefined && name !== this.#rootName) return;
     const root = this.#watched.get(TREE_ROOT);
     if (root) root.suspect = true;

@@ -63,6 +63,17 @@ test("with the event loop blocked during 20,000 creates everything is found with
   });
 });
 
+test("so is what was not announced because of all that happened beside the tree", async () => {
+  await withCapture({ backend: inotify, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    const beside = ["one", "other"].map((name) => fs.openSync(path.join(root, "..", name), "w"));
+    for (let times = 0; times < 10_000; times += 1) for (const fd of beside) fs.writeSync(fd, "x");
+    change(root, 1);
+    await waitFor("both files", () => agent.status().files[0]?.files === 2);
+    expect(await isCaptured(deployment, root)).toBe(true);
+    for (const fd of beside) fs.closeSync(fd);
+  });
+});
+
 test("where nothing is announced at all, commits wait for a scan", async () => {
   await withCapture({ backend: mute, rescan: "10m" }, async ({ deployment, root, agent }) => {
     change(root, 1);
