@@ -13,10 +13,11 @@ import { LargeFiles } from "../../src/capture/files/large-files.ts";
 import { Outbox } from "../../src/capture/files/outbox.ts";
 import { OwnFiles } from "../../src/capture/files/own-files.ts";
 import { FileTree, type TreeOptions } from "../../src/capture/files/tree-capture.ts";
-import type { Dirty, FileFeed, Findings, LookOptions } from "../../src/capture/files/tree-seam.ts";
+import type { Dirty, Findings, LookOptions } from "../../src/capture/files/tree-seam.ts";
 import { ShipQueue } from "../../src/capture/ship-queue.ts";
 import { chunksOf } from "../../src/event/chunk-list.ts";
 import type { LogEvent, PathMetadata } from "../../src/event/kinds.ts";
+import type { Offset } from "../../src/event/positions.ts";
 import { byteString, fsPath, joinPath, nameOf, parentPath, type TreePath } from "../../src/event/tree-path.ts";
 import { BodyPacker } from "../../src/log/body-packer.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
@@ -53,13 +54,15 @@ export class TreeScene implements AsyncDisposable {
   log!: ChangeLog;
   writer!: LogWriter;
   index!: FileIndex;
-  feed!: FileFeed;
+  feed!: FilesFeed;
+  captureFeed!: CaptureFeed;
   /** Whether what the log has is stored at once. */
   storing = true;
   #large = new LargeFiles(undefined);
   #packer = new BodyPacker();
   #clock: Clock = systemClock;
-  #known: KnownHead | undefined;
+  /** Where the log stood when the scene was stopped. */
+  known: KnownHead | undefined;
 
   static async open(options: TreeSceneOptions = {}): Promise<TreeScene> {
     const scene = new TreeScene();
@@ -73,11 +76,12 @@ export class TreeScene implements AsyncDisposable {
     const { acceptEmpty = false, databases = () => [], ownDirectories = [], clock = systemClock, ...tree } = options;
     this.#clock = clock;
     this.log = await openEmbeddedLog({ directory: path.join(this.directory, "log"), set: "app", mode: "write" });
-    this.writer = await openWriter(this.log, { known: this.#known });
+    this.writer = await openWriter(this.log, { known: this.known });
     const queue = new ShipQueue(clock);
     const onFailure = (error: TidemarkError): void => void this.said.push(error.message);
     const feed = new CaptureFeed({ writer: this.writer, writerId: "w", clock, heartbeatMs: 60_000, queue, onFailure });
     this.#packer = new BodyPacker();
+    this.captureFeed = feed;
     this.feed = new FilesFeed(feed, this.#packer);
     this.index = new FileIndex(path.join(this.directory, "state"));
     const { signal } = new AbortController();
@@ -107,8 +111,8 @@ export class TreeScene implements AsyncDisposable {
   async stop({ store = true }: { store?: boolean } = {}): Promise<void> {
     await this.writer.flush();
     const { offset, hash } = this.writer.acknowledged;
-    this.#known = { logId: this.writer.logId, offset, hash };
-    if (store) this.tree.store(offset);
+    this.known = { logId: this.writer.logId, offset, hash };
+    if (store) this.store(offset);
     this.tree.close();
     await this.#large[Symbol.asyncDispose]();
     await this.#packer[Symbol.asyncDispose]();
@@ -119,6 +123,10 @@ export class TreeScene implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     fs.rmSync(this.directory, { recursive: true, force: true });
+  }
+
+  store(acknowledged: Offset): void {
+    for (const _step of this.tree.storing(acknowledged)) continue;
   }
 
   at(name: string): string {
@@ -176,7 +184,7 @@ export class TreeScene implements AsyncDisposable {
 
   async #settled(): Promise<void> {
     await this.writer.flush();
-    if (this.storing) this.tree.store(this.writer.acknowledged.offset);
+    if (this.storing) this.store(this.writer.acknowledged.offset);
   }
 }
 

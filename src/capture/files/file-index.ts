@@ -22,6 +22,8 @@ const FORMAT_VERSION = 1;
 const CACHE_KIB = 16 * 1024;
 /** Without changes the stored offset is raised after so many events, so that a start reads no further back. */
 const RAISE_EVERY_EVENTS = 100;
+/** A few hundredths of a second. */
+const CHANGES_A_STEP = 1000;
 
 export interface RecoverOptions {
   readonly log: ChangeLog;
@@ -120,20 +122,30 @@ export class FileIndex implements Disposable {
     return this.#lastSent;
   }
 
-  store(acknowledged: Offset): void {
+  /** Makes a transaction of all steps: most of the pages that hold the names of contents change each time. */
+  *storing(acknowledged: Offset): Generator<void> {
     const staged = this.#staging.through(acknowledged);
     if (staged.length === 0 && acknowledged - this.#storedAt < RAISE_EVERY_EVENTS) return;
-    this.#db.transaction(() => {
-      for (const one of staged) {
-        if ("id" in one) this.#addContent.run(Buffer.from(one.id, "latin1"), one.offset);
-        else if (one.entry) this.#table.put(one.tree, one.path, one.entry);
-        else this.#table.remove(one.tree, one.path);
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      for (let at = 0; at < staged.length; at += CHANGES_A_STEP) {
+        if (at > 0) yield;
+        for (const one of staged.slice(at, at + CHANGES_A_STEP)) this.#storeOne(one);
       }
       if (staged.length > 0) crashPoint("tree: index half stored");
       this.#setMeta("offset", acknowledged);
-    })();
+      this.#db.exec("COMMIT");
+    } finally {
+      if (this.#db.inTransaction) this.#db.exec("ROLLBACK");
+    }
     this.#staging.forget(staged);
     this.#storedAt = acknowledged;
+  }
+
+  #storeOne(one: StagedChange | StagedContent): void {
+    if ("id" in one) this.#addContent.run(Buffer.from(one.id, "latin1"), one.offset);
+    else if (one.entry) this.#table.put(one.tree, one.path, one.entry);
+    else this.#table.remove(one.tree, one.path);
   }
 
   [Symbol.dispose](): void {

@@ -10,6 +10,7 @@ import type { CaptureFeed } from "../capture-feed.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
 import { mergeCommits } from "../merge-commits.ts";
 import type { ShipQueue } from "../ship-queue.ts";
+import { IndexStoring } from "./index-storing.ts";
 import { LostEvents } from "./lost-events.ts";
 import { Removals } from "./removals.ts";
 import { Sentinel } from "./sentinel.ts";
@@ -23,7 +24,6 @@ import type { WatchBackend } from "./watch-backend.ts";
 const DEBOUNCE = { trailingMs: 50, longestMs: 1000 };
 /** The kernel announces within microseconds; a machine that is short of everything gets this long. */
 const SENTINEL_PATIENCE_MS = 2000;
-const STORE_EVERY_MS = 1000;
 /** Records appended between two turns of the event loop. */
 const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
@@ -67,12 +67,12 @@ export class FileSide implements AsyncDisposable {
   readonly #removals: Removals;
   readonly #sentinel: Sentinel;
   readonly #turnstile: Turnstile;
+  readonly #storing: IndexStoring;
   readonly #lostEvents: LostEvents;
   /** Who waits for the end of a round that has not begun yet. */
   #waiting: PromiseWithResolvers<void>[] = [];
   #finishing = false;
   #ended = false;
-  #storedMs = 0;
   #overtaken = 0;
   /** Of them, since the last consistent point. */
   #overtaking = 0;
@@ -87,6 +87,7 @@ export class FileSide implements AsyncDisposable {
       backend: options.backend,
       patienceMs: SENTINEL_PATIENCE_MS,
     });
+    this.#storing = new IndexStoring({ ...options, onFailure: wake });
     this.#lostEvents = new LostEvents(clock, (why) => this.#lose(why));
     this.#trees = captures.map((capture) => this.#treeSide(capture, wake));
     this.#turnstile = new Turnstile({
@@ -112,7 +113,7 @@ export class FileSide implements AsyncDisposable {
   /** Until `finish`, and one round more. @throws what the log refused */
   async run(): Promise<void> {
     const ended = new AbortController();
-    const watching = this.#lostEvents.watchClock(ended.signal);
+    const beside = [this.#lostEvents.watchClock(ended.signal), this.#storing.run(ended.signal)];
     this.#beginSentinel();
     for (const tree of this.#trees) tree.begin();
     try {
@@ -123,7 +124,7 @@ export class FileSide implements AsyncDisposable {
       }
     } finally {
       ended.abort();
-      await watching;
+      await Promise.all(beside);
       this.#ended = true;
       this.#options.queue.end();
       for (const { resolve } of this.#waiting) resolve();
@@ -164,11 +165,7 @@ export class FileSide implements AsyncDisposable {
 
   /** Everything sent is acknowledged. */
   store(acknowledged: Offset): void {
-    const { feed, files, clock } = this.#options;
-    for (const { capture } of this.#trees) capture.store(acknowledged);
-    crashPoint("tree: index stored");
-    this.#storedMs = clock.monotonic();
-    files.unstored &&= acknowledged < feed.writer.head;
+    this.#storing.all(acknowledged);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -210,10 +207,10 @@ export class FileSide implements AsyncDisposable {
   async #untilDue(): Promise<void> {
     const { queue, files, clock } = this.#options;
     for (;;) {
+      this.#storing.throwIfFailed();
       if (!queue.isEmpty || this.#removals.areDue || this.#waiting.length > 0 || this.#finishing) return;
       if (files.unmarked && this.#isSettled) return;
-      const storeMs = files.unstored ? this.#storedMs + STORE_EVERY_MS : Infinity;
-      const dueMs = Math.min(storeMs, ...this.#trees.map((tree) => tree.dueMs(DEBOUNCE))) - clock.monotonic();
+      const dueMs = Math.min(...this.#trees.map((tree) => tree.dueMs(DEBOUNCE))) - clock.monotonic();
       if (dueMs <= 0) return;
       await queue.waker.wait(Math.min(dueMs, LONG_MS));
     }
@@ -233,7 +230,7 @@ export class FileSide implements AsyncDisposable {
   }
 
   async #round(): Promise<void> {
-    const { feed, files, clock } = this.#options;
+    const { feed, files } = this.#options;
     const waiting = this.#waiting.splice(0);
     const removals = this.#removals.takeDue();
     const { isClear, merge } = await this.#capture();
@@ -249,7 +246,6 @@ export class FileSide implements AsyncDisposable {
       files.unmarked = false;
       this.#overtaking = 0;
     }
-    if (clock.monotonic() - this.#storedMs >= STORE_EVERY_MS) this.store(feed.writer.acknowledged.offset);
     for (const { resolve } of waiting) resolve();
   }
 

@@ -4,6 +4,7 @@ import type { Offset } from "../../event/positions.ts";
 import type { BodyPacker } from "../../log/body-packer.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { giveBack } from "../../runtime/give-back.ts";
+import { Waker } from "../../runtime/waker.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { FileFeed } from "./tree-seam.ts";
 
@@ -16,6 +17,8 @@ export class FilesFeed implements FileFeed {
   unmarked = false;
   /** Something was sent that the index has not stored. */
   unstored = false;
+  /** Woken when something was sent. */
+  readonly sent = new Waker();
   readonly #feed: CaptureFeed;
   readonly #packer: BodyPacker;
   #last: Promise<unknown> = Promise.resolve();
@@ -49,8 +52,9 @@ export class FilesFeed implements FileFeed {
     await before;
     await this.#feed.writer.room();
     this.unmarked = true;
-    this.unstored = true;
     const { offsets } = this.#feed.send(bodies);
+    this.unstored = true;
+    this.sent.wake();
     const [first] = bodies;
     // All that were packed together lie in one buffer, and the records are made.
     if (first && "packed" in first && !first.isRoomy) giveBack(first.stored.buffer);

@@ -105,7 +105,7 @@ export class Staging {
   /** What was sent up to this offset, in order: for the caller to store, then to `forget`. */
   through(acknowledged: Offset): readonly Staged[] {
     const end = this.#sent.findIndex(({ offset }) => offset > acknowledged);
-    return end === -1 ? this.#sent : this.#sent.slice(0, end);
+    return this.#sent.slice(0, end === -1 ? undefined : end);
   }
 
   forget(stored: readonly Staged[]): void {

@@ -156,8 +156,8 @@ export class FileTree implements TreeCapture {
     await pass.finish();
   }
 
-  store(acknowledged: Offset): void {
-    this.#options.index.store(acknowledged);
+  storing(acknowledged: Offset): Iterable<void> {
+    return this.#options.index.storing(acknowledged);
   }
 
   figures(): TreeFigures {

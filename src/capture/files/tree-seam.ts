@@ -83,8 +83,11 @@ export interface TreeCapture {
   reads(path: TreePath): boolean;
   /** Sends those removals that are still true, and the times of the directories they were in. */
   remove(removals: readonly Removal[]): Promise<void>;
-  /** Everything up to `acknowledged` is in the log for good: what it says may be stored in the index. */
-  store(acknowledged: Offset): void;
+  /**
+   * Everything up to `acknowledged` is in the log for good: what it says is stored in the index when all steps are made, or
+   * nothing of it. No step takes long; between them the tree may be looked at.
+   */
+  storing(acknowledged: Offset): Iterable<void>;
   /** For the status: what the tree holds as far as the log has it. */
   figures(): TreeFigures;
   /** After the last store. */

@@ -1,0 +1,84 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import type { Offset } from "../../event/positions.ts";
+import { type Clock, sleep } from "../../runtime/clock.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
+import { toTidemarkError } from "../../runtime/errors.ts";
+import type { CaptureFeed } from "../capture-feed.ts";
+import type { FilesFeed } from "./files-feed.ts";
+import type { TreeCapture } from "./tree-seam.ts";
+
+const STORE_EVERY_MS = 1000;
+/** So many times as long as the last time took, too. */
+const STORE_SHARE = 10;
+const LONG_MS = 2 ** 31 - 1;
+
+export interface IndexStoringOptions {
+  readonly captures: readonly TreeCapture[];
+  readonly feed: CaptureFeed;
+  readonly files: FilesFeed;
+  readonly clock: Clock;
+  /** It could not be stored. */
+  readonly onFailure: () => void;
+}
+
+/**
+ * Stores in the index what the log has acknowledged, soon after there is something, whatever else goes on: scans and rounds
+ * may take minutes, and what is not stored is kept in memory, and stored at once in the end.
+ */
+export class IndexStoring {
+  readonly #options: IndexStoringOptions;
+  #failure: { readonly cause: unknown } | undefined;
+
+  constructor(options: IndexStoringOptions) {
+    this.#options = options;
+  }
+
+  /** Until `signal` aborts. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { files, feed, clock, onFailure } = this.#options;
+    const wake = (): void => files.sent.wake();
+    signal.addEventListener("abort", wake, { once: true });
+    try {
+      for (let tookMs = 0; !signal.aborted;) {
+        await (files.unstored
+          ? sleep(Math.max(STORE_EVERY_MS, tookMs * STORE_SHARE), signal)
+          : files.sent.wait(LONG_MS));
+        if (signal.aborted || !files.unstored) continue;
+        const beganMs = clock.monotonic();
+        await this.#store(feed.writer.acknowledged.offset, signal);
+        tookMs = clock.monotonic() - beganMs;
+      }
+    } catch (error) {
+      this.#failure = { cause: error };
+      onFailure();
+    }
+  }
+
+  /** @throws what it could not be stored for */
+  throwIfFailed(): void {
+    if (this.#failure) throw toTidemarkError(this.#failure.cause);
+  }
+
+  /** Everything up to here is acknowledged. */
+  all(acknowledged: Offset): void {
+    for (const capture of this.#options.captures) for (const _step of capture.storing(acknowledged)) continue;
+    this.#stored(acknowledged);
+  }
+
+  async #store(acknowledged: Offset, signal: AbortSignal): Promise<void> {
+    for (const capture of this.#options.captures) {
+      for (const _step of capture.storing(acknowledged)) {
+        await nextTurn();
+        if (signal.aborted) return;
+      }
+    }
+    this.#stored(acknowledged);
+  }
+
+  #stored(acknowledged: Offset): void {
+    const { files, feed } = this.#options;
+    crashPoint("tree: index stored");
+    files.unstored &&= acknowledged < feed.writer.head;
+  }
+}
