@@ -246,6 +246,7 @@ export class FileSide implements AsyncDisposable {
       files.unmarked = false;
       this.#overtaking = 0;
     }
+    this.#storing.wake();
     for (const { resolve } of waiting) resolve();
   }
 

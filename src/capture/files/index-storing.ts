@@ -37,14 +37,12 @@ export class IndexStoring {
   /** Until `signal` aborts. */
   async run(signal: AbortSignal): Promise<void> {
     const { files, feed, clock, onFailure } = this.#options;
-    const wake = (): void => files.sent.wake();
-    signal.addEventListener("abort", wake, { once: true });
+    signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
       for (let tookMs = 0; !signal.aborted;) {
-        await (files.unstored
-          ? sleep(Math.max(STORE_EVERY_MS, tookMs * STORE_SHARE), signal)
-          : files.sent.wait(LONG_MS));
-        if (signal.aborted || !files.unstored) continue;
+        if (!files.unstored) await files.sent.wait(LONG_MS);
+        await sleep(Math.max(STORE_EVERY_MS, tookMs * STORE_SHARE), signal);
+        if (signal.aborted) break;
         const beganMs = clock.monotonic();
         await this.#store(feed.writer.acknowledged.offset, signal);
         tookMs = clock.monotonic() - beganMs;
@@ -53,6 +51,11 @@ export class IndexStoring {
       this.#failure = { cause: error };
       onFailure();
     }
+  }
+
+  /** Something went to the log, perhaps of databases only: what a start has to read of it is kept short. */
+  wake(): void {
+    this.#options.files.sent.wake();
   }
 
   /** @throws what it could not be stored for */
