@@ -28,17 +28,17 @@ export class LimitedStore implements ObjectStore {
 
   async put(name: string, data: Uint8Array, signal: AbortSignal): Promise<void> {
     using _ = await this.#slots.take(signal);
-    await this.#up.turn(signal);
-    this.#up.spend(data.length);
+    await this.#up.turn(data.length, signal);
     await this.#store.put(name, data, signal);
   }
 
-  /** How much it is shows only afterwards; the next one waits the longer. */
+  /** How much the whole of an object is shows only afterwards; the next one waits the longer. */
   async get(name: string, signal: AbortSignal, range?: ByteRange): Promise<Uint8Array> {
     using _ = await this.#slots.take(signal);
-    await this.#down.turn(signal);
+    const known = range?.bytes ?? 0;
+    await this.#down.turn(known, signal);
     const data = await this.#store.get(name, signal, range);
-    this.#down.spend(data.length);
+    this.#down.spend(data.length - known);
     return data;
   }
 
@@ -116,12 +116,12 @@ class Pace {
   }
 
   /** @throws the signal's reason */
-  async turn(signal: AbortSignal): Promise<void> {
-    // Several wait for the same moment, and the first of them moves it.
+  async turn(bytes: number, signal: AbortSignal): Promise<void> {
+    // Several wait for the same moment. The first of them moves it before the next one looks.
     for (;;) {
       signal.throwIfAborted();
       const waitMs = this.#freeAtMs - this.#clock.monotonic();
-      if (waitMs <= 0) return;
+      if (waitMs <= 0) return this.spend(bytes);
       await sleep(waitMs, signal);
     }
   }
