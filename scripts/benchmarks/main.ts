@@ -9,6 +9,7 @@ import { fileLatency, fileMemory, fileVersions, firstCapture } from "./files.ts"
 import { idle } from "./idle.ts";
 import { memory } from "./memory.ts";
 import { latency } from "./latency.ts";
+import { promote } from "./promote.ts";
 import { repair, sustained } from "./sustained.ts";
 import { restoreDatabase, restoreFiles } from "./restore.ts";
 import { markdown, type Table } from "./table.ts";
@@ -17,7 +18,7 @@ import { throughput, truncating } from "./throughput.ts";
 const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
 
 Scenarios: latency, throughput, sustained, truncating, repair, memory, idle, first-capture, file-latency, file-versions,
-file-memory, restore, restore-files. A full run writes docs/benchmarks.md.
+file-memory, restore, restore-files, promote. A full run writes docs/benchmarks.md.
 `;
 
 const { values } = parseArgs({
@@ -52,6 +53,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
       mebibytes: quick ? 64 : 1024,
       updates: quick ? { count: 2000, rate: 1000 } : { count: 100_000, rate: 2000 },
     }),
+  promote: () => promote(quick ? { rounds: 2, mebibytes: [16] } : { rounds: 7, mebibytes: [16, 1024] }),
   "restore-files": () => restoreFiles({ files: quick ? 2000 : 50_000 }),
 };
 

@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 
+import { configError } from "../config/config-error.ts";
 import { standbyState } from "../config/load-config.ts";
 import { formatDuration } from "../config/units.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
@@ -7,7 +8,7 @@ import { askAgent } from "../observe/control-client.ts";
 import { hasCode } from "../runtime/errors.ts";
 import { createAgentLogger } from "./agent-logger.ts";
 import { type Cli, oneShot } from "./cli.ts";
-import { agentConfig, durationOption, type SetOptions, setCommand } from "./set-options.ts";
+import { agentConfig, durationOption, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
 /** For what comes after the standby has applied everything: seeding, hooks. */
 const ANSWER_MS = 10 * 60 * 1000;
@@ -40,41 +41,40 @@ export function promoteCommand(cli: Cli): Command {
 }
 
 async function promote(cli: Cli, options: PromoteOptions): Promise<void> {
-  const config = await agentConfig(cli, "replica", options);
+  const { standby } = await settingsFor(cli, "client", options);
+  if (standby === undefined)
+    throw configError("tidemark promote needs the standby", "Give --standby DIR, or standby: in tidemark.yml.");
   const { force = false, dryRun = false, timeout: timeoutMs } = options;
   const request: PromoteRequest = { force, dryRun, timeoutMs };
-  const place = standbyState(config.standby ?? "");
+  const asked = { method: "POST", path: "/promote", body: request, timeoutMs: timeoutMs + ANSWER_MS } as const;
   try {
-    const asked = { method: "POST", path: "/promote", body: request, timeoutMs: timeoutMs + ANSWER_MS } as const;
-    await tell(cli, {
-      report: (await askAgent(place, { ...asked, signal: cli.signal })) as PromoteReport,
-      config,
-      options,
-    });
+    const report = (await askAgent(standbyState(standby), { ...asked, signal: cli.signal })) as PromoteReport;
+    await tell(cli, { report, standby, options });
   } catch (error) {
     if (dryRun || !hasCode(error, "AGENT_NOT_RUNNING") || !error.message.startsWith("no agent answers")) throw error;
-    await promoteHere(cli, { config, request, options });
+    await promoteHere(cli, { standby, request, options });
   }
 }
 
 interface Here {
-  readonly config: Awaited<ReturnType<typeof agentConfig>>;
+  readonly standby: string;
   readonly request: PromoteRequest;
   readonly options: PromoteOptions;
 }
 
 /** With a replica of our own, which ends when it has become the primary. */
-async function promoteHere(cli: Cli, { config, request, options }: Here): Promise<void> {
+async function promoteHere(cli: Cli, { standby, request, options }: Here): Promise<void> {
+  const config = await agentConfig(cli, "replica", options);
   const { promoteAlone } = await import("../compose/promote-alone.ts");
   const logger = await createAgentLogger(cli.environment, () => undefined);
   const report = await promoteAlone({ config, logger, clock: cli.clock, signal: cli.signal }, request);
-  await tell(cli, { report, config, options });
+  await tell(cli, { report, standby, options });
   cli.note("no agent runs here: start `tidemark replica`, which captures from now on");
 }
 
 async function tell(
   cli: Cli,
-  { report, config, options }: { report: PromoteReport } & Pick<Here, "config" | "options">,
+  { report, standby, options }: { report: PromoteReport } & Pick<Here, "standby" | "options">,
 ): Promise<void> {
   if (options.json) return cli.print(JSON.stringify(report));
   const { epoch, offset, lost, durationMs, dryRun, already, hooks } = report;
@@ -83,5 +83,5 @@ async function tell(
     lost.offsets === 0 ? "nothing of the log is lost" : `${lost.offsets} events (${formatDuration(lost.ms)}) are lost`;
   await cli.print(`${what}: epoch ${epoch}, offset ${offset}; ${loss} (${formatDuration(durationMs)})`);
   for (const { command, ok, outcome } of hooks) if (!ok) await cli.print(`hook failed (${outcome}): ${command}`);
-  if (!dryRun) await cli.print(`the application's databases and files are in ${config.standby ?? ""} now`);
+  if (!dryRun) await cli.print(`the application's databases and files are in ${standby} now`);
 }

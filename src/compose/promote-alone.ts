@@ -1,11 +1,12 @@
 import { openLog } from "../compose.ts";
 import type { Config } from "../config/config.ts";
-import { logGone, type Standing } from "../failover/promote.ts";
+import { patiently, type Standing } from "../failover/promote.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
 import { prepareStandby } from "../replica/standby-paths.ts";
 import { StandbyState } from "../replica/standby-state.ts";
-import { EXIT, hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
 import { Promotion } from "./promotion.ts";
 import { type AgentOptions, startAgents } from "./start-agents.ts";
 
@@ -14,7 +15,8 @@ type AloneOptions = Omit<AgentOptions, "role">;
 /** Promotes a standby whose agent does not run, with one that ends afterwards. @throws as Promotion.promote */
 export async function promoteAlone(options: AloneOptions, request: PromoteRequest): Promise<PromoteReport> {
   // An agent would wait for a log that is away.
-  await using log = await openToRead(options.config);
+  const open = async (): Promise<ChangeLog> => openToRead(options.config);
+  await using log = await patiently(open, { ...options, ...request });
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const agents = await startAgents({ ...options, role: "replica", signal });
@@ -34,13 +36,8 @@ export async function promoteAlone(options: AloneOptions, request: PromoteReques
 }
 
 async function openToRead({ log, set, encryption }: Config): Promise<ChangeLog> {
-  if (!log)
-    throw new TidemarkError("CONFIG", "the log is not configured", { hint: "Give --log, or log: in the file." });
-  try {
-    return await openLog({ log, set, encryption, mode: "read" });
-  } catch (error) {
-    throw hasCode(error, "LOG_UNREACHABLE") ? logGone(error) : error;
-  }
+  invariant(log !== undefined, "a replica has a log");
+  return openLog({ log, set, encryption, mode: "read" });
 }
 
 interface Halted {

@@ -4,7 +4,15 @@ import { openLog } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import type { Offset } from "../event/positions.ts";
 import { type HookResult, runHooks } from "../failover/hooks.ts";
-import { examine, type Examined, isOwnEpoch, requireApplied, type Standing, takeEpoch } from "../failover/promote.ts";
+import {
+  examine,
+  type Examined,
+  isOwnEpoch,
+  patiently,
+  requireApplied,
+  type Standing,
+  takeEpoch,
+} from "../failover/promote.ts";
 import { seedCapture } from "../failover/seed-capture.ts";
 import { promotedConfig, type PromotedRole, promotedState, writeRole } from "../failover/standby-role.ts";
 import type { ChangeLog } from "../log/change-log.ts";
@@ -64,7 +72,9 @@ export class Promotion {
     const { config, clock, signal, logger } = this.#options;
     const beganMs = clock.monotonic();
     const { agent, log } = this.#replica();
-    const examined = await examine({ config, log, replica: agent, clock, signal }, request.timeoutMs);
+    const { timeoutMs } = request;
+    const look = async (): Promise<Examined> => examine({ config, log, replica: agent, clock, signal }, timeoutMs);
+    const examined = await patiently(look, { timeoutMs, signal });
     if (examined.refusal && !request.force) throw examined.refusal;
     const spent = (): number => Math.round(clock.monotonic() - beganMs);
     if (request.dryRun) {
@@ -88,8 +98,11 @@ export class Promotion {
     const { config, clock, signal, logger, endReplica } = this.#options;
     const { log: where, set, encryption, standby = "" } = config;
     if (!where) throw notFollowing();
-    await using log = await openLog({ log: where, set, encryption, mode: "write", state: promotedState(standby) });
-    const taken = await takeEpoch({ config, log, clock, signal }, examined);
+    const open = async (): Promise<ChangeLog> =>
+      openLog({ log: where, set, encryption, mode: "write", state: promotedState(standby) });
+    await using log = await patiently(open, { timeoutMs, signal });
+    const take = async (): Promise<Taken> => takeEpoch({ config, log, clock, signal }, examined);
+    const taken = await patiently(take, { timeoutMs, signal });
     logger.warn(taken, "this host is the primary from here on");
     crashPoint("promote: epoch begun");
     // And what a primary that was alive had appended until then.

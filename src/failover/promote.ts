@@ -11,6 +11,7 @@ import { type KnownHead, LogWriter } from "../log/log-writer.ts";
 import type { ReplicaAgent, ReplicaStatus } from "../replica/replica-agent.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { retry } from "../runtime/retry.ts";
 import { promotedState } from "./standby-role.ts";
 
 /** Whoever promotes a second standby so soon after the first meant the first, or did not know of it. */
@@ -54,9 +55,7 @@ export interface Lost {
 /** Waits until the standby has applied what the log holds now, then judges. Changes nothing. @throws LOG_UNREACHABLE and others */
 export async function examine(candidate: Candidate, timeoutMs: number): Promise<Examined> {
   const { config, log, replica, clock, signal } = candidate;
-  const { logId } = await readLogIdentity(log, signal).catch((error: unknown) => {
-    throw hasCode(error, "LOG_UNREACHABLE") ? logGone(error) : error;
-  });
+  const { logId } = await readLogIdentity(log, signal);
   await requireSameEncryption(config, log);
   const bounds = await log.bounds();
   const current = await currentEpoch(log, bounds);
@@ -134,6 +133,38 @@ export async function requireApplied(
   );
 }
 
+/**
+ * Servers that elect a leader do not answer for some seconds: a log that is away is asked again for so long.
+ * @throws LOG_UNREACHABLE that says what can be done then
+ */
+export async function patiently<T>(
+  work: () => Promise<T>,
+  { timeoutMs, signal }: { timeoutMs: number; signal: AbortSignal },
+): Promise<T> {
+  const limit = new AbortController();
+  const late = new AbortController();
+  void sleep(timeoutMs, limit.signal).then(() => late.abort());
+  let away = true;
+  const attempt = async (): Promise<T> => {
+    away = false;
+    return work().catch((error: unknown) => {
+      away = hasCode(error, "LOG_UNREACHABLE");
+      throw error;
+    });
+  };
+  try {
+    return await retry(attempt, {
+      signal: AbortSignal.any([late.signal, signal]),
+      maxDelayMs: 1000,
+      useful: () => away,
+    });
+  } catch (error) {
+    throw hasCode(error, "LOG_UNREACHABLE") ? logGone(error) : error;
+  } finally {
+    limit.abort();
+  }
+}
+
 async function appliedWithin(
   replica: Standing,
   { offset, timeoutMs, signal }: { offset: Offset; timeoutMs: number; signal: AbortSignal },
@@ -179,7 +210,7 @@ function promotedRecently(host: string, ms: number): TidemarkError {
   });
 }
 
-export function logGone(error: TidemarkError): TidemarkError {
+function logGone(error: TidemarkError): TidemarkError {
   return new TidemarkError(
     "LOG_UNREACHABLE",
     `${error.message}; without the log nothing says how far the primary was, and nothing would keep it from going on`,

@@ -2,6 +2,7 @@ import fs from "node:fs";
 import path from "node:path";
 
 import { CaptureState } from "../capture/capture-state.ts";
+import { FileIndex } from "../capture/files/file-index.ts";
 import { NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
@@ -45,7 +46,8 @@ export async function seedCapture(options: SeedOptions): Promise<{ databases: st
       const known = { logId, offset: at, hash: await hashIfThere(log, at) };
       capture.save(name, path.join(standby, name), { shipped: { index: stored.index, ...UNPROVED }, known });
     }
-    return { databases, trees: treesOf(paths) };
+    const at = toOffset(Math.max(position.offset, state.filesOffset ?? 0));
+    return { databases, trees: seedTrees(paths, { directory: promotedState(standby), logId, at }) };
   } finally {
     state.close();
   }
@@ -57,9 +59,15 @@ async function hashIfThere(log: ChangeLog, at: Offset): Promise<Uint8Array> {
   return record ? recordHash(record) : NO_PREVIOUS_HASH;
 }
 
-function treesOf({ files }: StandbyPaths): string[] {
+/** Names of the trees. */
+function seedTrees(
+  { files }: StandbyPaths,
+  { directory, logId, at }: { readonly directory: string; readonly logId: string; readonly at: Offset },
+): string[] {
   if (!fs.existsSync(files)) return [];
   using snapshot = new TreeSnapshot(files);
+  using index = new FileIndex(directory);
+  index.seed(snapshot.index, { logId, at });
   return snapshot.index.names();
 }
 

@@ -183,6 +183,20 @@ export class TreeIndex {
     return at === undefined ? undefined : toOffset(at);
   }
 
+  /** Every name of content, and the newest record that carries it. Changes made meanwhile may be seen or not. */
+  *contents(): Generator<readonly [id: Buffer, offset: number]> {
+    const behind = this.#database
+      .prepare<[Buffer], [Buffer, number]>(`SELECT id, offset FROM content WHERE id > ? ORDER BY id LIMIT ${FETCH}`)
+      .raw();
+    for (let last: Buffer = Buffer.alloc(0); ;) {
+      const rows = behind.all(last);
+      yield* rows;
+      const end = rows.at(-1);
+      if (!end) return;
+      [last] = end;
+    }
+  }
+
   /** Whether the beginning of a list of chunks is there whose file has not come yet. */
   get unfinished(): boolean {
     return this.#database.prepare("SELECT 1 FROM part LIMIT 1").get() !== undefined;

@@ -16,6 +16,7 @@ import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
 import { openWriter } from "../support/log-scene.ts";
+import { NatsCluster } from "../support/nats-cluster.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
@@ -218,9 +219,33 @@ test.concurrent("what the standby needs was removed from the log: refused, force
   expect(commits.map(({ body }) => "cause" in body && body.cause)).toEqual(["copy"]);
   const third = scene.host();
   await mine.kill();
-  const away = await third.command("promote", "--force");
+  const away = await third.command("promote", "--force", "--timeout", "1s");
   expect(codeOf(away)).toEqual([3, "LOG_UNREACHABLE"]);
   expect(lastJson(away.stderr)["hint"]).toMatch(/gone for good/);
+});
+
+test.concurrent("three servers, of which the leader dies in that moment: promoted all the same, and nothing is lost", async () => {
+  await using cluster = await NatsCluster.start();
+  await using scene = new FailoverScene(cluster.addresses.join(","));
+  const config = "nats: { replicas: 3 }";
+  const { host, app } = await scene.primary(config);
+  const [standby, other] = [scene.host(config), scene.host(config)];
+  const primary = await host.start("capture");
+  await standby.start("replica");
+  await other.start("replica");
+  await app.run("INSERT INTO t (body) VALUES ('confirmed')");
+  await host.answer("sync");
+  const stream = `TIDEMARK_${scene.set}`;
+  const leader = await waitFor("three copies", async () => (await cluster.isWhole(stream)) && cluster.leaderOf(stream));
+  await primary.kill9();
+  const promoted = standby.answer("promote");
+  await leader.kill();
+  expect(await promoted).toMatchObject({ ok: true, epoch: 2, lost: { offsets: 0 } });
+  const served = scene.open(standby.standbyDatabase);
+  expect(await served.value("SELECT group_concat(body) FROM t")).toBe("first,confirmed");
+  await served.run("INSERT INTO t (body) VALUES ('second life')");
+  await standby.answer("sync");
+  await follows(other, standby);
 });
 
 test.concurrent("an encrypted log is not gone on with in the clear", async () => {

@@ -1,6 +1,7 @@
 import { randomUUID } from "node:crypto";
 import fs from "node:fs";
 
+import { epoch } from "../../src/event/positions.ts";
 import { LogWriter } from "../../src/log/log-writer.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -57,7 +58,8 @@ export class FailoverScene implements AsyncDisposable {
       clock: systemClock,
       signal: new AbortController().signal,
       foreignWriterGraceMs: 0,
-      takeover: true,
+      takeover: false,
+      promotion: { from: epoch(1), contains: undefined },
     });
     return head;
   }

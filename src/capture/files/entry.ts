@@ -54,8 +54,14 @@ export function sameStat(one: BigIntStats, other: BigIntStats): boolean {
   );
 }
 
+/** What an event says of a place, apart from where it is and how its content came. */
+export type Said =
+  | Pick<FilePut, "kind" | "hash" | "size" | "group" | keyof PathMetadata>
+  | Pick<DirectoryPut, "kind" | keyof PathMetadata>
+  | Pick<LinkPut, "kind" | "target" | "uid" | "gid" | "mtimeNs">;
+
 /** Two events that say the same of a place have the same saying: 22 characters. */
-export function sayingOf(event: FilePut | DirectoryPut | LinkPut): string {
+export function sayingOf(event: Said): string {
   switch (event.kind) {
     case "file.put":
       return digest(`f ${byteString(event.hash)} ${event.size} ${event.group ?? 0} ${ofMetadata(event)}`);

@@ -10,8 +10,9 @@ import type { ChangeLog } from "../../log/change-log.ts";
 import { readEvents } from "../../log/log-reader.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
+import type { TreeEntry, TreeIndex } from "../../tree/tree-index.ts";
 import type { Entry } from "./entry.ts";
-import { sayingOf } from "./entry.ts";
+import { type Said, sayingOf } from "./entry.ts";
 import { EntryTable } from "./entry-table.ts";
 import { type StagedChange, type StagedContent, Staging } from "./staging.ts";
 import { TreeEntries } from "./tree-entries.ts";
@@ -94,6 +95,20 @@ export class FileIndex implements Disposable {
       }
     }
     for (const tree of this.#trees.values()) tree.count();
+  }
+
+  /** Begins with what another index says of the log at `at`, unless it knows more already. */
+  seed(other: TreeIndex, { logId, at }: { readonly logId: string; readonly at: Offset }): void {
+    if (this.#meta("logId") === logId && Number(this.#meta("offset") ?? 0) >= at) return;
+    this.#forgetAll(logId);
+    this.#db.transaction(() => {
+      for (const [id, offset] of other.contents()) this.#addContent.run(id, offset);
+      for (const name of other.names()) {
+        const tree = this.#table.treeId(name);
+        for (const entry of other.entries(name)) this.#table.put(tree, entry.path, said(entry.kind, saidBy(entry)));
+      }
+      this.#setMeta("offset", at);
+    })();
   }
 
   /** What is before it was trimmed from the log: content there is sent again. */
@@ -207,7 +222,24 @@ export class FileIndex implements Disposable {
 }
 
 /** What the log says, without how it stood on disk: it is looked at again. */
-function said(kind: Entry["kind"], event: Parameters<typeof sayingOf>[0]): Entry {
+function said(kind: Entry["kind"], event: Said): Entry {
   const { size, group = 0 } = event.kind === "file.put" ? event : { size: 0 };
   return { kind, stamp: "", size, group, saying: sayingOf(event) };
+}
+
+function saidBy(entry: TreeEntry): Said {
+  switch (entry.kind) {
+    case "file": {
+      const { hash, size, group, metadata } = entry;
+      return { kind: "file.put", hash, size, ...(group === undefined ? {} : { group }), ...metadata };
+    }
+    case "dir":
+      return { kind: "dir.put", ...entry.metadata };
+    case "link": {
+      const { target, uid, gid, mtimeNs } = entry;
+      return { kind: "link.put", target, uid, gid, mtimeNs };
+    }
+    default:
+      return entry satisfies never;
+  }
 }
