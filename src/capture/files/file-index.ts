@@ -102,7 +102,7 @@ export class FileIndex implements Disposable {
     if (this.#meta("logId") === logId && Number(this.#meta("offset") ?? 0) >= at) return;
     this.#forgetAll(logId);
     this.#db.transaction(() => {
-      for (const [id, offset] of other.contents()) this.#addContent.run(id, offset);
+      for (const [id, newest] of other.contents()) this.#addContent.run(id, newest);
       for (const name of other.names()) {
         const tree = this.#table.treeId(name);
         for (const entry of other.entries(name)) this.#table.put(tree, entry.path, said(entry.kind, saidBy(entry)));
