@@ -5,6 +5,7 @@ import Database from "better-sqlite3";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { WalFault, type WalFaultOrder } from "../support/apps/wal-fault.ts";
 import { Deployment } from "../support/deployment.ts";
+import { restoreHere } from "../support/restore-here.ts";
 import { waitFor } from "../support/wait.ts";
 import { walFrames } from "../support/wal-frames.ts";
 
@@ -55,8 +56,7 @@ test.concurrent.for(CASES)(
     expect(await deployment.repairs()).toBe(0);
     for (const { offset, body } of await deployment.events()) {
       if (body.kind !== "sqlite.commit") continue;
-      const restored = await deployment.restore(String(offset));
-      const values = valuesIn(restored.database);
+      const values = await restoreHere(deployment, { kind: "offset", offset }, valuesIn);
       expect(values).toEqual([1, 2, 3, 4, 5, 6, 7].slice(0, values.length));
     }
   },

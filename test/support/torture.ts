@@ -1,13 +1,9 @@
 import assert from "node:assert/strict";
-import fs from "node:fs";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import type { LogEvent } from "../../src/event/kinds.ts";
-import { LogHistory } from "../../src/restore/log-history.ts";
-import { restore } from "../../src/restore/restore.ts";
 import type { RestoreTarget } from "../../src/restore/restore-target.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
 import { DEFAULT_BANK } from "./apps/bank.ts";
 import { createBank, startReader, startWriter } from "./apps/bank-programs.ts";
 import { reportOf, type Program } from "./apps/program.ts";
@@ -17,6 +13,7 @@ import type { WriterOptions, WriterReport } from "./apps/writer.ts";
 import { Deployment } from "./deployment.ts";
 import { NatsServer } from "./nats-server.ts";
 import type { Random } from "./random.ts";
+import { restoreHere } from "./restore-here.ts";
 import type { RunningTidemark } from "./tidemark-cli.ts";
 
 const READY_TIMEOUT_MS = 45_000;
@@ -192,25 +189,12 @@ class Torture implements AsyncDisposable {
 
   /** Restores and compares; returns the number of the last transaction in it. */
   async #restoreTo(target: RestoreTarget, expected: { event: LogEvent; recorder: Recorder }): Promise<number> {
-    const directory = path.join(this.#deployment.directory, "restored");
-    await using log = await this.#deployment.openLog();
-    const { signal } = new AbortController();
-    const options = {
-      history: new LogHistory(log),
-      target,
-      directory,
-      check: "full",
-      force: false,
-      dryRun: false,
-      clock: systemClock,
-      signal,
-    } as const;
-    const report = await restore(options);
-    assert.deepEqual([report.ok, report.offset], [true, expected.event.offset]);
-    const { seq, digest } = bankDigest(path.join(directory, path.basename(this.#deployment.database)));
-    assert.equal(digest, expected.recorder.digestAt(seq), `restored to ${JSON.stringify(target)}`);
-    fs.rmSync(directory, { recursive: true });
-    return seq;
+    return restoreHere(this.#deployment, target, (database, report) => {
+      assert.deepEqual([report.ok, report.offset], [true, expected.event.offset]);
+      const { seq, digest } = bankDigest(database);
+      assert.equal(digest, expected.recorder.digestAt(seq), `restored to ${JSON.stringify(target)}`);
+      return seq;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
