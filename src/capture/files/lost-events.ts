@@ -8,8 +8,8 @@ const TICK_MS = 250;
 const STALLED_MS = 1000;
 const QUEUE_LENGTH_FILE = "/proc/sys/fs/inotify/max_queued_events";
 const DEFAULT_QUEUE_LENGTH = 16_384;
-/** Others in this process read from the same queue, and not everything in it is told to us. */
-const SAFE_SHARE = 0.25;
+/** Databases of which the WAL is watched read from the same queue. */
+const SAFE_SHARE = 0.5;
 
 /**
  * Suspects that changes passed unannounced: libuv does not say when the kernel's queue ran over. It reads all of the queue

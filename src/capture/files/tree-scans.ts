@@ -5,8 +5,9 @@ import { hasCode, type TidemarkError, toTidemarkError } from "../../runtime/erro
 
 /** A tree that is halted, or could not be scanned, is scanned again after this long. */
 const SCAN_AGAIN_MS = 5000;
-/** A scan because of changes that passed unseen takes no more than one part in so many of the time. */
+/** A scan because of changes that passed unseen takes no more than one part in so many of the time, more while somebody waits. */
 const SCAN_SHARE = 5;
+const HURRIED_SHARE = 2;
 /** Between two looks whether a scan has found what was lost. */
 const FOUND_AGAIN_MS = 250;
 
@@ -34,6 +35,7 @@ export class TreeScans {
   #running: Promise<void> | undefined;
   #progress: { done: number; total: number } | undefined;
   #dueMs = 0;
+  #endedMs = 0;
   #tookMs = 0;
   #count = 0;
   #halted: TidemarkError | undefined;
@@ -117,7 +119,7 @@ export class TreeScans {
   async found(): Promise<void> {
     const { stop } = this.#options;
     while (this.isLost && !this.#halted && !stop.aborted) {
-      this.startIfDue();
+      this.#hurry();
       await (this.#running ?? sleep(FOUND_AGAIN_MS, stop));
     }
   }
@@ -129,13 +131,20 @@ export class TreeScans {
     while (this.isLost && !this.#halted && !stop.aborted) {
       const nowMs = clock.monotonic();
       if (nowMs >= limitMs) return;
-      this.startIfDue();
+      this.#hurry();
       const enough = new AbortController();
       const untilMs = this.#running ? limitMs : Math.min(limitMs, this.#dueMs);
       const late = sleep(Math.max(1, untilMs - nowMs), AbortSignal.any([enough.signal, stop]));
       await (this.#running ? Promise.race([this.#running, late]) : late);
       enough.abort();
     }
+  }
+
+  #hurry(): void {
+    // What keeps it from being read is not over sooner.
+    if (this.#problem === undefined)
+      this.#dueMs = Math.min(this.#dueMs, this.#endedMs + this.#tookMs * (HURRIED_SHARE - 1));
+    this.startIfDue();
   }
 
   #lose(): void {
@@ -161,7 +170,8 @@ export class TreeScans {
     } catch (error) {
       if (!stop.aborted) this.fail(error);
     } finally {
-      this.#tookMs = clock.monotonic() - beganMs;
+      this.#endedMs = clock.monotonic();
+      this.#tookMs = this.#endedMs - beganMs;
     }
   }
 }
