@@ -145,10 +145,15 @@ class Agent implements CaptureAgent {
       writer: this.#writerId,
       ...feedStatus(this.#feed),
       databases: (this.#set?.captures ?? []).map((database) => database.status()),
-      overtaken: this.#files?.overtaken ?? 0,
+      overtaken: this.#files?.overtaken.total ?? 0,
       files: this.#files?.status() ?? [],
-      warnings: [...(this.#set?.warnings ?? []), ...(this.#files?.warnings ?? []), ...this.#stateProblem()],
+      warnings: [...(this.#set?.warnings ?? []), ...this.#overtaken(), ...this.#stateProblem()],
     };
+  }
+
+  #overtaken(): string[] {
+    const warning = this.#files?.overtaken.warning;
+    return warning === undefined ? [] : [warning];
   }
 
   #stateProblem(): string[] {

@@ -12,6 +12,7 @@ import { mergeCommits } from "../merge-commits.ts";
 import type { ShipQueue } from "../ship-queue.ts";
 import { IndexStoring } from "./index-storing.ts";
 import { LostEvents } from "./lost-events.ts";
+import { Overtaken } from "./overtaken.ts";
 import { Removals } from "./removals.ts";
 import { Sentinel } from "./sentinel.ts";
 import type { FilesFeed } from "./files-feed.ts";
@@ -62,6 +63,7 @@ export interface FileSideOptions {
  * commits are sent. What is gone is removed after all commits made before it was seen to be gone.
  */
 export class FileSide implements AsyncDisposable {
+  readonly overtaken: Overtaken;
   readonly #options: FileSideOptions;
   readonly #trees: readonly TreeSide[];
   readonly #removals: Removals;
@@ -73,14 +75,12 @@ export class FileSide implements AsyncDisposable {
   #waiting: PromiseWithResolvers<void>[] = [];
   #finishing = false;
   #ended = false;
-  #overtaken = 0;
-  /** Of them, since the last consistent point. */
-  #overtaking = 0;
 
   constructor(options: FileSideOptions) {
     const { captures, queue, clock } = options;
     const wake = (): void => queue.waker.wake();
     this.#options = options;
+    this.overtaken = new Overtaken(options.orderMaxWaitMs);
     this.#removals = new Removals(options.syncDatabases, wake);
     this.#sentinel = new Sentinel({
       directory: path.join(options.state, "sentinel"),
@@ -147,20 +147,6 @@ export class FileSide implements AsyncDisposable {
       if (isAwaited()) await sleep(SYNC_AGAIN_MS, this.#options.stop);
       await this.#roundFromNow();
     }
-  }
-
-  /** Commits that did not wait for all files. */
-  get overtaken(): number {
-    return this.#overtaken;
-  }
-
-  /** For people, until there is a consistent point again. */
-  get warnings(): readonly string[] {
-    if (this.#overtaking === 0) return [];
-    const commits = this.#overtaking === 1 ? "a commit has" : `${this.#overtaking} commits have`;
-    return [
-      `${commits} passed files that changed before: order.maxWait (${this.#options.orderMaxWaitMs} ms) was over, or changes were not announced; until the next consistent point rows may point at files that are older, or not there`,
-    ];
   }
 
   /** Everything sent is acknowledged. */
@@ -230,13 +216,13 @@ export class FileSide implements AsyncDisposable {
   }
 
   async #round(): Promise<void> {
-    const { feed, files } = this.#options;
+    const { feed, files, queue, logger } = this.#options;
     const waiting = this.#waiting.splice(0);
     const removals = this.#removals.takeDue();
     const { isClear, merge } = await this.#capture();
     crashPoint("turnstile: files sent");
     const settled = isClear && this.#isSettled && (await this.#isQuiet());
-    if (!isClear) this.#overtake();
+    if (!isClear && this.overtaken.add(queue.taken.length)) logger.warn(this.overtaken.warning);
     await this.#pass({ merge, consistent: settled && removals.length === 0 });
     crashPoint("turnstile: commits sent");
     for (const { tree, removals: gone } of removals) await tree.remove(gone);
@@ -244,17 +230,10 @@ export class FileSide implements AsyncDisposable {
     if (settled && files.unmarked) feed.beatOnce({ consistent: true });
     if (settled) {
       files.unmarked = false;
-      this.#overtaking = 0;
+      this.overtaken.over();
     }
     this.#storing.wake();
     for (const { resolve } of waiting) resolve();
-  }
-
-  #overtake(): void {
-    const before = this.#overtaking;
-    this.#overtaking += this.#options.queue.taken.length;
-    this.#overtaken += this.#options.queue.taken.length;
-    if (before === 0 && this.#overtaking > 0) this.#options.logger.warn(this.warnings[0]);
   }
 
   /** Captures the files that were complete before the commits that are taken. */

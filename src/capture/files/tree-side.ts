@@ -11,17 +11,11 @@ import type { Dirty, Findings, Identity, LookOptions, Removal, TreeCapture } fro
 import { TreeScans } from "./tree-scans.ts";
 import { TreeWatch } from "./tree-watch.ts";
 import { Unsettled } from "./unsettled.ts";
+import { Unwatched } from "./unwatched.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
 /** What nobody waits for any more gets so long a look when commits pass. */
 const UNSETTLED_LOOK_MS = 20;
-/** Directories that cannot be watched are looked at this often, and take no more than one part in so many of the time. */
-const POLL_MS = 2000;
-const POLL_SHARE = 10;
-const SYSCTL: Readonly<Record<string, string>> = {
-  ENOSPC: "fs.inotify.max_user_watches",
-  EMFILE: "fs.inotify.max_user_instances (and the limit of open files)",
-};
 
 export interface TreeSideOptions {
   readonly capture: TreeCapture;
@@ -59,14 +53,14 @@ export class TreeSide implements Disposable {
   readonly #early = new Set<TreePath>();
   /** Watched for the first time by a look or a scan: what went before was not announced. */
   #hasEntered = false;
-  #pollDueMs = 0;
-  #saidLimit = 0;
+  readonly #unwatched: Unwatched;
 
   constructor(options: TreeSideOptions) {
     const { capture, moments, stop } = options;
     this.capture = capture;
     this.#options = options;
     this.#watch = this.#watchTree();
+    this.#unwatched = new Unwatched({ ...options, tree: capture, watch: this.#watch });
     this.#sight = new FirstSight({
       capture,
       moments,
@@ -101,11 +95,10 @@ export class TreeSide implements Disposable {
 
   /** When files are to be looked at for their own sake: no commit waits. */
   dueMs({ trailingMs, longestMs }: { trailingMs: number; longestMs: number }): number {
-    const due: number[] = [this.scans.dueMs, this.#unsettled.dueMs];
+    const due: number[] = [this.scans.dueMs, this.#unsettled.dueMs, this.#unwatched.dueMs];
     if (this.#dirtySinceMs !== undefined && !this.scans.halted) {
       due.push(Math.min(this.#dirtyLastMs + trailingMs, this.#dirtySinceMs + longestMs));
     }
-    if (this.isPolled) due.push(this.#pollDueMs);
     return Math.min(...due);
   }
 
@@ -135,7 +128,7 @@ export class TreeSide implements Disposable {
 
   /** Whether directories of it are looked at again and again, because they cannot be watched. */
   get isPolled(): boolean {
-    return this.#watch.unwatched.size > 0;
+    return !this.#unwatched.isEmpty;
   }
 
   /** Whether another sentinel has to pass before it can be told what was lost. */
@@ -188,7 +181,7 @@ export class TreeSide implements Disposable {
       path: root,
       state: halted === undefined ? (count === 0 ? "scanning" : "following") : "halted",
       ...figures,
-      problem: halted ?? problem ?? this.#limit() ?? figures.problem,
+      problem: halted ?? problem ?? this.#unwatched.problem ?? figures.problem,
       dirty: this.#dirty.count + this.#unsettled.size,
       restless: this.#split.restless,
       rescans: Math.max(0, count - 1),
@@ -236,7 +229,7 @@ export class TreeSide implements Disposable {
 
   async #look(deadlineMs: number, rescuing: boolean): Promise<void> {
     const { clock } = this.#options;
-    this.#pollUnwatched();
+    this.#unwatched.mark(this.#dirty, this.scans.tookMs);
     this.#dirtySinceMs = undefined;
     const { waitsFor, overdue, again } = this.#unsettled.look(clock.monotonic());
     for (const path of waitsFor) this.#dirty.markPath(path);
@@ -299,24 +292,6 @@ export class TreeSide implements Disposable {
     for (const path of [...unsettled, ...late]) this.#sight.announced(path, "change");
     const reads = (path: TreePath): boolean => this.capture.reads(path);
     this.#unsettled.add(unsettled, this.#options.clock.monotonic(), { givenUp, reads });
-  }
-
-  /** For directories that are not watched every moment may be the one after a change. */
-  #pollUnwatched(): void {
-    const { unwatched } = this.#watch;
-    if (unwatched.size === 0) return;
-    for (const directory of unwatched) this.#dirty.markAll(directory);
-    this.#pollDueMs = this.#options.clock.monotonic() + Math.max(POLL_MS, this.scans.tookMs / POLL_SHARE);
-    if (this.#saidLimit === unwatched.size) return;
-    this.#saidLimit = unwatched.size;
-    this.#options.logger.warn({ tree: this.capture.name }, this.#limit());
-  }
-
-  #limit(): string | undefined {
-    const { unwatched, refusal } = this.#watch;
-    if (unwatched.size === 0 || refusal === undefined) return undefined;
-    const setting = SYSCTL[refusal] ?? "the limits of inotify";
-    return `${unwatched.size} directories of ${this.capture.root} cannot be watched (${refusal}) and are looked at again and again; raise ${setting}`;
   }
 }
 
