@@ -141,9 +141,11 @@ export class TreeScans {
   }
 
   #hurry(): void {
+    if (this.#running) return;
     // What keeps it from being read is not over sooner.
-    if (this.#problem === undefined)
+    if (this.#problem === undefined) {
       this.#dueMs = Math.min(this.#dueMs, this.#endedMs + this.#tookMs * (HURRIED_SHARE - 1));
+    }
     this.startIfDue();
   }
 
