@@ -277,7 +277,10 @@ class Agent implements CaptureAgent {
     const files = this.#files;
     Promise.all([set.ready, files?.ready]).then(() => this.#ready.resolve(), this.#ready.reject);
     signal.addEventListener("abort", () => void this.#limitStop(), { once: true });
-    const onBeat = (): void => indexes.raiseIfDue();
+    const onBeat = (): void => {
+      indexes.raiseIfDue();
+      files?.beat();
+    };
     const databases = set.run().finally(() => files?.finish());
     const parts = [databases, rounds.run(signal), feed.beat(signal, onBeat), ...(files ? [files.run()] : [])];
     await Promise.all(parts.map(async (part) => part.catch((error: unknown) => this.#fail(toTidemarkError(error)))));

@@ -26,7 +26,7 @@ export interface OpenHistoryOptions {
   readonly command: string;
   /** Of the command line. Repositories: the one that is preferred first. */
   readonly options: HistoryOptions;
-  /** Repositories of the configuration are read too, not only those of the command line. */
+  /** Repositories of the configuration are read too, also where the log holds everything. */
   readonly configured: boolean;
   /** What is encrypted is to be opened: a missing key is an error right away. */
   readonly keys: boolean;
@@ -48,7 +48,8 @@ export async function openHistory(cli: Cli, options: OpenHistoryOptions): Promis
   const { log: wanted, ...flags } = given;
   const settings = await settingsFor(cli, "client", { ...flags, log: wanted === false ? undefined : wanted });
   const isAsked = (given.repository ?? []).length > 0;
-  const repositories = isAsked || options.configured ? await openRepositories(cli, settings, { isAsked, stack }) : [];
+  const wantsThem = isAsked || options.configured || (await isTrimmed(cli, command, settings));
+  const repositories = wantsThem ? await openRepositories(cli, settings, { isAsked, stack }) : [];
   if (repositories.length === 0) {
     if (wanted === false) throw nothingToRead();
     const log = stack.use(await openLogToRead(command, settings));
@@ -67,6 +68,18 @@ export async function openHistory(cli: Cli, options: OpenHistoryOptions): Promis
   });
   const withoutLog = log instanceof TidemarkError ? log : undefined;
   return opened({ history: archive.history, archive, withoutLog }, stack.move());
+}
+
+/** Whether repositories hold what the log does not. One that cannot be read may have been trimmed. */
+async function isTrimmed(cli: Cli, command: string, settings: Settings): Promise<boolean> {
+  if (settings.repositories.length === 0 || !settings.log) return settings.repositories.length > 0;
+  try {
+    await using log = await openLogToRead(command, settings);
+    return (await log.bounds()).first > 1;
+  } catch (error) {
+    if (!(error instanceof TidemarkError) || cli.signal.aborted) throw error;
+    return true;
+  }
 }
 
 function opened(history: Omit<OpenedHistory, keyof AsyncDisposable>, owned: AsyncDisposableStack): OpenedHistory {

@@ -177,7 +177,11 @@ export interface CurrentEpoch {
 /** Epochs never fall along the log, so the record that started the newest one is found by bisection. */
 export async function currentEpoch(log: ChangeLog, bounds: Omit<LogBounds, "bytes">): Promise<CurrentEpoch> {
   const newest = await headerAt(log, bounds.last);
-  const before = await lastOffsetWhere(bounds, async (at) => (await headerAt(log, at)).epoch < newest.epoch);
+  const before = await lastOffsetWhere(bounds, async (at) => {
+    const data = await log.get(at);
+    // What was trimmed meanwhile is older than all that is left.
+    return !data || decodeRecordHeader(data).epoch < newest.epoch;
+  });
   const begun = {
     epoch: newest.epoch,
     offset: offset(before + 1),

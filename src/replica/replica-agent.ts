@@ -1,3 +1,4 @@
+import type { Chunk } from "../event/chunk-list.ts";
 import type { Offset } from "../event/positions.ts";
 import type { ScrubStatus } from "../sqlite/page-comparison.ts";
 import type { StandbyImage } from "./archive/standby-image.ts";
@@ -77,6 +78,8 @@ export interface ReplicaAgent {
   waitApplied(offset: Offset, signal: AbortSignal): Promise<void>;
   /** UUID of the standby, and up to where it needs nothing from the log any more. */
   recorded(): { readonly id: string; readonly offset: Offset };
+  /** Content that the log has, or had; undefined: it is nowhere. @throws what the log and the store throw */
+  content(chunk: Chunk): Promise<Uint8Array | undefined>;
   /**
    * The standby at its next quiet point; pages of databases that are at the offset `known` says are not held. Whoever gets
    * it disposes of it. @throws INTERRUPTED with the signal's abort, and when the agent ends

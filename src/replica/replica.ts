@@ -1,3 +1,4 @@
+import type { Chunk } from "../event/chunk-list.ts";
 import type { Offset } from "../event/positions.ts";
 import { readLogIdentity, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
@@ -80,6 +81,15 @@ export class Replica implements ReplicaAgent {
 
   image(known: ReadonlyMap<string, Offset>, signal: AbortSignal): Promise<StandbyImage> {
     return this.#images.request(known, AbortSignal.any([signal, this.#ended.signal]));
+  }
+
+  async content(chunk: Chunk): Promise<Uint8Array | undefined> {
+    try {
+      return await this.#run?.set.files.content(chunk);
+    } catch (error) {
+      if (hasCode(error, "LOG_GAP", "RECORD_INVALID")) return undefined;
+      throw error;
+    }
   }
 
   recorded(): { readonly id: string; readonly offset: Offset } {

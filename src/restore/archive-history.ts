@@ -4,7 +4,7 @@ import { equalBytes } from "../log/log-reader.ts";
 import type { BaseInfo, BaseManifest } from "../repository/base.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { SegmentEvent, SegmentHead, SegmentInfo } from "../repository/segment.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { isDamage, unlessDamaged } from "./blob-copies.ts";
 import { type Piece, PieceIndex, type RestorableRange, restorableRanges } from "./coverage.ts";
 import {
@@ -35,6 +35,8 @@ export interface ArchiveHistoryOptions {
   readonly location: string;
   /** Of all repositories; those of one that is preferred come first. */
   readonly segments: readonly HeldSegment[];
+  /** Lists the segments again. */
+  readonly relist: () => Promise<readonly HeldSegment[]>;
   /** Newest first. */
   readonly bases: readonly HeldBase[];
   /** Goes on where the segments end. Undefined: there is none, or it cannot be reached. */
@@ -188,23 +190,50 @@ export class ArchiveHistory implements History {
 
   async *scan({ after, through, signal }: EventRange): AsyncGenerator<ScannedEvent> {
     const cursor: Cursor = { position: after, hash: undefined };
-    for await (const events of this.#archived(cursor, { after, through, signal })) {
-      for (const { head, event } of events) yield { head, event };
+    for (let more = true; more;) {
+      for await (const events of this.#archived(cursor, { after, through, signal })) {
+        for (const { head, event } of events) yield { head, event };
+      }
+      if (cursor.position >= through) return;
+      try {
+        for await (const scanned of (await this.#tail(cursor)).scan({ after: cursor.position, through, signal })) {
+          yield scanned;
+          cursor.position = scanned.head.offset;
+        }
+        return;
+      } catch (error) {
+        more = await this.#requireArchived(cursor, error);
+      }
     }
-    if (cursor.position >= through) return;
-    yield* (await this.#tail(cursor)).scan({ after: cursor.position, through, signal });
   }
 
   async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
     const cursor: Cursor = { position: range.after, hash: undefined };
-    for await (const events of this.#archived(cursor, range)) yield events.map(({ event }) => event());
-    if (cursor.position >= range.through) return;
-    const previousHash = cursor.hash;
-    yield* (await this.#tail(cursor)).events({
-      ...range,
-      after: cursor.position,
-      ...(previousHash ? { previousHash } : {}),
-    });
+    for (let more = true; more;) {
+      for await (const events of this.#archived(cursor, range)) yield events.map(({ event }) => event());
+      if (cursor.position >= range.through) return;
+      const previousHash = cursor.hash ? { previousHash: cursor.hash } : {};
+      try {
+        const tail = await this.#tail(cursor);
+        for await (const events of tail.events({ ...range, after: cursor.position, ...previousHash })) {
+          yield events;
+          cursor.position = events.at(-1)?.offset ?? cursor.position;
+          cursor.hash = undefined;
+        }
+        return;
+      } catch (error) {
+        more = await this.#requireArchived(cursor, error);
+      }
+    }
+  }
+
+  /** What the log lost while it was read is in the repositories by now. @throws the error when it is not */
+  async #requireArchived({ position }: Cursor, error: unknown): Promise<true> {
+    if (!hasCode(error, "LOG_GAP", "OFFSET_NOT_FOUND")) throw error;
+    const index = new PieceIndex(await this.#options.relist());
+    if (!index.at(offset(position + 1))) throw error;
+    this.#index = index;
+    return true;
   }
 
   /** As far as segments go on without a gap. */

@@ -22,10 +22,10 @@ export interface OpenArchiveOptions {
 /** What several repositories of one set hold, and the log's tail behind it. */
 export async function openArchive(options: OpenArchiveOptions): Promise<RepositoryArchive> {
   const { repositories, signal } = options;
-  const segments: HeldSegment[] = [];
+  const relist = (): Promise<HeldSegment[]> => segmentsOf(repositories, signal);
+  const segments = await relist();
   const bases: HeldBase[] = [];
   for (const repository of repositories) {
-    for await (const info of repository.segments.list(signal)) segments.push({ ...info, repository, info });
     for (const info of await repository.bases.list(signal)) bases.push({ offset: info.offset, repository, info });
   }
   await requireOneLog(options);
@@ -34,7 +34,19 @@ export async function openArchive(options: OpenArchiveOptions): Promise<Reposito
   );
   // Newest first; sorting keeps the order of those that are equal: the preferred repository's first.
   const sorted = bases.toSorted((one, other) => other.offset - one.offset);
-  return new RepositoryArchive(new ArchiveHistory({ ...options, location, segments, bases: sorted }), sorted, options);
+  return new RepositoryArchive(
+    new ArchiveHistory({ ...options, location, segments, relist, bases: sorted }),
+    sorted,
+    options,
+  );
+}
+
+async function segmentsOf(repositories: readonly Repository[], signal: AbortSignal): Promise<HeldSegment[]> {
+  const segments: HeldSegment[] = [];
+  for (const repository of repositories) {
+    for await (const info of repository.segments.list(signal)) segments.push({ ...info, repository, info });
+  }
+  return segments;
 }
 
 /** @throws REPOSITORY_FOREIGN when they are not about the same log */

@@ -8,6 +8,7 @@ import { offset, type Offset } from "../../event/positions.ts";
 import type { ByteString } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import { readEvents } from "../../log/log-reader.ts";
+import { systemClock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
 import type { TreeEntry, TreeIndex } from "../../tree/tree-index.ts";
@@ -25,6 +26,9 @@ const CACHE_KIB = 16 * 1024;
 const RAISE_EVERY_EVENTS = 100;
 /** A few hundredths of a second. */
 const CHANGES_A_STEP = 1000;
+
+/** Of the log, for what was trimmed meanwhile. */
+const LOOK_EVERY_MS = 60_000;
 
 export interface RecoverOptions {
   readonly log: ChangeLog;
@@ -48,6 +52,7 @@ export class FileIndex implements Disposable {
   readonly #addContent: Database.Statement<[Buffer, number]>;
   /** Content before it was trimmed from the log. */
   #first = 1;
+  #lookedMs = -Infinity;
   #storedAt = 0;
   #lastSent = 0;
 
@@ -81,6 +86,7 @@ export class FileIndex implements Disposable {
   async recover({ log, logId, head, signal }: RecoverOptions): Promise<void> {
     const { first } = await log.bounds();
     this.#first = first;
+    this.#db.prepare<[number]>("DELETE FROM content WHERE offset < ?").run(first);
     if (this.#meta("logId") !== logId) this.#forgetAll(logId);
     const stored = Number(this.#meta("offset") ?? 0);
     // Of what was trimmed unread nothing is known: all is said again.
@@ -111,9 +117,16 @@ export class FileIndex implements Disposable {
     })();
   }
 
-  /** What is before it was trimmed from the log: content there is sent again. */
-  trimmed(first: Offset): void {
-    this.#first = first;
+  /** Looks where the log begins by now, at most once a minute: content before that is sent again. */
+  async lookAtLog(log: ChangeLog): Promise<void> {
+    const nowMs = systemClock.monotonic();
+    if (nowMs - this.#lookedMs < LOOK_EVERY_MS) return;
+    this.#lookedMs = nowMs;
+    try {
+      this.#first = (await log.bounds()).first;
+    } catch {
+      // It is away; the next look tells.
+    }
   }
 
   hasContent(id: ByteString): boolean {

@@ -34,6 +34,8 @@ const LONG_MS = 2 ** 31 - 1;
 
 export interface FileSideOptions {
   readonly captures: readonly TreeCapture[];
+  /** Now and then. */
+  readonly lookAtLog: () => void;
   /** What the captures share, after all of them are closed. */
   readonly close: () => Promise<void>;
   readonly backend: WatchBackend;
@@ -129,6 +131,11 @@ export class FileSide implements AsyncDisposable {
       this.#options.queue.end();
       for (const { resolve } of this.#waiting) resolve();
     }
+  }
+
+  /** Now and then, also while nothing happens. */
+  beat(): void {
+    this.#options.lookAtLog();
   }
 
   /** Everything the databases had to say is in the queue. */

@@ -55,6 +55,7 @@ export async function openFileSide(options: OpenFileSideOptions): Promise<FileSi
     captures: config.trees.map(
       (tree) => new FileTree({ ...options, tree, index, outbox, own: ownFiles(options), large, acceptEmpty }),
     ),
+    lookAtLog: () => void index.lookAtLog(log),
     close: async () => {
       index[Symbol.dispose]();
       await large[Symbol.asyncDispose]();

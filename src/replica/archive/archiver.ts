@@ -1,11 +1,11 @@
 import type { Logger } from "pino";
 
-import { contentName } from "../../event/chunk-list.ts";
+import { type Chunk, chunksOf, contentName } from "../../event/chunk-list.ts";
 import { decodeRecordHeader } from "../../event/codec.ts";
 import { FLAG } from "../../event/record-header.ts";
 import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Offset } from "../../event/positions.ts";
-import { bytesOf } from "../../event/tree-path.ts";
+import { type ByteString, bytesOf } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
 import { free } from "../../log/log-reader.ts";
 import type { BlobWriter } from "../../repository/blob-store.ts";
@@ -30,6 +30,8 @@ export interface ArchiverOptions {
   readonly repository: Repository;
   readonly log: ChangeLog;
   readonly logId: string;
+  /** Finds content that came before. */
+  readonly content: (chunk: Chunk) => Promise<Uint8Array | undefined>;
   readonly clock: Clock;
   readonly logger: Logger;
   /** A segment was stored, or the archive was found to be as new as the log. */
@@ -67,6 +69,8 @@ export class Archiver {
   #chainAfter = BEFORE_FIRST;
   #cursor: LogCursor | undefined;
   #gathered = new Gathered();
+  /** Names of contents that are stored with the next segment. */
+  readonly #added = new Set<ByteString>();
 
   constructor(options: ArchiverOptions) {
     this.#options = options;
@@ -208,6 +212,27 @@ export class Archiver {
       const name = contentName(body);
       if (!isContent(name, body.data, log.keys?.nameKeys ?? [])) throw wrongContent(log.location, event.offset);
       await contents.add("chunk", body.data, bytesOf(name));
+      this.#added.add(name);
+    } else if (body.kind === "file.put" || body.kind === "file.part") await this.#require(body.chunks, contents);
+  }
+
+  /**
+   * Contents that the log said before this repository began, or that it has marked for deletion since: a segment names
+   * nothing that is not there.
+   */
+  async #require(chunks: Uint8Array, contents: BlobWriter): Promise<void> {
+    const { repository, content, logger } = this.#options;
+    for (const chunk of chunksOf(chunks)) {
+      const id = bytesOf(chunk.id);
+      if (this.#added.has(chunk.id) || repository.blobs.has(id)) continue;
+      const data = await content(chunk);
+      this.#added.add(chunk.id);
+      if (data) await contents.add("chunk", data, id);
+      else
+        logger.error(
+          { chunk: id.toString("hex") },
+          `${repository.location}: a content that the log names is nowhere any more`,
+        );
     }
   }
 
@@ -219,6 +244,7 @@ export class Archiver {
     if (!newest) return;
     await contents.finish(signal);
     crashPoint("archive: contents stored");
+    this.#added.clear();
     const written = await repository.segments.write({ logId, records }, signal);
     for (const { bytes } of written) this.#bytes += bytes;
     free(

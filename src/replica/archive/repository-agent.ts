@@ -125,7 +125,15 @@ export class RepositoryAgent {
       const memory = BaseMemory.open({ standby, repositoryId: repository.config.id, logId });
       scope.use(repository);
       scope.use(memory);
-      const archiver = new Archiver({ repository, log, logId, clock, logger, onProgress });
+      const archiver = new Archiver({
+        repository,
+        log,
+        logId,
+        content: (chunk) => replica.content(chunk),
+        clock,
+        logger,
+        onProgress,
+      });
       const maker = new BaseMaker({ repository, replica, archiver, memory, log, standby, clock });
       await maker.readNewest(signal);
       await archiver.survey(maker.newest?.offset ?? BEFORE_FIRST, signal);

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { contentName } from "../../event/chunk-list.ts";
+import { type Chunk, contentName } from "../../event/chunk-list.ts";
 import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
 import { TREE_ROOT } from "../../event/tree-path.ts";
@@ -188,6 +188,11 @@ export class StandbyFiles {
   /** Whether directories were gone with what they should have held, since the last call: somebody else removed them. */
   takeMissed(): boolean {
     return this.#parts?.shower.takeMissed() ?? false;
+  }
+
+  /** Content by its name; undefined when there is no tree. @throws what ChunkSource.get throws */
+  async content(chunk: Chunk): Promise<Uint8Array | undefined> {
+    return this.#parts?.chunks.get(chunk, undefined);
   }
 
   /** For the scrub; undefined when there is no tree. */
