@@ -14,6 +14,7 @@ import { openStore } from "../repository/open-store.ts";
 import type { Repository } from "../repository/repository.ts";
 import { storeLocation } from "../repository/store-location.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { KnownRepositories } from "./known-repositories.ts";
 
 const createdBy = `tidemark on ${os.hostname()}`;
 
@@ -28,18 +29,25 @@ export interface WriteOptions {
 export function repositoriesToWrite(config: Config, { clock, log, state }: WriteOptions): RepositoryToWrite[] {
   const { repositories, set, standby = "", encryption, expire } = config;
   const cacheDirectory = path.join(standbyState(standby), "repositories");
+  const known = new KnownRepositories(standbyState(standby));
   return repositories.map((repository) => {
+    const location = storeLocation(repository.place);
     // One for each time that it was opened.
     const counts: Readonly<StoreCounts>[] = [];
     return {
-      location: storeLocation(repository.place),
+      location,
+      base: repository.base,
       expiry: expire === "auto" ? expiryOf(repository) : undefined,
       open: async (signal) => {
         const sealing = await repositorySealing({ encryption, state }, { clock, log });
         const options = { set, mode: "write", cacheDirectory, createdBy, clock, signal, sealing } as const;
         const opened = await openStore(repository, clock);
         counts.push(opened.counts);
-        return openRepository({ store: opened.store, ...options });
+        const id = known.idAt(location);
+        const expected = id === undefined ? undefined : { id, notedIn: known.file };
+        const found = await openRepository({ store: opened.store, ...options, expected });
+        known.remember(location, found.config.id);
+        return found;
       },
       requests: () => counts.reduce((sum, { requests }) => sum + requests, 0),
     };

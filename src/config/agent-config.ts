@@ -52,8 +52,9 @@ export function replicaConfig(file: ConfigFile | undefined): ReplicaConfig {
   );
 }
 
-export function baseConfig(file: ConfigFile | undefined): BaseConfig {
-  const { every, orBytes } = file?.values.base ?? {};
+/** `own`: of a repository; what it leaves out is as in the set. */
+export function baseConfig(file: ConfigFile | undefined, own: ConfigFile["values"]["base"] = {}): BaseConfig {
+  const { every, orBytes } = { ...file?.values.base, ...own };
   return { everyMs: every ?? HOUR_MS, bytes: orBytes ?? 256 * MIB };
 }
 

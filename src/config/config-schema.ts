@@ -63,11 +63,14 @@ const keep = z.strictObject({
   yearly: keepCount,
 });
 
+const base = z.strictObject({ every: duration.optional(), orBytes: size.optional() });
+
 const repository = z.union([
   text,
   z.strictObject({
     path: text,
     keep: keep.optional(),
+    base: base.optional(),
     limits: z
       .strictObject({
         /** Bytes a second. */
@@ -141,7 +144,7 @@ export const fileSchema = z.strictObject({
   /** Bytes a second. */
   scrubRate: size.optional(),
   repository: z.union([repository, z.array(repository)]).optional(),
-  base: z.strictObject({ every: duration.optional(), orBytes: size.optional() }).optional(),
+  base: base.optional(),
   /** For repositories without rules of their own. */
   keep: keep.optional(),
   expire: z.enum(["auto", "manual"]).optional(),

@@ -160,6 +160,8 @@ export interface RepositoryConfig {
   readonly limits: StoreLimits;
   /** Every object is put under a lock for so long. */
   readonly objectLock: { readonly mode: "GOVERNANCE" | "COMPLIANCE"; readonly days: number } | undefined;
+  /** When a base is made in it; undefined = as in the set. */
+  readonly base?: BaseConfig | undefined;
   /** Its own rules, or those of the set; undefined = none were given. */
   readonly keep: KeepConfig | undefined;
 }

@@ -1,6 +1,7 @@
 import path from "node:path";
 
 import type { KeepConfig, RepositoryConfig, StoreLimits, StorePlace } from "./config.ts";
+import { baseConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 import type { FileConfig } from "./config-schema.ts";
@@ -33,8 +34,8 @@ export function repositoriesConfig(
 
 /** One that is named on the command line and described in the file has the rules of the file. */
 function asConfigured(given: RepositoryConfig, configured: readonly RepositoryConfig[]): RepositoryConfig {
-  const { keep, objectLock, limits } = configured.find(({ place }) => isSamePlace(place, given.place)) ?? given;
-  return { ...given, keep, objectLock, limits };
+  const { keep, base, objectLock, limits } = configured.find(({ place }) => isSamePlace(place, given.place)) ?? given;
+  return { ...given, keep, base, objectLock, limits };
 }
 
 function isSamePlace(one: StorePlace, other: StorePlace): boolean {
@@ -53,7 +54,7 @@ function ofFile(file: ConfigFile | undefined): readonly RepositoryConfig[] {
 function fromFile(file: ConfigFile, entry: Entry, keys: readonly PropertyKey[]): RepositoryConfig {
   const source = { where: file.where(keys), directory: path.dirname(file.path) };
   if (typeof entry === "string") return repositoryFromText(entry, source);
-  const { path: location, keep, objectLock, limits, pathStyle, ...options } = entry;
+  const { path: location, keep, base, objectLock, limits, pathStyle, ...options } = entry;
   const texts: PlaceOptions = { ...options, pathStyle: pathStyle === undefined ? undefined : String(pathStyle) };
   const place = parseRepositoryLocation(location, { ...source, options: texts });
   if (objectLock && place.kind !== "s3")
@@ -67,6 +68,7 @@ function fromFile(file: ConfigFile, entry: Entry, keys: readonly PropertyKey[]):
     },
     objectLock,
     keep: keep && keepConfig(keep),
+    base: base && baseConfig(file, base),
   };
 }
 

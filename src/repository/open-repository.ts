@@ -23,6 +23,8 @@ export interface OpenRepositoryOptions {
   readonly set?: string;
   /** write: one that is empty is begun. */
   readonly mode: "read" | "write";
+  /** Which one was there before: none is begun in its place. */
+  readonly expected?: { readonly id: string; readonly notedIn: string } | undefined;
   /** Where the index of blobs is kept; what is in it can be lost. */
   readonly cacheDirectory: string;
   /** Program and version. */
@@ -46,7 +48,7 @@ export interface SealingOptions {
 }
 
 /**
- * @throws REPOSITORY_EMPTY, REPOSITORY_FOREIGN, REPOSITORY_VERSION, OBJECT_MISSING and OBJECT_CORRUPT (its config),
+ * @throws REPOSITORY_EMPTY, REPOSITORY_GONE, REPOSITORY_FOREIGN, REPOSITORY_VERSION, OBJECT_MISSING and OBJECT_CORRUPT (its config),
  *   KEY_MISSING, KEY_WRONG, what the store throws
  */
 export async function openRepository(options: OpenRepositoryOptions): Promise<Repository> {
@@ -76,10 +78,11 @@ export async function readConfig(store: ObjectStore, signal: AbortSignal): Promi
 
 /** Of two who begin it at once the one whose config is there afterwards decides. */
 async function begin(options: OpenRepositoryOptions): Promise<RepositoryConfig> {
-  const { store, set, mode, clock, createdBy, signal, sealing } = options;
+  const { store, set, mode, expected, clock, createdBy, signal, sealing } = options;
   for await (const { name } of store.list("", signal)) {
     if (!name.startsWith(PROBE_PREFIX)) throw lostConfig(store, name);
   }
+  if (expected) throw gone(store.location, expected);
   if (mode === "read" || set === undefined) throw empty(store.location);
   const encrypted = sealing?.encrypt ?? false;
   const fresh: RepositoryConfig = { id: randomUUID(), set, createdMs: clock.now(), createdBy, encrypted };
@@ -121,6 +124,12 @@ interface SetToBe {
 function empty(location: string): TidemarkError {
   return new TidemarkError("REPOSITORY_EMPTY", `${location}: there is no repository`, {
     hint: "Check the place. A replica that is given this place begins a repository there.",
+  });
+}
+
+function gone(location: string, { id, notedIn }: NonNullable<OpenRepositoryOptions["expected"]>): TidemarkError {
+  return new TidemarkError("REPOSITORY_GONE", `${location} is empty, and held the repository ${id} before`, {
+    hint: `Mount its disk, or bring it back; it is looked for again. To begin a new one there, remove its line from ${notedIn}.`,
   });
 }
 

@@ -61,6 +61,8 @@ const CODES = {
   RECORD_TOO_LARGE: { exit: EXIT.failed, retryable: false },
   // Repositories.
   REPOSITORY_EMPTY: { exit: EXIT.failed, retryable: false },
+  /** It was there before, and the place is empty. */
+  REPOSITORY_GONE: { exit: EXIT.unreachable, retryable: true },
   REPOSITORY_FOREIGN: { exit: EXIT.usage, retryable: false },
   REPOSITORY_VERSION: { exit: EXIT.failed, retryable: false },
   REPOSITORY_LOCKED: { exit: EXIT.refused, retryable: true },

@@ -6,6 +6,7 @@ import Database from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { type Offset, offset } from "../../src/event/positions.ts";
+import { contentId } from "../../src/tree/content-id.ts";
 import { ArchiveScene } from "../support/archive-scene.ts";
 import { flipBits } from "../support/bit-rot.ts";
 import type { ImagedDatabase } from "../support/database-images.ts";
@@ -104,6 +105,21 @@ test("a new standby on a trimmed log is built from a base and the events after i
   await waitFor("a comparison of the trees", () => agent.status().treeScrub.at);
   expect(agent.status()).toMatchObject({ verified: true, treeScrub: { differing: 0, strays: 0 } });
   await requireEqual(fixture, primary);
+});
+
+test("a repository that is begun later gets the contents that new events name and the log has lost", async () => {
+  await archived();
+  await fixture.log.log.trim(fixture.log.writer.head);
+  const agent = await fixture.ready(known());
+  scene.start(agent, [scene.repository("late")]);
+  await waitFor("a base", () => scene.agent.status()[0]?.base);
+  trees.write("again.txt", "a few words");
+  await applied(agent, await trees.publish());
+  await scene.stop();
+  requireTrees();
+  await using late = await scene.open("late");
+  const id = Buffer.from(contentId(Buffer.from("a few words")), "latin1");
+  expect(Buffer.from(await late.blobs.read(id, AbortSignal.timeout(5000))).toString()).toBe("a few words");
 });
 
 test("a standby that was left behind goes on with the segments, is built anew when they are gone, and says so when there is no repository", async () => {

@@ -18,6 +18,16 @@ test("one that is empty is begun by whoever writes, and by nobody else; it stays
   expect((await fixture.open({ mode: "read" })).config).toEqual(config);
 });
 
+test("none is begun where one is known to have been", async () => {
+  const { config } = await fixture.open();
+  const expected = { id: config.id, notedIn: "repositories.json" };
+  expect((await fixture.open({ expected })).config.id).toBe(config.id);
+  fixture.remove("config");
+  const hint = expect.stringContaining("remove its line from repositories.json") as string;
+  await expect(fixture.open({ expected })).rejects.toMatchObject({ code: "REPOSITORY_GONE", hint });
+  expect(fixture.names()).toEqual([]);
+});
+
 test("that of another set is refused, and named", async () => {
   await fixture.open();
   const message = expect.stringMatching(/belongs to the set shop, not to blog/) as string;

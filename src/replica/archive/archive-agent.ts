@@ -13,6 +13,8 @@ import { Trimmer } from "./trimmer.ts";
 
 /** A repository that is to be written. */
 export interface RepositoryToWrite extends RepositoryToOpen {
+  /** When a base is made in it; undefined: as in the others. */
+  readonly base?: BaseConfig | undefined;
   /** What the store was asked for since the start, repetitions included. */
   readonly requests: () => number;
   /** What expires in it, without being asked for; undefined: nothing. */

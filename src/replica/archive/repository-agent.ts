@@ -198,7 +198,8 @@ export class RepositoryAgent {
 
   /** While the archive is in trouble a base would be too: it is looked at again when that is over. */
   #dueMs({ maker, archiver }: Parts): number {
-    const { base, clock } = this.#options;
+    const { repository, clock } = this.#options;
+    const base = repository.base ?? this.#options.base;
     if (!archiver.runs) return Infinity;
     const { newest } = maker;
     if (newest && newest.offset < archiver.chainAfter) return 0;
