@@ -1,5 +1,6 @@
 import fs from "node:fs";
 import path from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { afterAll, beforeAll, expect, test } from "vitest";
 
@@ -94,4 +95,29 @@ test("what is no repository is named", async () => {
   expect(refused).toMatchObject({ code: "REPOSITORY_EMPTY" });
   const missing = await cli.refused(from("--target", "never", "--to", String(offset(99))));
   expect(missing).toMatchObject({ code: "OFFSET_NOT_FOUND" });
+});
+
+test("while it runs, and half an hour after it was killed, expire keeps away; where it may not write it says so and goes on", async () => {
+  const order = path.join(bench.bench.directory, "order");
+  fs.writeFileSync(order, "1 restore: block fetched");
+  const hook = fileURLToPath(new URL("../support/crash/crash-hook.ts", import.meta.url));
+  const env = { NODE_OPTIONS: `--import=${hook}`, TIDEMARK_TEST_CRASH: order };
+  const killed = await cli.run(from("--target", path.join(bench.bench.directory, "killed")), { env });
+  expect(killed.code).toBe(137);
+  const locks = path.join(bench.directory(), "locks");
+  expect(fs.readdirSync(locks)).toHaveLength(1);
+  const refused = await cli.run(["expire", "--confirm", "--repository", bench.directory()]);
+  expect(refused).toMatchObject({ code: 6, stderr: expect.stringContaining("in use (shared) by process") as string });
+
+  fs.rmSync(locks, { recursive: true });
+  const target = path.join(bench.bench.directory, "of-read-only");
+  fs.chmodSync(bench.directory(), 0o555);
+  try {
+    const { code, stderr } = await cli.run(from("--target", target), { unprivileged: true });
+    expect([code, stderr]).toEqual([0, expect.stringContaining("so expire is not kept from")]);
+  } finally {
+    fs.chmodSync(bench.directory(), 0o755);
+  }
+  await cli.run(from("--target", path.join(bench.bench.directory, "once more")));
+  expect(fs.readdirSync(locks)).toEqual([]);
 });

@@ -213,16 +213,15 @@ test("what the store keeps under a lock is told, stays marked, and is no damage"
 test("of a damaged repository nothing expires", async () => {
   const life = new RetainedLife(random, clock);
   await anew((repository) => lived(life, repository));
-  const [pack = ""] = fixture.names("packs/");
-  const saved = fixture.bytesOf(pack);
-  fixture.remove(pack);
+  const saved = fixture.names("packs/").map((name) => [name, fixture.bytesOf(name)] as const);
+  for (const [name] of saved) fixture.remove(name);
   const before = fixture.names().filter((name) => !name.startsWith("locks/"));
   for (const confirm of [false, true]) {
     const failed = anew((repository) => life.expire(repository, { last: 100 }, confirm));
     await expect(failed).rejects.toMatchObject({ code: "OBJECT_MISSING" });
   }
   expect(fixture.names().filter((name) => !name.startsWith("locks/"))).toEqual(before);
-  fixture.replace(pack, saved);
+  for (const [name, bytes] of saved) fixture.replace(name, bytes);
   // A mark that cannot be read may have named anything: it goes, and with it what it kept from being referred to.
   await anew((repository) => life.expire(repository, { last: 100 }));
   const torn = "expired/00000000-0000-4000-8000-000000000000";
