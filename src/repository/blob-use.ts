@@ -1,25 +1,38 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 import type Database from "better-sqlite3";
 
 import type { PackedBlob } from "./pack.ts";
 import type { BlobType } from "./sealer.ts";
 
-const SCHEMA = `
+const DROP = `
   DROP TABLE IF EXISTS temp.needed;
   DROP TABLE IF EXISTS temp.there;
   DROP TABLE IF EXISTS temp.chosen;
+`;
+const SCHEMA = `${DROP}
   CREATE TEMP TABLE needed (id BLOB PRIMARY KEY, kept INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   CREATE TEMP TABLE there (name TEXT PRIMARY KEY) STRICT, WITHOUT ROWID;
+  CREATE TEMP TABLE chosen (
+    pack INTEGER NOT NULL, id BLOB NOT NULL, stored INTEGER NOT NULL, kept INTEGER NOT NULL,
+    PRIMARY KEY (pack, id)) STRICT, WITHOUT ROWID;
 `;
 /** Of several packs that hold a blob the one is chosen that stays, and that an index object names. */
 const CHOOSE = `
-  CREATE TEMP TABLE chosen AS
-    SELECT blob.id, pack.id AS pack, blob.stored, needed.kept, min(
-      (pack.name IN (SELECT name FROM marked)) * 4294967296
-      + (NOT EXISTS (SELECT 1 FROM listing WHERE listing.pack = pack.id AND healed = 0)) * 8589934592 + pack.id) AS rank
-    FROM needed JOIN blob ON blob.id = needed.id JOIN pack ON pack.id = blob.pack JOIN there ON there.name = pack.name
-    GROUP BY blob.id;
-  CREATE INDEX temp.chosen_pack ON chosen (pack);
+  SELECT needed.id, needed.kept, blob.pack, blob.stored, min(
+    (pack.name IN (SELECT name FROM marked)) * 4294967296
+    + (NOT EXISTS (SELECT 1 FROM listing WHERE listing.pack = pack.id AND healed = 0)) * 8589934592 + pack.id) AS rank
+  FROM needed CROSS JOIN blob ON blob.id = needed.id CROSS JOIN pack ON pack.id = blob.pack
+    CROSS JOIN there ON there.name = pack.name
+  WHERE needed.id >= ? AND needed.id < ? GROUP BY needed.id
 `;
+const MISSING = `
+  SELECT id FROM needed WHERE id >= ? AND id < ? AND kept = 1 AND NOT EXISTS (
+    SELECT 1 FROM blob CROSS JOIN pack ON pack.id = blob.pack CROSS JOIN there ON there.name = pack.name WHERE blob.id = needed.id)
+  LIMIT 1
+`;
+/** A turn of the event loop for each: there may be millions. */
+const FIRST_BYTES = 256;
 
 /** What a pack is needed for. */
 export interface PackUse {
@@ -35,6 +48,7 @@ export interface PackUse {
 export class BlobUse implements Disposable {
   readonly #database: Database.Database;
   readonly #insert: Database.Statement<[Uint8Array, number]>;
+  #missing: Uint8Array | undefined;
 
   constructor(database: Database.Database) {
     this.#database = database;
@@ -47,26 +61,44 @@ export class BlobUse implements Disposable {
     return this.#insert.run(id, kept ? 1 : 0).changes > 0;
   }
 
-  /** Of all packs that an index object names; `there`: names of those that the store has. */
-  packs(there: Iterable<string>): PackUse[] {
+  /**
+   * Of all packs that an index object names. `there`: names of those that the store has. Others have their turn meanwhile;
+   * who writes blobs in between may or may not be heeded.
+   */
+  async packs(there: Iterable<string>): Promise<PackUse[]> {
     const database = this.#database;
     database.transaction(() => {
       const insert = database.prepare("INSERT OR IGNORE INTO there VALUES (?)");
       for (const name of there) insert.run(name);
     })();
-    database.exec(CHOOSE);
-    return database
-      .prepare<[], PackUse>(
-        `SELECT name, bytes, coalesce(sum(stored), 0) AS usedBytes, coalesce(sum(stored * kept), 0) AS keptBytes
-          FROM pack LEFT JOIN chosen ON chosen.pack = pack.id GROUP BY pack.id ORDER BY name`,
-      )
-      .all();
+    const used = new Map<number, { usedBytes: number; keptBytes: number }>();
+    for (let first = 0; first < FIRST_BYTES; first += 1) {
+      for (const { pack, stored, kept } of this.#choose(first)) {
+        const sum = used.get(pack) ?? { usedBytes: 0, keptBytes: 0 };
+        used.set(pack, { usedBytes: sum.usedBytes + stored, keptBytes: sum.keptBytes + stored * kept });
+      }
+      await nextTurn();
+    }
+    const packs = database.prepare<[], { id: number; name: string; bytes: number }>("SELECT id, name, bytes FROM pack");
+    return packs.all().map(({ id, name, bytes }) => ({ name, bytes, usedBytes: 0, keptBytes: 0, ...used.get(id) }));
+  }
+
+  /** For the blobs whose names begin with this byte. */
+  #choose(first: number): Choice[] {
+    const database = this.#database;
+    const [from, to] = [Buffer.of(first), first + 1 < FIRST_BYTES ? Buffer.of(first + 1) : Buffer.alloc(33, 0xff)];
+    const found = database.prepare<[Uint8Array, Uint8Array], Choice>(CHOOSE).all(from, to);
+    this.#missing ??= database.prepare<[Uint8Array, Uint8Array], Uint8Array>(MISSING).pluck().get(from, to);
+    const insert = database.prepare("INSERT OR IGNORE INTO chosen VALUES (?, ?, ?, ?)");
+    database.transaction(() => {
+      for (const { pack, id, stored, kept } of found) insert.run(pack, id, stored, kept);
+    })();
+    return found;
   }
 
   /** After `packs`: a blob that something needs that stays, and that no pack holds. */
-  missing(): Uint8Array | undefined {
-    const missing = "SELECT id FROM needed WHERE kept = 1 AND id NOT IN (SELECT id FROM chosen) LIMIT 1";
-    return this.#database.prepare<[], Uint8Array>(missing).pluck().get();
+  get missing(): Uint8Array | undefined {
+    return this.#missing;
   }
 
   /** After `packs`: those blobs of a pack for which it is chosen, and which something needs that stays. */
@@ -92,8 +124,15 @@ export class BlobUse implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    if (this.#database.open) this.#database.exec(SCHEMA);
+    if (this.#database.open) this.#database.exec(DROP);
   }
+}
+
+interface Choice {
+  readonly id: Uint8Array;
+  readonly kept: number;
+  readonly pack: number;
+  readonly stored: number;
 }
 
 interface Row {

@@ -88,9 +88,8 @@ class ExpireRun {
     const { inventory, decision, use } = this.#known;
     await this.#removeReferring();
     await this.#gather();
-    const uses = use.packs(inventory.survey.names(PACK_PREFIX));
-    const missing = use.missing();
-    if (missing) throw missingBlob(this.#repository.location, missing);
+    const uses = await use.packs(inventory.survey.names(PACK_PREFIX));
+    if (use.missing) throw missingBlob(this.#repository.location, use.missing);
     const plan = planPacks({
       uses,
       there: inventory.survey.names(PACK_PREFIX),

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 import { bytesOf } from "../../event/tree-path.ts";
 import { eachOf } from "../../runtime/each-of.ts";
 import type { BaseInfo } from "../base.ts";
@@ -57,12 +59,14 @@ async function ofBase(
     const { extents, patches } = decodeTableBlock(table, `of ${info.name}`);
     for (const id of extents) if (id) use.need(id, kept);
     for (const { id, pages } of patches) if (pages.some((page) => page !== 0)) use.need(id, kept);
+    await nextTurn();
   }
   const lists = trees.flatMap((tree) => tree.lists);
   for await (const list of blobs.readMany(fresh(lists), signal)) {
     await objects.within(info.name, () => {
       for (const id of contentsOfList(list)) use.need(id, kept);
     });
+    await nextTurn();
   }
 }
 
