@@ -69,7 +69,7 @@ async function requireRetained(cacheDirectory: string): Promise<void> {
 
 test.each(pointsOf("expire"))("%s: killed there", async (point) => {
   let came = false;
-  for (let day = 0; day < 8 && !came; day += 1) {
+  for (let day = 0; day < 20 && !came; day += 1) {
     await aDay();
     came = await expireUntil(point, 1);
   }
