@@ -41,7 +41,7 @@ const RULES: readonly [KeepConfig, ...KeepConfig[]] = [
   { withinMs: 12 * HOUR_MS, daily: 3, weekly: 2 },
 ];
 
-test.each(Array.from({ length: 3 }, (_, round) => round))(
+test.each([0, 1])(
   "a life with bases, segments, restores and expiries: what is retained can be restored, what is not goes (%i)",
   async () => {
     const life = new RetainedLife(random, clock);
