@@ -38,6 +38,7 @@ const FIRST_BYTES = 256;
 export interface PackUse {
   readonly name: string;
   readonly bytes: number;
+  readonly blobs: number;
   /** Stored bytes of those of its blobs for which it is chosen. */
   readonly usedBytes: number;
   /** Of them, what those need that are kept. */
@@ -79,8 +80,10 @@ export class BlobUse implements Disposable {
       }
       await nextTurn();
     }
-    const packs = database.prepare<[], { id: number; name: string; bytes: number }>("SELECT id, name, bytes FROM pack");
-    return packs.all().map(({ id, name, bytes }) => ({ name, bytes, usedBytes: 0, keptBytes: 0, ...used.get(id) }));
+    const packs = database.prepare<[], Pick<PackUse, "name" | "bytes" | "blobs"> & { readonly id: number }>(
+      "SELECT id, name, bytes, blobs FROM pack",
+    );
+    return packs.all().map(({ id, ...pack }) => ({ ...pack, usedBytes: 0, keptBytes: 0, ...used.get(id) }));
   }
 
   /** For the blobs whose names begin with this byte. */

@@ -19,6 +19,7 @@ const COMMANDS = [
   "status",
   "check",
   "verify",
+  "expire",
 ];
 
 test("the help lists the commands there are, and no others", async () => {

@@ -95,6 +95,13 @@ async function lived(life: RetainedLife, repository: Repository, days = 8): Prom
   }
 }
 
+test("small packs of which everything is needed are not written anew, again and again", async () => {
+  const life = new RetainedLife(random, clock, { contentBytes: 3 });
+  await anew((repository) => lived(life, repository));
+  const { rewritten } = await anew((repository) => life.expire(repository, { last: 100 }));
+  expect(rewritten.packs).toBe(0);
+});
+
 test("a dry run tells what would be, and changes nothing; the same run for good does that", async () => {
   const life = new RetainedLife(random, clock);
   await anew((repository) => lived(life, repository));

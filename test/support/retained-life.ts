@@ -62,10 +62,10 @@ export class RetainedLife {
   #unwritten: ArchivedRecord[] = [];
   #contentsOfUnwritten = new Map<string, Buffer>();
 
-  constructor(random: Random, clock: SetClock) {
+  constructor(random: Random, clock: SetClock, { contentBytes = 3000 } = {}) {
     this.#random = random;
     this.clock = clock;
-    const some = (): Buffer => random.bytes(3000);
+    const some = (): Buffer => random.bytes(contentBytes);
     this.#contents = [some(), ...Array.from({ length: 9 }, some)];
     this.#append({ kind: "genesis", set: "shop", logId: LOG, checksumSeed: 5n, createdBy: "test" }, this.state);
   }

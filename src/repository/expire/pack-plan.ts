@@ -2,6 +2,9 @@ import type { PackUse } from "../blob-use.ts";
 
 /** A pack of which a larger share is needed by nothing that stays is written anew without it. */
 const WASTED_SHARE = 0.5;
+/** Of a pack's listing at most: for each blob, and for itself. */
+const LISTED_BYTES = 45;
+const LISTING_BYTES = 64;
 /** Needed content that one run writes anew at most; the rest has its turn in the next ones. */
 const COPY_BYTES = 2 * 1024 ** 3;
 
@@ -33,7 +36,7 @@ export interface PackPlan {
 export function planPacks({ uses, there, isMarked, isDue, copies }: PacksToPlan): PackPlan {
   const known = new Map(uses.map((use) => [use.name, use]));
   // What no index object names was left behind by a writer that died, or is being written.
-  const packs = there.map((name) => known.get(name) ?? { name, bytes: 0, usedBytes: 0, keptBytes: 0 });
+  const packs = there.map((name) => known.get(name) ?? { name, bytes: 0, blobs: 0, usedBytes: 0, keptBytes: 0 });
   const staying = packs.filter(({ name, keptBytes }) => keptBytes > 0 && !isMarked(name));
   const copied = copies ? withinLimit(staying.filter(isWasteful)) : [];
   return {
@@ -41,12 +44,18 @@ export function planPacks({ uses, there, isMarked, isDue, copies }: PacksToPlan)
     unneeded: packs.filter(({ name, keptBytes }) => keptBytes === 0 && !isMarked(name)).map(nameOf),
     copied,
     neededAgain: packs.filter(({ name, keptBytes }) => keptBytes > 0 && isMarked(name)).map(nameOf),
-    wasted: staying.filter((pack) => pack.keptBytes < pack.bytes && !copied.includes(pack)),
+    wasted: staying.filter((pack) => wastedBytes(pack) > 0 && !copied.includes(pack)),
   };
 }
 
-function isWasteful({ bytes, keptBytes }: PackUse): boolean {
-  return bytes - keptBytes > bytes * WASTED_SHARE;
+/** What a pack takes for blobs that nothing needs; its own listing is none of that, and most of a small one. */
+export function wastedBytes({ bytes, blobs, keptBytes }: PackUse): number {
+  return Math.max(0, bytes - blobs * LISTED_BYTES - LISTING_BYTES - keptBytes);
+}
+
+function isWasteful(pack: PackUse): boolean {
+  const wasted = wastedBytes(pack);
+  return wasted > (wasted + pack.keptBytes) * WASTED_SHARE;
 }
 
 /** The most wasteful ones first. */

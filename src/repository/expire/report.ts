@@ -6,7 +6,7 @@ import type { Survey } from "../survey.ts";
 import { type Decision, type Window, windowOf } from "./decide.ts";
 import { GRACE_MS } from "./grace.ts";
 import type { Inventory, PresentBase } from "./inventory.ts";
-import type { PackPlan } from "./pack-plan.ts";
+import { type PackPlan, wastedBytes } from "./pack-plan.ts";
 import type { Remover } from "./remover.ts";
 
 /** Objects, of them packs, and what they take. */
@@ -83,7 +83,7 @@ export function reportOf(run: Reported): ExpireReport {
     later: laterOf(run),
     locked: { ...amountOf(remover.locked.keys(), survey), until: remover.lockedUntil },
     rewritten: { packs: copied.length, bytes: sumOf(copied, ({ keptBytes }) => keptBytes) },
-    wasted: { packs: plan.wasted.length, bytes: sumOf(plan.wasted, ({ bytes, keptBytes }) => bytes - keptBytes) },
+    wasted: { packs: plan.wasted.length, bytes: sumOf(plan.wasted, wastedBytes) },
     unmarked: unmarked.size,
   };
 }
