@@ -67,6 +67,8 @@ install_packages() {
     cp "$root/package-lock.json" "$(stamp_of "$1")"
     return 0
   fi
+  # npm would empty the directory behind the link, which is somebody else's.
+  [ ! -L "$root/node_modules" ] || die "node_modules is a link to $(readlink -f -- "$root/node_modules"), which does not hold what package-lock.json names. Install there, or remove the link, and run this again."
   say "installing packages"
   if [ "$1" = run ]; then npm_quietly ci --omit=dev; else npm_quietly ci --include=dev; fi
   cp "$root/package-lock.json" "$(stamp_of "$1")"

@@ -1,5 +1,5 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, mkdir, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdtemp, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
@@ -105,4 +105,18 @@ test("the quickstart explains itself and refuses what it does not know", async (
   const unknown = await run(join(SCRIPTS, "quickstart"), ["--fast"]);
   expect(unknown).toMatchObject({ code: 2, stdout: "" });
   expect(unknown.stderr).toMatch(/unexpected --fast/);
+});
+
+test("packages are never installed through a link: npm would empty what it leads to", async () => {
+  const checkout = join(directory, "checkout");
+  const elsewhere = join(directory, "elsewhere");
+  await cp(SCRIPTS, join(checkout, "scripts"), { recursive: true });
+  await writeFile(join(checkout, "package-lock.json"), JSON.stringify({ packages: { "node_modules/a": {} } }));
+  await mkdir(elsewhere);
+  await writeFile(join(elsewhere, "kept"), "");
+  await symlink(elsewhere, join(checkout, "node_modules"));
+  const { code, stderr } = await run(join(checkout, "scripts/tidemark"), ["--version"]);
+  expect(code).toBe(1);
+  expect(stderr).toContain(`node_modules is a link to ${elsewhere}`);
+  expect(await readdir(elsewhere)).toEqual(["kept"]);
 });
