@@ -8,7 +8,6 @@ import { loginMethods, loginName } from "./sftp-login.ts";
 import { storeLocation } from "./store-location.ts";
 
 const READY_MS = 20_000;
-/** One that answers nothing for three times as long is taken for cut. */
 const KEEPALIVE_MS = 15_000;
 /** In the order of preference. */
 const HOST_KEYS: readonly ServerHostKeyAlgorithm[] = [
@@ -19,6 +18,11 @@ const HOST_KEYS: readonly ServerHostKeyAlgorithm[] = [
   "rsa-sha2-512",
   "rsa-sha2-256",
 ];
+
+export interface SftpOptions {
+  /** So often a silent server is asked whether it is there; one that says nothing four times over is taken for cut. */
+  readonly keepaliveMs?: number;
+}
 
 export interface SftpSession {
   readonly sftp: SFTPWrapper;
@@ -31,11 +35,13 @@ export interface SftpSession {
 /** One connection, made when it is needed and again after it was cut. */
 export class SftpConnection {
   readonly #place: SftpPlace;
+  readonly #keepaliveMs: number;
   readonly #closed = new AbortController();
   #open: Promise<SftpSession> | undefined;
 
-  constructor(place: SftpPlace) {
+  constructor(place: SftpPlace, { keepaliveMs = KEEPALIVE_MS }: SftpOptions = {}) {
     this.#place = place;
+    this.#keepaliveMs = keepaliveMs;
   }
 
   /** @throws the signal's reason; others go on waiting for the connection */
@@ -57,7 +63,7 @@ export class SftpConnection {
   }
 
   #openOnce(): Promise<SftpSession> {
-    const open = openSession(this.#place, this.#closed.signal);
+    const open = openSession(this.#place, { keepaliveInterval: this.#keepaliveMs, closed: this.#closed.signal });
     const forget = (): void => {
       if (this.#open === open) this.#open = undefined;
     };
@@ -67,7 +73,10 @@ export class SftpConnection {
 }
 
 /** Ended when `closed` is aborted, also before it is ready. */
-async function openSession(place: SftpPlace, closed: AbortSignal): Promise<SftpSession> {
+async function openSession(
+  place: SftpPlace,
+  { keepaliveInterval, closed }: { readonly keepaliveInterval: number; readonly closed: AbortSignal },
+): Promise<SftpSession> {
   const client = new ssh2.Client();
   const cut = new AbortController();
   const end = (): void => {
@@ -81,7 +90,7 @@ async function openSession(place: SftpPlace, closed: AbortSignal): Promise<SftpS
   let refusal: TidemarkError | undefined;
   try {
     const trust = trustOf(place, (error) => (refusal = error));
-    await ready(client, { ...configOf(place), ...trust });
+    await ready(client, { ...configOf(place), ...trust, keepaliveInterval });
     return { sftp: await startSftp(client), cut: cut.signal, end };
   } catch (error) {
     end();
@@ -91,8 +100,7 @@ async function openSession(place: SftpPlace, closed: AbortSignal): Promise<SftpS
 
 function configOf(place: SftpPlace): ConnectConfig {
   const { host, port } = place;
-  const times = { readyTimeout: READY_MS, keepaliveInterval: KEEPALIVE_MS };
-  return { host, port, username: loginName(place), authHandler: loginMethods(place), ...times };
+  return { host, port, username: loginName(place), authHandler: loginMethods(place), readyTimeout: READY_MS };
 }
 
 async function ready(client: Client, config: ConnectConfig): Promise<void> {

@@ -15,7 +15,7 @@ import {
   objectMissing,
   type ObjectStore,
 } from "./object-store.ts";
-import { SftpConnection, type SftpSession } from "./sftp-connection.ts";
+import { SftpConnection, type SftpOptions, type SftpSession } from "./sftp-connection.ts";
 import { isSftpAbsence, isSftpAnswer, sftpStoreError, sftpStoreFull } from "./sftp-errors.ts";
 import { type RemoteFile, SftpFiles } from "./sftp-files.ts";
 import { storeLocation } from "./store-location.ts";
@@ -37,10 +37,10 @@ export class SftpStore implements ObjectStore {
   #established = false;
   #swept = false;
 
-  constructor(place: SftpPlace) {
+  constructor(place: SftpPlace, options?: SftpOptions) {
     this.location = storeLocation(place);
     this.#directory = place.directory;
-    this.#connection = new SftpConnection(place);
+    this.#connection = new SftpConnection(place, options);
   }
 
   async put(name: string, data: Uint8Array, signal: AbortSignal): Promise<void> {

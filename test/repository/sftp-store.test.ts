@@ -6,6 +6,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import type { SftpPlace } from "../../src/config/config.ts";
 import type { ObjectStore } from "../../src/repository/object-store.ts";
 import { RetryingStore } from "../../src/repository/retrying-store.ts";
+import type { SftpOptions } from "../../src/repository/sftp-connection.ts";
 import { SftpStore } from "../../src/repository/sftp-store.ts";
 import { codeOf } from "../support/log-records.ts";
 import { Random } from "../support/random.ts";
@@ -33,9 +34,10 @@ async function refusal(store: ObjectStore): Promise<{ code: string; message: str
   return refused as { code: string; message: string; hint: string };
 }
 
-async function through(proxy: TcpProxy, directory: string): Promise<SftpStore> {
+function through(proxy: TcpProxy, directory: string, options?: SftpOptions): SftpStore {
   const port = Number(proxy.address.split(":")[1]);
-  return storeWith({ port, knownHosts: undefined, hostKey: server.fingerprint, directory: server.at(directory) });
+  const host = { port, knownHosts: undefined, hostKey: server.fingerprint };
+  return new SftpStore({ ...server.place, ...host, directory: server.at(directory) }, options);
 }
 
 test("a host whose key nobody knows is refused, with the key and what to do", async () => {
@@ -103,7 +105,7 @@ test("after a cut the next call connects anew", async () => {
 
 test("a connection that is cut in the middle of a put leaves no object, and a repetition puts it", async () => {
   await using proxy = await TcpProxy.start(server.place.port);
-  await using store = await through(proxy, "torn");
+  await using store = through(proxy, "torn");
   const data = new Random("cut in the middle").bytes(8 * MiB);
   proxy.onUpload = () => {
     if (proxy.uploaded < 4 * MiB) return;
@@ -123,7 +125,7 @@ test("a connection that is cut in the middle of a put leaves no object, and a re
 
 test("bytes that were changed on the way are never given out", async () => {
   await using proxy = await TcpProxy.start(server.place.port);
-  await using store = await through(proxy, "changed");
+  await using store = through(proxy, "changed");
   const data = new Random("changed").bytes(MiB);
   await store.put("one", data, signal);
   let answered = 0;
@@ -141,16 +143,26 @@ test("bytes that were changed on the way are never given out", async () => {
 
 test("a server that stops answering holds nobody who gives up", async () => {
   await using proxy = await TcpProxy.start(server.place.port);
-  await using store = await through(proxy, "silent");
+  await using store = through(proxy, "silent");
   await store.put("one", Buffer.from("1"), signal);
   proxy.swallowAnswers = true;
   // One waits for an answer, the other for a connection.
-  await using unconnected = await through(proxy, "silent");
+  await using unconnected = through(proxy, "silent");
   const reason = new Error("enough");
   const controller = new AbortController();
   const gets = [store, unconnected].map(async (one) => await one.get("one", controller.signal));
   controller.abort(reason);
   for (const get of gets) await expect(get).rejects.toBe(reason);
+});
+
+test("a server that is gone without a word is noticed, and its successor asked", async () => {
+  await using proxy = await TcpProxy.start(server.place.port);
+  await using store = through(proxy, "gone", { keepaliveMs: 50 });
+  await store.put("one", Buffer.from("1"), signal);
+  proxy.swallowAnswers = true;
+  expect(await codeOf(store.get("one", signal))).toBe("STORE_UNREACHABLE");
+  proxy.swallowAnswers = false;
+  expect(Buffer.from(await store.get("one", signal)).toString()).toBe("1");
 });
 
 test("a full disk is said to be full, keeps nothing of the object, and serves again when there is room", async () => {

@@ -58,7 +58,7 @@ describe("tries again", () => {
     expect(faulty.calls).toHaveLength(8 * 4);
     // 20 + 40 + 40 ms, each up to a quarter less.
     expect(Math.min(...took)).toBeGreaterThanOrEqual(74);
-    expect(new Set(took).size).toBeGreaterThan(1);
+    expect(Math.max(...took) - Math.min(...took)).toBeGreaterThan(5);
   });
 
   test("nothing that a repetition cannot help", async () => {
