@@ -9,6 +9,7 @@ import { inodeOf, sameStat, stampOf } from "./entry.ts";
 import type { LargeChunk } from "./large-file-protocol.ts";
 import type { LargeRead } from "./large-files.ts";
 import { type Content, openForRead, readDeleted, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
+import { standsAt } from "./real-place.ts";
 import { hasKnownParent } from "./say-directory.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import { readPathXattrs } from "./tree-xattrs.ts";
@@ -192,8 +193,10 @@ export class FileCapture {
   /** Its chunks are on their way to the log when this resolves. Undefined: it became shorter, or another file. */
   async #read(root: string, path: TreePath, prefix: number): Promise<Version | undefined> {
     const { publisher, large, closed, problems } = this.#parts;
-    const fd = openForRead(fsPath(root, path));
+    const file = fsPath(root, path);
+    const fd = openForRead(file);
     try {
+      if (!standsAt(fd, file)) return undefined;
       const stat = fs.fstatSync(fd, { bigint: true });
       const xattrs = readPathXattrs(root, path, problems);
       if (!stat.isFile() || xattrs === "changed") return undefined;

@@ -6,6 +6,7 @@ import { metadataOf } from "../../tree/metadata.ts";
 import { type Entry, inodeNumberOf, sameStat, stampOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
 import { whereIs } from "./held-file.ts";
+import { isInPlace } from "./real-place.ts";
 import { hasKnownParent, lstat, type Place, sayDirectory } from "./say-directory.ts";
 import type { Selected } from "./selection.ts";
 import type { TreeParts } from "./tree-parts.ts";
@@ -92,6 +93,10 @@ export class PathCompare {
     return lstat(this.#at(path));
   }
 
+  #isInPlace(path: TreePath): boolean {
+    return isInPlace(fsPath(this.#options.root, path));
+  }
+
   #at(path: TreePath): Place {
     return { root: this.#options.root, path };
   }
@@ -145,6 +150,7 @@ export class PathCompare {
       this.#options.onList(path, list);
       return "done";
     }
+    if (isNew && !this.#isInPlace(path)) return "changed";
     if (!sayDirectory(this.#parts, this.#at(path), { stat, always: false })) return "changed";
     if (isNew) this.#parts.touched.add(parentPath(path));
     const isFresh = this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
@@ -180,7 +186,7 @@ export class PathCompare {
     if (!hasKnownParent(this.#parts, this.#at(path))) return "changed";
     const target = readLink(fsPath(this.#options.root, path));
     const now = this.lstat(path);
-    if (target === undefined || !now || !sameStat(now, stat)) return "changed";
+    if (target === undefined || !now || !sameStat(now, stat) || !this.#isInPlace(path)) return "changed";
     if (known?.kind === "dir") publisher.remove({ kind: "dir.remove", tree: name, path });
     const { uid, gid, mtimeNs } = metadataOf(stat);
     if (publisher.put({ kind: "link.put", tree: name, path, target, uid, gid, mtimeNs }, { stamp })) {

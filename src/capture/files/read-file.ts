@@ -7,6 +7,7 @@ import { errnoOf } from "../../runtime/errors.ts";
 import { chunkLength } from "../../tree/chunker.ts";
 import { contentId } from "../../tree/content-id.ts";
 import { sameStat } from "./entry.ts";
+import { standsAt } from "./real-place.ts";
 
 /** Content up to this size stands in the file's own record. */
 const INLINE_BYTES = 64 * 1024;
@@ -53,7 +54,7 @@ export function readWhole(file: Buffer, seen: BigIntStats, names: ContentNames):
   let fd: number | undefined;
   try {
     fd = openForRead(file);
-    return readOpen(fd, seen, names);
+    return standsAt(fd, file) ? readOpen(fd, seen, names) : { kind: "changed" };
   } catch (error) {
     return unread(error);
   } finally {

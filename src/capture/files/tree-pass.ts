@@ -1,4 +1,3 @@
-import fs from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
 import {
@@ -16,6 +15,7 @@ import { errnoOf } from "../../runtime/errors.ts";
 import { inodeNumberOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
 import { PathCompare } from "./path-compare.ts";
+import { namesIn } from "./real-place.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import type { Dirty, Findings, LookOptions } from "./tree-seam.ts";
 
@@ -251,12 +251,12 @@ export class TreePass {
   #names(directory: TreePath): readonly ByteString[] | undefined {
     const { problems } = this.#parts;
     try {
-      const names = fs.readdirSync(fsPath(this.#options.root, directory), { encoding: "latin1" });
+      const names = namesIn(fsPath(this.#options.root, directory));
       problems.over(directory);
-      return names.sort();
+      return names?.sort();
     } catch (error) {
       const errno = errnoOf(error);
-      if (errno !== "ENOENT" && errno !== "ENOTDIR")
+      if (errno !== "ENOENT" && errno !== "ENOTDIR" && errno !== "ELOOP")
         problems.add(directory, `cannot be read (${errno ?? String(error)})`);
       return undefined;
     }
