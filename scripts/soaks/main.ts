@@ -6,6 +6,7 @@ import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
 import { order } from "./order.ts";
 import { restores } from "./restores.ts";
+import { retention } from "./retention.ts";
 import { scrub } from "./scrub.ts";
 import { torture } from "./torture.ts";
 import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
@@ -16,6 +17,7 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
   many,
   order,
   restores,
+  retention,
   scrub,
   torture,
 };

@@ -1,9 +1,8 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-import type { KeepConfig } from "../../src/config/config.ts";
 import type { Repository } from "../../src/repository/repository.ts";
 import { verifyRepository } from "../../src/repository/verify.ts";
-import { hasCode } from "../../src/runtime/errors.ts";
+import { expiringLife } from "../support/expiring-life.ts";
 import { Random } from "../support/random.ts";
 import { RepositoryFixture } from "../support/repository-fixture.ts";
 import { HOUR_MS, RetainedLife, SetClock } from "../support/retained-life.ts";
@@ -24,63 +23,12 @@ async function anew<T>(work: (repository: Repository) => Promise<T>): Promise<T>
   return await work(repository);
 }
 
-/** Undefined when somebody is at work there. */
-async function unlessLocked<T>(work: () => Promise<T>): Promise<T | undefined> {
-  try {
-    return await work();
-  } catch (error) {
-    if (hasCode(error, "REPOSITORY_LOCKED")) return undefined;
-    throw error;
-  }
-}
-
-const RULES: readonly [KeepConfig, ...KeepConfig[]] = [
-  { last: 1 },
-  { last: 3, daily: 2 },
-  { withinMs: 30 * HOUR_MS },
-  { withinMs: 12 * HOUR_MS, daily: 3, weekly: 2 },
-];
-
 test.each([0, 1])(
   "a life with bases, segments, restores and expiries: what is retained can be restored, what is not goes (%i)",
   async () => {
-    const life = new RetainedLife(random, clock);
-    // One that lives long, with an index that gets old.
-    const cacheDirectory = `${fixture.cache}-agent`;
-    await using agent = await fixture.open({ clock, cacheDirectory });
-    const expire = async (): Promise<void> => {
-      await unlessLocked(() => anew((repository) => life.expire(repository, random.pick(RULES))));
-      await anew((repository) => life.requireRetained(repository));
-    };
-    const meanwhile = async (): Promise<void> => {
-      for (let count = random.integer(0, 2); count > 0; count -= 1) {
-        clock.nowMs += random.integer(0, 30) * HOUR_MS;
-        await expire();
-      }
-    };
-    for (let step = 0; step < 25; step += 1) {
-      clock.nowMs += random.integer(0, 8) * HOUR_MS;
-      life.change();
-      try {
-        const pause = random.next() < 0.2 ? meanwhile : undefined;
-        await (random.next() < 0.4 ? life.base(agent, pause && { pause }) : life.archive(agent, pause));
-      } catch (error) {
-        if (!hasCode(error, "REPOSITORY_CHANGED")) throw error;
-      }
-      if (random.next() < 0.4) await expire();
-    }
-    await life.base(agent);
-    // Nothing more comes: what nothing needs is gone after some days.
-    const rules = { last: 1 };
-    for (let day = 0; day < 6; day += 1) {
-      clock.nowMs += 25 * HOUR_MS;
-      await anew((repository) => life.expire(repository, rules));
-      await anew((repository) => life.requireRetained(repository));
-    }
-    const idle = await anew((repository) => life.expire(repository, rules, false));
-    expect([idle.freed.objects, idle.later.objects]).toEqual([0, 0]);
-    expect(fixture.names("expired/")).toEqual([]);
-    expect(idle.bases.filter(({ base }) => base.verified).length).toBeLessThanOrEqual(3);
+    const { expiries, kept } = await expiringLife(random, { steps: 25 });
+    expect(expiries).toBeGreaterThan(6);
+    expect(kept).toBeLessThanOrEqual(3);
   },
 );
 
