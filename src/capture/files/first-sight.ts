@@ -23,6 +23,8 @@ const MOST_HELD = 10_000;
 const SIGHTS_A_TURN = 4000;
 /** A directory with more in it is left to the look. */
 const MOST_NAMES = 1000;
+/** What is announced of more names than these, while nobody looks, counts as lost. */
+const MOST_SIGHTS = 200_000;
 /** Of more than so many it is only remembered when the first and the last may have been. */
 const MOST_LOSSES = 100;
 
@@ -76,7 +78,9 @@ export class FirstSight implements Disposable {
     const before = this.#leaving;
     this.#leaving = undefined;
     if (!capture.mayCapture(path)) return;
-    const sight = this.#sights.get(path) ?? newSight(path, moments.passed);
+    const known = this.#sights.get(path);
+    if (!known && this.#sights.size >= MOST_SIGHTS) return this.lose();
+    const sight = known ?? newSight(path, moments.passed);
     this.#sights.set(path, sight);
     sight.last = moments.passed;
     if (kind === "rename") sight.arrival = { isChanged: false };

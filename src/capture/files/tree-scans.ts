@@ -82,6 +82,12 @@ export class TreeScans {
     return this.#losses > this.#found;
   }
 
+  /** Commits wait for what passed unseen. */
+  get isAwaited(): boolean {
+    const { clock, orderMaxWaitMs, stop } = this.#options;
+    return this.isLost && !this.#halted && !stop.aborted && clock.monotonic() < this.#lostSinceMs + orderMaxWaitMs;
+  }
+
   /** Changes may have passed unseen: all of the tree is compared. */
   lose(why: string): void {
     const { clock, logger, tree, wake } = this.#options;

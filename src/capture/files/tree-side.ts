@@ -151,8 +151,9 @@ export class TreeSide implements Disposable {
     return new Set([...this.#split.waitsFor, ...this.#split.reading, ...this.#late]);
   }
 
-  /** Some of them took too long. */
+  /** Some of them took too long, or what passed unseen did. */
   get isBehind(): boolean {
+    if (this.scans.isLost && !this.scans.halted) return true;
     return this.#late.length + this.#split.reading.length > 0;
   }
 

@@ -58,9 +58,11 @@ export class Turnstile {
           fetched = await this.#fetch(deadlineMs);
         }
         await Promise.all(trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
+        const isLate = this.#options.clock.monotonic() >= deadlineMs;
+        if (!isLate && trees.some(({ scans }) => scans.isAwaited)) continue;
         if (!fetched || trees.some(({ isBehind }) => isBehind)) return this.#giveUp();
         if (!(this.#isAsked && (await this.#hasLost(fetched)))) return this.#clear(fetched, merge);
-        if (this.#options.clock.monotonic() >= deadlineMs) return this.#giveUp();
+        if (isLate) return this.#giveUp();
       }
     } finally {
       for (const tree of trees) tree.release();
