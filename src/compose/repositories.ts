@@ -4,6 +4,7 @@ import path from "node:path";
 
 import { openRepositoryToRead, repositorySealing } from "../compose.ts";
 import type { Config, RepositoryConfig } from "../config/config.ts";
+import { isBegun } from "../config/own-repository.ts";
 import { type Settings, standbyState } from "../config/load-config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { RepositoryToWrite } from "../replica/archive/archive-agent.ts";
@@ -37,6 +38,7 @@ export function repositoriesToWrite(config: Config, { clock, log, state }: Write
     return {
       location,
       base: repository.base,
+      isWanted: () => repository.own !== true || isBegun(repository.place),
       expiry: expire === "auto" ? expiryOf(repository) : undefined,
       open: async (signal) => {
         const sealing = await repositorySealing({ encryption, state }, { clock, log });

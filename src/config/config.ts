@@ -164,6 +164,8 @@ export interface RepositoryConfig {
   readonly base?: BaseConfig | undefined;
   /** Its own rules, or those of the set; undefined = none were given. */
   readonly keep: KeepConfig | undefined;
+  /** Nobody named it: it is begun when the log has outgrown the standby. */
+  readonly own?: true;
 }
 
 export type StorePlace = { readonly kind: "directory"; readonly directory: string } | S3Place | SftpPlace;

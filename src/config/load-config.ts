@@ -73,7 +73,7 @@ export function loadSettings(options: LoadOptions): Settings {
     trees,
     log,
     standby,
-    repositories: repositoriesConfig(file, { given: options.flags.repository, directory: options.directory }),
+    repositories: repositoriesOf(options, { file, standby, log }),
     state,
     capture: captureConfig(file, options.flags.setWal),
     replica: replicaConfig(file),
@@ -115,6 +115,15 @@ export function loadConfig(options: LoadOptions): Config & Settings {
   }
   const state = role === "replica" ? standbyState(settings.standby ?? "") : (settings.state ?? "");
   return deepFreeze({ ...settings, set, state });
+}
+
+function repositoriesOf(
+  { flags, directory, role }: LoadOptions,
+  { file, standby, log }: { file: ConfigFile | undefined; standby: string | undefined; log: LogConfig | undefined },
+): Settings["repositories"] {
+  const agent = role === "run" || role === "replica";
+  const own = standby === undefined ? undefined : { standbyState: standbyState(standby), log, agent };
+  return repositoriesConfig(file, { given: flags.repository, directory, own });
 }
 
 function encryptionOf({ role, environment }: LoadOptions, file: ConfigFile | undefined): Settings["encryption"] {

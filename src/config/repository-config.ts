@@ -5,6 +5,7 @@ import { baseConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
 import type { ConfigFile } from "./config-file.ts";
 import type { FileConfig } from "./config-schema.ts";
+import { ownRepository, type OwnRepositoryOptions } from "./own-repository.ts";
 import { parseRepositoryLocation, type PlaceOptions } from "./repository-location.ts";
 
 type Entry = Extract<NonNullable<FileConfig["repository"]>, readonly unknown[]>[number];
@@ -17,19 +18,35 @@ export function repositoryFromText(text: string, options: { where: string; direc
   return { place, limits: NO_LIMITS, objectLock: undefined, keep: undefined };
 }
 
-/** `--repository` goes before the file. @throws CONFIG */
+export interface RepositoriesOptions {
+  /** By `--repository`, which goes before the file. */
+  readonly given: readonly string[] | undefined;
+  readonly directory: string;
+  /** For a set that names none. */
+  readonly own: Omit<OwnRepositoryOptions, "limits" | "keep"> | undefined;
+}
+
+/** @throws CONFIG */
 export function repositoriesConfig(
   file: ConfigFile | undefined,
-  flags: { readonly given: readonly string[] | undefined; readonly directory: string },
+  options: RepositoriesOptions,
 ): readonly RepositoryConfig[] {
-  const { given = [], directory } = flags;
+  const { given = [], directory, own } = options;
+  const named = given.length > 0 ? given : file?.values.repository;
+  if (isNone(named)) return [];
   const source = { where: "--repository", directory };
   const configured = ofFile(file);
   const all =
     given.length > 0 ? given.map((text) => asConfigured(repositoryFromText(text, source), configured)) : configured;
   refuseTwice(all);
   const keep = file?.values.keep && keepConfig(file.values.keep);
+  if (named === undefined && own) return ownRepository({ ...own, limits: NO_LIMITS, keep });
   return all.map((one) => ({ ...one, keep: one.keep ?? keep }));
+}
+
+/** `repository: none`: not even the set's own. */
+function isNone(named: unknown): boolean {
+  return named === "none" || (Array.isArray(named) && named.length === 1 && named[0] === "none");
 }
 
 /** One that is named on the command line and described in the file has the rules of the file. */

@@ -387,3 +387,18 @@ test("a file that was asked for must be there", () => {
     `${at("no.yml")}: there is no such configuration file`,
   );
 });
+
+test("a set with an embedded log that names no repository has its own under the standby; none, and NATS, have no other", () => {
+  const places = (role: "run" | "client", flags: Flags = {}) =>
+    loadSettings(options({ db: ["app.db"], standby: "standby", ...flags }, { role })).repositories;
+  const own = { place: { kind: "directory", directory: at("standby", ".tidemark", "repository") }, own: true };
+  expect(places("run")).toMatchObject([{ ...own, keep: { hourly: 168 } }]);
+  expect(places("run", { repository: ["none"] })).toEqual([]);
+  expect(places("run", { config: file("repository: none") })).toEqual([]);
+  expect(places("run", { log: "nats://localhost" })).toEqual([]);
+  expect(places("client")).toEqual([]);
+  fs.mkdirSync(own.place.directory, { recursive: true });
+  fs.writeFileSync(path.join(own.place.directory, "config"), "");
+  expect(places("client")).toMatchObject([own]);
+  expect(places("client", { repository: ["backup"] })).toMatchObject([{ place: { directory: at("backup") } }]);
+});

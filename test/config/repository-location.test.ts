@@ -85,7 +85,7 @@ test("entries of the file, one or a list, each with its own keys", () => {
     const values = fileSchema.parse(JSON.parse(yaml));
     fs.writeFileSync(path.join(directory, "tidemark.yml"), "set: app\n");
     const file = readConfigFile(path.join(directory, "tidemark.yml"), {});
-    return repositoriesConfig({ ...file, values }, { given: undefined, directory: "/elsewhere" });
+    return repositoriesConfig({ ...file, values }, { given: undefined, directory: "/elsewhere", own: undefined });
   };
   try {
     expect(configured('{ "repository": "backup" }')).toMatchObject([

@@ -41,7 +41,7 @@ export class ArchiveScene implements AsyncDisposable {
   }
 
   repository(name = "repository", open = (): Promise<Repository> => this.open(name)): RepositoryToWrite {
-    return { location: this.directory(name), open, requests: () => 0 };
+    return { location: this.directory(name), isWanted: () => true, open, requests: () => 0 };
   }
 
   async open(name = "repository", store: ObjectStore = new FsStore(this.directory(name))): Promise<Repository> {

@@ -13,6 +13,8 @@ import { Trimmer } from "./trimmer.ts";
 
 /** A repository that is to be written. */
 export interface RepositoryToWrite extends RepositoryToOpen {
+  /** false: it is begun when the log has outgrown the standby. */
+  readonly isWanted: () => boolean;
   /** When a base is made in it; undefined: as in the others. */
   readonly base?: BaseConfig | undefined;
   /** What the store was asked for since the start, repetitions included. */
@@ -53,13 +55,13 @@ export function startArchive(options: StartArchiveOptions): ArchiveAgent {
     ...options,
     config: options.trim,
     baseEveryMs: options.base.everyMs,
-    repositories: agents,
+    repositories: () => agents.filter(({ waits }) => !waits),
   });
   const trimming = agents.length > 0 ? trimmer.run() : undefined;
   return {
     done: Promise.all([...agents.map((agent) => agent.run()), trimming]).then(() => undefined),
     trim: () => trimmer.status(),
-    status: () => agents.map((agent) => agent.status()),
+    status: () => agents.filter(({ waits }) => !waits).map((agent) => agent.status()),
     createBases: async (signal) => {
       const ended = await Promise.allSettled(agents.map((agent) => agent.createBase(signal)));
       return ended.map((one) => {

@@ -1,3 +1,5 @@
+import fs from "node:fs";
+
 import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
 import { readLogIdentity } from "../../log/log-reader.ts";
 import type { Repository } from "../../repository/repository.ts";
@@ -5,6 +7,7 @@ import { sleep } from "../../runtime/clock.ts";
 import { TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import { Waker } from "../../runtime/waker.ts";
 
+import type { ReplicaStatus } from "../replica-agent.ts";
 import { requireGoingOn } from "../standby-errors.ts";
 import type { RepositoryToWrite, StartArchiveOptions } from "./archive-agent.ts";
 import type { RepositoryStatus } from "./archive-status.ts";
@@ -22,6 +25,10 @@ const BEGINNING_RECORDS = 3;
 const EMPTY_LOG_MS = 500;
 /** Retention is applied after a base, and not more often. */
 const EXPIRE_MS = 24 * 3_600_000;
+/** A repository that nobody named is begun when the log is larger than this. */
+const OWN_BYTES = 1024 ** 3;
+const LOOK_MS = 60_000;
+const LOOK_EVENTS = 100;
 /** What a timer can wait at most. */
 const LONGEST_WAIT_MS = 2 ** 31 - 1;
 
@@ -44,6 +51,7 @@ type Work = "open" | "archive" | "base" | "expire";
 export class RepositoryAgent {
   readonly #options: RepositoryAgentOptions;
   readonly #waker = new Waker();
+  #waits: boolean;
   readonly #problems = new Map<Work, TidemarkError>();
   #parts: Parts | undefined;
   #asked: PromiseWithResolvers<MadeBase> | undefined;
@@ -52,6 +60,7 @@ export class RepositoryAgent {
 
   constructor(options: RepositoryAgentOptions) {
     this.#options = options;
+    this.#waits = !options.repository.isWanted();
   }
 
   status(): RepositoryStatus {
@@ -68,6 +77,11 @@ export class RepositoryAgent {
       bytes: this.#parts && this.#parts.repository.blobs.figures().bytes + this.#parts.archiver.bytes,
       requests: repository.requests(),
     };
+  }
+
+  /** Whether it is not begun yet, and need not be. */
+  get waits(): boolean {
+    return this.#waits;
   }
 
   get location(): string {
@@ -113,7 +127,28 @@ export class RepositoryAgent {
     this.#asked?.reject(stopped(repository.location));
   }
 
+  /** One that nobody named waits until the log is large, and larger than twice what it is of: its history takes room twice, then. */
+  async #wanted(): Promise<void> {
+    const { repository, replica, log, signal } = this.#options;
+    const wake = (): void => this.#waker.wake();
+    signal.addEventListener("abort", wake, { once: true });
+    let looked = -Infinity;
+    while (!this.#asked && !repository.isWanted()) {
+      const status = replica.status();
+      // Heartbeats alone are no reason to ask the log.
+      if (status.offset - looked >= LOOK_EVENTS) {
+        looked = status.offset;
+        if ((await log.bounds()).bytes > Math.max(OWN_BYTES, 2 * bytesOf(status))) break;
+      }
+      await this.#waker.wait(LOOK_MS);
+      requireGoingOn(signal);
+    }
+    signal.removeEventListener("abort", wake);
+    this.#waits = false;
+  }
+
   async #open(scope: AsyncDisposableStack): Promise<Parts> {
+    await this.#wanted();
     const { repository: toOpen, log, replica, signal, clock, logger, standby } = this.#options;
     const logId = await this.#logId();
     const repository = await toOpen.open(signal);
@@ -248,6 +283,12 @@ export class RepositoryAgent {
       return false;
     }
   }
+}
+
+/** Of a standby, as it is on disk. */
+function bytesOf({ databases, trees }: ReplicaStatus): number {
+  const files = databases.map(({ path }) => fs.statSync(path, { throwIfNoEntry: false })?.size ?? 0);
+  return [...files, ...trees.map(({ bytes }) => bytes)].reduce((sum, bytes) => sum + bytes, 0);
 }
 
 function stopped(location: string): TidemarkError {

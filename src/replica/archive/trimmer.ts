@@ -32,7 +32,8 @@ export interface TrimmerOptions {
   readonly baseEveryMs: number;
   readonly log: ChangeLog;
   readonly replica: ReplicaAgent;
-  readonly repositories: readonly TrimmedRepository[];
+  /** Those that are in use. */
+  readonly repositories: () => readonly TrimmedRepository[];
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
@@ -77,7 +78,7 @@ export class Trimmer {
       } catch (thrown) {
         if (signal.aborted) break;
         const { code, hint, message } = toTidemarkError(thrown);
-        logger.warn({ work: "trim", code, hint }, message);
+        if (this.#status.heldBy !== message) logger.warn({ work: "trim", code, hint }, message);
         this.#status = { ...this.#status, heldBy: message };
       }
       await this.#waker.wait(LOOK_MS);
@@ -87,6 +88,7 @@ export class Trimmer {
 
   async #look(): Promise<void> {
     const { log, config, clock, signal } = this.#options;
+    if (this.#options.repositories().length === 0) return;
     const bounds = await log.bounds();
     const registered = await log.replicas();
     const forgotten = registered.filter(({ atMs }) => clock.now() - atMs > config.forgetMs);
@@ -133,7 +135,8 @@ export class Trimmer {
 
   /** Of as many as are asked for the one that is least far. */
   #repositories(): Limit {
-    const { repositories, config } = this.#options;
+    const { config } = this.#options;
+    const repositories = this.#options.repositories();
     const enough = Math.min(config.verifiedIn ?? repositories.length, repositories.length);
     const furthest = repositories.toSorted((one, other) => other.safe - one.safe);
     const last = furthest[enough - 1];
@@ -143,7 +146,8 @@ export class Trimmer {
   }
 
   async #isConfirmed(through: Offset): Promise<boolean> {
-    const { repositories, config, signal } = this.#options;
+    const { config, signal } = this.#options;
+    const repositories = this.#options.repositories();
     const enough = Math.min(config.verifiedIn ?? repositories.length, repositories.length);
     const safe = repositories.filter((repository) => repository.safe >= through);
     const confirmed = await Promise.allSettled(safe.map((repository) => repository.confirm(through, signal)));

@@ -1,3 +1,5 @@
+import fs from "node:fs";
+
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { type Offset, offset } from "../../../src/event/positions.ts";
@@ -107,4 +109,16 @@ test("a repository that is away holds the log up, unless fewer are asked for", a
     await bases();
     return (await firstOfLog()) > 1;
   });
+});
+
+test("a repository that nobody named is not begun while the log is small, and begun by whoever asks for a base", async () => {
+  scene.start(agent, [{ ...scene.repository(), isWanted: () => false }], { trim: ALWAYS });
+  await applied(agent, await commits(3));
+  expect(scene.agent.status()).toEqual([]);
+  expect(fs.existsSync(scene.directory())).toBe(false);
+  await scene.stop();
+  expect(fs.existsSync(scene.directory())).toBe(false);
+  scene.start(agent, [{ ...scene.repository(), isWanted: () => false }], { trim: ALWAYS });
+  await trims();
+  expect(scene.agent.status()).toHaveLength(1);
 });
