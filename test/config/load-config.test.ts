@@ -394,7 +394,7 @@ test("a set with an embedded log that names no repository has its own under the 
   const own = { place: { kind: "directory", directory: at("standby", ".tidemark", "repository") }, own: true };
   expect(places("run")).toMatchObject([{ ...own, keep: { hourly: 168 } }]);
   expect(places("run", { repository: ["none"] })).toEqual([]);
-  expect(places("run", { config: file("repository: none") })).toEqual([]);
+  expect(places("run", { config: file("repository: none", "none.yml") })).toEqual([]);
   expect(places("run", { log: "nats://localhost" })).toEqual([]);
   expect(places("client")).toEqual([]);
   fs.mkdirSync(own.place.directory, { recursive: true });
