@@ -41,6 +41,7 @@ async function aDay(): Promise<void> {
     life.change();
     await life.archive(repository);
   }
+  life.putFresh();
   await life.base(repository);
 }
 
@@ -69,7 +70,7 @@ async function requireRetained(cacheDirectory: string): Promise<void> {
 
 test.each(pointsOf("expire"))("%s: killed there", async (point) => {
   let came = false;
-  for (let day = 0; day < 20 && !came; day += 1) {
+  for (let day = 0; day < 8 && !came; day += 1) {
     await aDay();
     came = await expireUntil(point, 1);
   }

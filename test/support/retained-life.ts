@@ -59,6 +59,7 @@ export class RetainedLife {
   readonly #states: State[] = [{ files: new Map(), page: Buffer.alloc(PAGE) }];
   readonly #times = [0];
   #hash: Uint8Array = NO_PREVIOUS_HASH;
+  #fresh: readonly string[] = [];
   #unwritten: ArchivedRecord[] = [];
   #contentsOfUnwritten = new Map<string, Buffer>();
 
@@ -126,6 +127,19 @@ export class RetainedLife {
     await repository.segments.write({ logId: LOG, records: this.#unwritten }, signal);
     this.#unwritten = [];
     this.#contentsOfUnwritten = new Map();
+  }
+
+  /** Five files with contents that were never there, most of which go the next time this is called: packs with little that stays. */
+  putFresh(): void {
+    const [, ...gone] = this.#fresh;
+    for (const path of gone) {
+      const files = new Map(this.state.files);
+      files.delete(path);
+      const body = { kind: "file.remove", tree: "uploads", path: path as TreePath } as const;
+      this.#append(body, { ...this.state, files });
+    }
+    this.#fresh = Array.from({ length: 5 }, (_, at) => `fresh ${this.head}-${at}`);
+    for (const path of this.#fresh) this.#put(path, this.#random.bytes(3000), new Map(this.state.files));
   }
 
   /** Every content is held by a file. */
