@@ -45,6 +45,7 @@ export interface BlobLocation extends PackedBlob {
 export class BlobIndex implements Disposable {
   readonly #file: string;
   #database: Database.Database;
+  #locate: Database.Statement<[Uint8Array], Row> | undefined;
 
   constructor(cacheDirectory: string, repositoryId: string) {
     makeDirectory(cacheDirectory, { mode: 0o700 });
@@ -138,12 +139,11 @@ export class BlobIndex implements Disposable {
   /** Those in packs that stay come first. */
   locations(id: Uint8Array): BlobLocation[] {
     return this.#guarded((database) => {
-      const rows = database
-        .prepare<[Uint8Array], Row>(
-          `SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ?
-            ORDER BY name IN (SELECT name FROM marked), pack`,
-        )
-        .all(id);
+      this.#locate ??= database.prepare<[Uint8Array], Row>(
+        `SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ?
+          ORDER BY name IN (SELECT name FROM marked), pack`,
+      );
+      const rows = this.#locate.all(id);
       return rows.map(({ name, type, position, stored, raw }) => {
         return { id, pack: name, type, position, storedBytes: stored, rawBytes: raw };
       });
@@ -175,6 +175,7 @@ export class BlobIndex implements Disposable {
       return work(this.#database);
     } catch (error) {
       if (!isDamage(error)) throw error;
+      this.#locate = undefined;
       this.#database.close();
       removeIndex(this.#file);
       this.#database = openIndex(this.#file);

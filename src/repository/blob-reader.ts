@@ -1,5 +1,6 @@
 import { RecordProblem } from "../event/record-error.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import type { BlobIndex, BlobLocation } from "./blob-index.ts";
 import { blobAs, blobName } from "./pack.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
@@ -129,18 +130,17 @@ export class BlobReader {
   async #fetch({ pack, start, end, blobs }: Group, signal: AbortSignal): Promise<Uint8Array[]> {
     const { objects } = this.#options;
     const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
-    const opened: Uint8Array[] = [];
-    for (const blob of blobs) {
-      const at = blob.position - start;
-      opened.push(await this.#open(blob, bytes.subarray(at, at + blob.storedBytes)));
-    }
+    const opened = await Promise.all(
+      blobs.map((blob) => this.#open(blob, bytes.subarray(blob.position - start, blob.position - start + blob.storedBytes))),
+    );
+    if (opened.every(({ buffer }) => buffer !== bytes.buffer)) giveBack(bytes.buffer);
     return opened;
   }
 
   #open(blob: BlobLocation, stored: Uint8Array): Promise<Uint8Array> {
     const { objects } = this.#options;
     return objects.within(`${blob.pack}: blob ${blobName(blob.id)}`, async () => {
-      const data = await objects.sealer.open(blobAs(blob), stored);
+      const data = await objects.open(blobAs(blob), stored);
       if (data.length === blob.rawBytes) return data;
       throw new RecordProblem(`it has ${data.length} bytes, its listing says ${blob.rawBytes}`);
     });

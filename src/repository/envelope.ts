@@ -20,6 +20,8 @@ import type { ObjectKind, SealedAs } from "./sealer.ts";
 export const ENVELOPE_VERSION = 1;
 export const HEAD_BYTES = 16;
 export const SEAL_BYTES = 16;
+/** What one adds at least. */
+export const LEAST_ENVELOPE_BYTES = HEAD_BYTES + SEAL_BYTES;
 /** The most that an envelope adds. */
 export const MAX_ENVELOPE_BYTES = HEAD_BYTES + 16 + 12 + SEAL_BYTES;
 /** Of what is in one envelope: the largest record has 16 MiB. */

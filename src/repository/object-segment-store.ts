@@ -2,6 +2,7 @@ import type { Offset } from "../event/positions.ts";
 import { RecordProblem } from "../event/record-error.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { hasCode } from "../runtime/errors.ts";
+import { giveBack } from "../runtime/give-back.ts";
 import { decodeEnvelopeHead, MAX_ENVELOPE_BYTES, MAX_RAW_BYTES } from "./envelope.ts";
 import { parseSegmentName, SEGMENT_PREFIX, segmentsAfter } from "./object-names.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
@@ -9,8 +10,10 @@ import { encodeSegments } from "./segment-encoder.ts";
 import { decodeHead, pieceOffsets } from "./segment-head.ts";
 import { decodePiece } from "./segment-piece.ts";
 import type {
+  OpenSegment,
   ReadSegmentOptions,
   SegmentEvent,
+  SegmentEventHead,
   SegmentHead,
   SegmentInfo,
   SegmentPiece,
@@ -72,17 +75,30 @@ export class ObjectSegmentStore implements SegmentStore {
     return head;
   }
 
-  async *read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
-    const { signal, after = segment.first - 1, through = segment.last } = options;
+  async open(segment: SegmentInfo, signal: AbortSignal): Promise<OpenSegment> {
     const opened = await this.#open(segment, { bytes: FIRST_BYTES, signal });
-    const { head, headBytes } = opened;
+    return { head: opened.head, read: (options) => this.#readPieces(opened, options) };
+  }
+
+  async *read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
+    yield* (await this.open(segment, options.signal)).read(options);
+  }
+
+  #readPieces(opened: Opened, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
+    const { segment, head, headBytes } = opened;
+    const { signal, after = segment.first - 1, through = segment.last } = options;
     const starts = pieceOffsets(headBytes, head.pieces);
-    for (const [index, piece] of head.pieces.entries()) {
-      if (piece.last <= after) continue;
-      if (piece.first > through) return;
-      const events = await this.#piece(opened, { index, piece, start: starts[index] ?? 0 }, signal);
-      yield events.filter(({ head: { offset } }) => offset > after && offset <= through);
-    }
+    const wanted = head.pieces
+      .map((piece, index) => ({ index, piece, start: starts[index] ?? 0 }))
+      .filter(({ piece }) => piece.last > after && piece.first <= through);
+    const fetch = (at: number): Promise<Piece> | undefined => {
+      const place = wanted[at];
+      const piece = place && this.#piece(opened, place, signal);
+      // It may never be asked for.
+      piece?.catch(() => undefined);
+      return piece;
+    };
+    return handedOut(fetch, ({ offset }) => offset > after && offset <= through);
   }
 
   async write(run: SegmentRun, signal: AbortSignal): Promise<SegmentInfo[]> {
@@ -106,7 +122,7 @@ export class ObjectSegmentStore implements SegmentStore {
         throw new RecordProblem(`its head has ${headBytes} bytes, all of it ${segment.bytes}`);
       const start =
         headBytes <= first.length ? first : await objects.range(name, { offset: 0, bytes: headBytes }, signal);
-      const head = decodeHead(await objects.sealer.open(as, start.subarray(0, headBytes)), segment);
+      const head = decodeHead(await objects.open(as, start.subarray(0, headBytes)), segment);
       const end = head.pieces.reduce((sum, piece) => sum + piece.bytes, headBytes);
       if (end !== segment.bytes) throw new RecordProblem(`it has ${segment.bytes} bytes, its head says ${end}`);
       return { segment, head, headBytes, start };
@@ -117,7 +133,7 @@ export class ObjectSegmentStore implements SegmentStore {
     { segment, start: fetched }: Opened,
     { index, piece, start }: { readonly index: number; readonly piece: SegmentPiece; readonly start: number },
     signal: AbortSignal,
-  ): Promise<SegmentEvent[]> {
+  ): Promise<Piece> {
     const { name } = segment;
     const objects = this.#objects;
     const end = start + piece.bytes;
@@ -126,9 +142,29 @@ export class ObjectSegmentStore implements SegmentStore {
         ? fetched.subarray(start, end)
         : await objects.range(name, { offset: start, bytes: piece.bytes }, signal);
     return objects.within(name, async () => {
-      const raw = await objects.sealer.open({ kind: "piece", name: `${name}#${index}` }, stored);
+      const raw = await objects.open({ kind: "piece", name: `${name}#${index}` }, stored);
       if (raw.length !== piece.rawBytes) throw new RecordProblem(`piece ${index} has ${raw.length} bytes`);
-      return decodePiece(raw, { location: objects.location, name, first: piece.first, last: piece.last });
+      const buffer = raw.buffer === stored.buffer ? undefined : raw.buffer;
+      return { buffer, events: decodePiece(raw, { location: objects.location, name, first: piece.first, last: piece.last }) };
     });
+  }
+}
+
+interface Piece {
+  /** Of its page images; undefined when something else lies in it too. */
+  readonly buffer: ArrayBufferLike | undefined;
+  readonly events: readonly SegmentEvent[];
+}
+
+/** One is fetched while the one before it is used. */
+async function* handedOut(
+  fetch: (at: number) => Promise<Piece> | undefined,
+  isWanted: (head: SegmentEventHead) => boolean,
+): AsyncGenerator<readonly SegmentEvent[], void, void> {
+  for (let at = 1, next = fetch(0); next; at += 1) {
+    const { buffer, events } = await next;
+    next = fetch(at);
+    yield events.filter(({ head }) => isWanted(head));
+    if (buffer) giveBack(buffer);
   }
 }

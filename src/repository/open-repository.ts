@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { Clock } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { BlobIndex } from "./blob-index.ts";
+import { EnvelopeThread } from "./envelope-thread.ts";
 import { decodeConfig, encodeConfig } from "./config-object.ts";
 import { locatingObject } from "./object-error.ts";
 import { PROBE_PREFIX } from "./object-names.ts";
@@ -57,7 +58,8 @@ export async function openRepository(options: OpenRepositoryOptions): Promise<Re
   scope.use(store);
   const config = (await readConfig(store, signal)) ?? (await begin(options));
   requireSet(config, options);
-  const objects = new SealedObjects(store, await sealerOf(config, options));
+  const thread = options.mode === "read" ? scope.use(new EnvelopeThread()) : undefined;
+  const objects = new SealedObjects(store, await sealerOf(config, options), thread);
   const index = scope.use(new BlobIndex(cacheDirectory, config.id));
   const blobs = new PackBlobStore(objects, index, clock);
   await blobs.refresh(signal);

@@ -99,7 +99,7 @@ export async function readListing(
     if (listingBytes > end || listingBytes > MAX_RAW_BYTES)
       throw new RecordProblem(`its listing is said to have ${listingBytes} bytes of ${bytes}`);
     const stored = await objects.range(name, { offset: end - listingBytes, bytes: listingBytes }, signal);
-    const raw = await objects.sealer.open({ kind: "pack", name }, stored);
+    const raw = await objects.open({ kind: "pack", name }, stored);
     return { name, bytes, blobs: decodeEntries(raw, end - listingBytes) };
   });
 }

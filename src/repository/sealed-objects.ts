@@ -1,15 +1,25 @@
 import type { ByteRange, ObjectStore } from "./object-store.ts";
 import { locatingObject } from "./object-error.ts";
+import type { EnvelopeThread } from "./envelope-thread.ts";
 import type { RepositorySealer, SealedAs } from "./sealer.ts";
+
+/** From here on a thread is worth its start. */
+const MUCH_BYTES = 16 * 1024 * 1024;
+/** What is smaller is done sooner than sent to a thread. */
+const LARGE_BYTES = 32 * 1024;
 
 /** The objects of a repository as what is in them. */
 export class SealedObjects {
   readonly store: ObjectStore;
   readonly sealer: RepositorySealer;
+  readonly #thread: EnvelopeThread | undefined;
+  #openedBytes = 0;
 
-  constructor(store: ObjectStore, sealer: RepositorySealer) {
+  /** `thread`: opens what is large, when it is much. */
+  constructor(store: ObjectStore, sealer: RepositorySealer, thread?: EnvelopeThread) {
     this.store = store;
     this.sealer = sealer;
+    this.#thread = thread;
   }
 
   get location(): string {
@@ -26,7 +36,14 @@ export class SealedObjects {
   /** @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION, and what the store throws */
   async get<T>(as: SealedAs, signal: AbortSignal, decode: (raw: Uint8Array) => T): Promise<T> {
     const data = await this.store.get(as.name, signal);
-    return locatingObject(this.#place(as.name), async () => decode(await this.sealer.open(as, data)));
+    return locatingObject(this.#place(as.name), async () => decode(await this.open(as, data)));
+  }
+
+  /** As the sealer does. It may be a view into `stored`. */
+  open(as: SealedAs, stored: Uint8Array): Promise<Uint8Array> {
+    this.#openedBytes += stored.length;
+    const isMuch = this.#openedBytes > MUCH_BYTES && stored.length >= LARGE_BYTES;
+    return this.sealer.open(as, stored, isMuch ? this.#thread?.open : undefined);
   }
 
   /** Bytes of an object that has several envelopes in it. */

@@ -1,3 +1,5 @@
+import type { OpenedWith } from "./envelope.ts";
+
 /** What an object, or a blob in a pack, is. Part of what is authenticated. */
 export type ObjectKind = BlobType | "pack" | "index" | "segment" | "piece" | "base" | "verified" | "lock" | "expired";
 
@@ -11,6 +13,13 @@ export interface SealedAs {
   readonly name: string;
 }
 
+/** See openEnvelope. */
+export type EnvelopeOpener = (
+  as: SealedAs,
+  stored: Uint8Array,
+  opened: OpenedWith,
+) => Uint8Array | Promise<Uint8Array>;
+
 /**
  * Turns what is to be stored into the sealed envelope of proto/repository.md and back: compressed, and encrypted when the
  * repository has a key.
@@ -22,9 +31,11 @@ export interface RepositorySealer {
   /**
    * What was sealed, proved to be that and under this name. It may be a view into `stored`.
    *
+   * `run`: who does the work.
+   *
    * @throws RecordProblem and NewerObject (without the object's name, which the caller knows), KEY_MISSING, KEY_WRONG
    */
-  open(as: SealedAs, stored: Uint8Array): Promise<Uint8Array>;
+  open(as: SealedAs, stored: Uint8Array, run?: EnvelopeOpener): Promise<Uint8Array>;
   /** Name of a blob: 32 bytes, SHA-256 of what is in it, or HMAC-SHA-256 under the chunk-name key. */
   blobId(data: Uint8Array): Uint8Array;
 }

@@ -99,6 +99,13 @@ export interface SegmentRun {
   readonly records: readonly ArchivedRecord[];
 }
 
+/** One whose beginning was fetched. */
+export interface OpenSegment {
+  readonly head: SegmentHead;
+  /** One piece at a time, in order; the first is on its way when this returns. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
+  read(options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void>;
+}
+
 export interface ReadSegmentOptions {
   readonly signal: AbortSignal;
   /** Only events after this one, and up to that one: other pieces are not fetched. */
@@ -116,7 +123,10 @@ export interface SegmentStore {
   /** @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
   head(segment: SegmentInfo, signal: AbortSignal): Promise<SegmentHead>;
 
-  /** One piece at a time, in order. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
+  /** To read its events, soon or later: some of them may come with its head. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
+  open(segment: SegmentInfo, signal: AbortSignal): Promise<OpenSegment>;
+
+  /** Opens and reads it. */
   read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void>;
 
   /** Durable when it resolves; a long run becomes several segments, which are written in their order. */

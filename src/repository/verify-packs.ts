@@ -84,7 +84,7 @@ async function problemOf(
 ): Promise<string | undefined> {
   try {
     const stored = pack.subarray(blob.position, blob.position + blob.storedBytes);
-    const data = await repository.objects.sealer.open(blobAs(blob), stored);
+    const data = await repository.objects.open(blobAs(blob), stored);
     return data.length === blob.rawBytes
       ? undefined
       : `blob ${blobName(blob.id)} has ${data.length} bytes, not ${blob.rawBytes}`;

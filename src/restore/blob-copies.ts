@@ -1,5 +1,6 @@
 import type { BlobStore } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import type { BlobReader } from "./plan-base.ts";
 
@@ -8,9 +9,9 @@ export function isDamage(error: unknown): error is TidemarkError {
   return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT");
 }
 
-/** The memory of a blob that was written, unless others lie in it too. */
+/** The memory of a blob that was written, unless others lie in it too: those bring an envelope and something in it. */
 export function freeBlob(data: Uint8Array): void {
-  if (data.byteLength === data.buffer.byteLength) giveBack(data.buffer);
+  if (data.buffer.byteLength - data.byteLength <= LEAST_ENVELOPE_BYTES) giveBack(data.buffer);
 }
 
 /** Undefined when what is read is damaged or missing. */

@@ -87,7 +87,7 @@ export async function carryOut(history: History, options: CarryOutOptions): Prom
 }
 
 async function build(history: History, options: CarryOutOptions): Promise<Map<PlannedDatabase, string>> {
-  using stack = new DisposableStack();
+  await using stack = new AsyncDisposableStack();
   const builders = new Map<string, DatabaseBuilder>();
   const { plan, trees } = options.planned;
   const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging, history));
@@ -117,6 +117,7 @@ async function fetch({ builders, contents }: Builders, options: CarryOutOptions)
     done += bytes;
     options.onProgress({ phase: "fetch", done, total, unit: "bytes" });
   };
+  onBytes(0);
   try {
     await fillDatabases(builders.values(), { ...archived, offset: planned.plan.afterOffset, signal, onBytes });
   } catch (error) {
@@ -147,6 +148,7 @@ async function applyEvents(
   const after = firstNeeded(planned);
   const through = planned.point.offset;
   const total = through - after;
+  onProgress({ phase: "write", done: 0, total });
   for await (const events of history.events({ after, through, signal })) {
     requireGoingOn(signal);
     for (const event of events) {

@@ -9,6 +9,7 @@ import { PageIndex } from "../sqlite/page-index.ts";
 import type { PageHashes } from "./fetched-state.ts";
 import type { BaseDatabase } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
+import { SyncBehind } from "./sync-behind.ts";
 
 const { O_RDWR, O_CREAT } = fs.constants;
 
@@ -22,6 +23,7 @@ export class DatabaseBuilder {
   readonly file: string;
   readonly #fd: number;
   readonly #index: PageIndex;
+  readonly #syncer: SyncBehind;
   #open: { readonly transaction: number; readonly before: bigint; parts: number } | undefined;
 
   constructor(plan: PlannedDatabase, file: string, seed: bigint) {
@@ -29,6 +31,7 @@ export class DatabaseBuilder {
     this.file = file;
     // One that a killed restore left behind is gone on with: see takeOver.
     this.#fd = fs.openSync(file, O_RDWR | O_CREAT, 0o666);
+    this.#syncer = new SyncBehind(this.#fd);
     this.#index = new PageIndex(plan.pageSize, seed);
   }
 
@@ -44,7 +47,7 @@ export class DatabaseBuilder {
       const pageNumber = firstPage + at / pageSize;
       if (pageNumber !== lockPage) this.#index.set(pageNumber, data.subarray(at, at + pageSize));
     }
-    writeFully(this.#fd, data, (firstPage - 1) * pageSize);
+    this.#put(data, firstPage);
   }
 
   /** Nothing but zeros, up to the end of the database: the file has a hole there. */
@@ -95,13 +98,17 @@ export class DatabaseBuilder {
       throw checksumMismatch(name, offset, { when: "after", found: this.#index.checksum, expected: checksum });
     }
     fs.ftruncateSync(this.#fd, sizePages * pageSize);
-    await new Promise<void>((resolve, reject) => {
-      fs.fsync(this.#fd, (error) => (error ? reject(error) : resolve()));
-    });
+    await this.#syncer.finish();
   }
 
-  close(): void {
+  async close(): Promise<void> {
+    await this.#syncer.idle();
     fs.closeSync(this.#fd);
+  }
+
+  #put(data: Uint8Array, firstPage: number): void {
+    writeFully(this.#fd, data, (firstPage - 1) * this.plan.pageSize);
+    this.#syncer.wrote(data.length);
   }
 
   #part(at: Offset, part: SqlitePart): void {
@@ -140,7 +147,7 @@ export class DatabaseBuilder {
     // Pages beyond any committed size are dropped at the commit anyway.
     const pages = body.pages.filter(({ pageNumber }) => pageNumber !== lockPage && pageNumber <= peakPages);
     for (const page of pages) this.#index.set(page.pageNumber, page.data);
-    for (const { firstPage, data } of neighbours(pages)) writeFully(this.#fd, data, (firstPage - 1) * pageSize);
+    for (const { firstPage, data } of neighbours(pages)) this.#put(data, firstPage);
   }
 }
 
