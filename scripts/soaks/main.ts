@@ -2,6 +2,7 @@
 import { parseArgs } from "node:util";
 
 import { crashes } from "./crashes.ts";
+import { damage } from "./damage.ts";
 import { firstCopy } from "./first-copy.ts";
 import { many } from "./many.ts";
 import { order } from "./order.ts";
@@ -13,6 +14,7 @@ import { parseOptionsOf, type Outcome, type Scenario } from "./scenario.ts";
 
 const SCENARIOS: Readonly<Record<string, Scenario>> = {
   crashes,
+  damage,
   "first-copy": firstCopy,
   many,
   order,

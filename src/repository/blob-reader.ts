@@ -131,7 +131,9 @@ export class BlobReader {
     const { objects } = this.#options;
     const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
     const opened = await Promise.all(
-      blobs.map((blob) => this.#open(blob, bytes.subarray(blob.position - start, blob.position - start + blob.storedBytes))),
+      blobs.map((blob) =>
+        this.#open(blob, bytes.subarray(blob.position - start, blob.position - start + blob.storedBytes)),
+      ),
     );
     if (opened.every(({ buffer }) => buffer !== bytes.buffer)) giveBack(bytes.buffer);
     return opened;

@@ -25,5 +25,5 @@ port.on("message", ({ id, as, stored, opened }: ToOpen) => {
 function own(raw: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer } = raw;
   const isPooled = !(buffer instanceof ArrayBuffer) || buffer.byteLength > 2 * raw.length + Buffer.poolSize;
-  return isPooled ? Uint8Array.from(raw) : new Uint8Array(buffer, raw.byteOffset, raw.length);
+  return isPooled ? new Uint8Array(raw) : new Uint8Array(buffer, raw.byteOffset, raw.length);
 }

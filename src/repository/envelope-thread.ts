@@ -32,9 +32,9 @@ export class EnvelopeThread implements AsyncDisposable {
     const id = (this.#lastId += 1);
     this.#waiting.set(id, waiting);
     this.#worker ??= this.#start();
-    const own = Uint8Array.from(stored);
+    const own = new Uint8Array(stored);
     // The id of its key is a view, which would bring along all that it lies in; it is not needed any more.
-    const opened = { head: { ...head, keyId: undefined }, dataKey: dataKey && Uint8Array.from(dataKey) };
+    const opened = { head: { ...head, keyId: undefined }, dataKey: dataKey && new Uint8Array(dataKey) };
     this.#worker.postMessage({ id, as, stored: own, opened } satisfies ToOpen, [own.buffer]);
     return waiting.promise;
   };

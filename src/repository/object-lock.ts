@@ -19,6 +19,11 @@ const RELEASE_MS = 10_000;
 /** Behind the name of a lock that was released where nothing can be removed. */
 const RELEASED = "-released";
 
+/** Nothing is in it. */
+export function isReleased(name: string): boolean {
+  return name.endsWith(RELEASED);
+}
+
 export interface LockOptions {
   readonly objects: SealedObjects;
   readonly clock: Clock;
@@ -96,11 +101,9 @@ class ObjectLock implements RepositoryLock {
     const { objects, mode, clock } = this.#options;
     const names: string[] = [];
     for await (const { name } of objects.store.list(LOCK_PREFIX, signal)) names.push(name);
-    const released = new Set(
-      names.filter((name) => name.endsWith(RELEASED)).map((name) => name.slice(0, -RELEASED.length)),
-    );
+    const released = new Set(names.filter(isReleased).map((name) => name.slice(0, -RELEASED.length)));
     for (const name of names) {
-      if (name.endsWith(RELEASED) || released.has(name) || this.#names.includes(name)) continue;
+      if (isReleased(name) || released.has(name) || this.#names.includes(name)) continue;
       const note = await readLock(objects, name, signal);
       if (!note || clock.now() - note.atMs > STALE_MS) await this.#release(name, signal);
       else if (mode === "exclusive" || note.mode === "exclusive") throw lockedBy(objects.location, note);

@@ -71,17 +71,19 @@ export class ObjectSegmentStore implements SegmentStore {
   }
 
   async head(segment: SegmentInfo, signal: AbortSignal): Promise<SegmentHead> {
-    const { head } = await this.#open(segment, { bytes: FIRST_HEAD_BYTES, signal });
-    return head;
+    return (await this.open(segment, { signal, wants: "head" })).head;
   }
 
-  async open(segment: SegmentInfo, signal: AbortSignal): Promise<OpenSegment> {
-    const opened = await this.#open(segment, { bytes: FIRST_BYTES, signal });
+  async open(
+    segment: SegmentInfo,
+    { signal, wants }: { readonly signal: AbortSignal; readonly wants: "head" | "events" },
+  ): Promise<OpenSegment> {
+    const opened = await this.#open(segment, { bytes: wants === "head" ? FIRST_HEAD_BYTES : FIRST_BYTES, signal });
     return { head: opened.head, read: (options) => this.#readPieces(opened, options) };
   }
 
   async *read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
-    yield* (await this.open(segment, options.signal)).read(options);
+    yield* (await this.open(segment, { signal: options.signal, wants: "events" })).read(options);
   }
 
   #readPieces(opened: Opened, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
@@ -145,7 +147,10 @@ export class ObjectSegmentStore implements SegmentStore {
       const raw = await objects.open({ kind: "piece", name: `${name}#${index}` }, stored);
       if (raw.length !== piece.rawBytes) throw new RecordProblem(`piece ${index} has ${raw.length} bytes`);
       const buffer = raw.buffer === stored.buffer ? undefined : raw.buffer;
-      return { buffer, events: decodePiece(raw, { location: objects.location, name, first: piece.first, last: piece.last }) };
+      return {
+        buffer,
+        events: decodePiece(raw, { location: objects.location, name, first: piece.first, last: piece.last }),
+      };
     });
   }
 }

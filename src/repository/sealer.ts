@@ -14,11 +14,7 @@ export interface SealedAs {
 }
 
 /** See openEnvelope. */
-export type EnvelopeOpener = (
-  as: SealedAs,
-  stored: Uint8Array,
-  opened: OpenedWith,
-) => Uint8Array | Promise<Uint8Array>;
+export type EnvelopeOpener = (as: SealedAs, stored: Uint8Array, opened: OpenedWith) => Uint8Array | Promise<Uint8Array>;
 
 /**
  * Turns what is to be stored into the sealed envelope of proto/repository.md and back: compressed, and encrypted when the

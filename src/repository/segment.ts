@@ -123,8 +123,11 @@ export interface SegmentStore {
   /** @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
   head(segment: SegmentInfo, signal: AbortSignal): Promise<SegmentHead>;
 
-  /** To read its events, soon or later: some of them may come with its head. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
-  open(segment: SegmentInfo, signal: AbortSignal): Promise<OpenSegment>;
+  /** `wants`: most likely only its head, or events, of which some come with it. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
+  open(
+    segment: SegmentInfo,
+    options: { readonly signal: AbortSignal; readonly wants: "head" | "events" },
+  ): Promise<OpenSegment>;
 
   /** Opens and reads it. */
   read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void>;

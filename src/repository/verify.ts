@@ -3,6 +3,7 @@ import { decodeExpired } from "./notes.ts";
 import type { Repository } from "./repository.ts";
 import { Survey } from "./survey.ts";
 import { verifyBases } from "./verify-bases.ts";
+import { verifyNotes } from "./verify-notes.ts";
 import { verifyPacks } from "./verify-packs.ts";
 import { Findings, isDamage, type VerifyReport } from "./verify-report.ts";
 import { verifySegments } from "./verify-segments.ts";
@@ -51,6 +52,7 @@ export async function verifyRepository(repository: Repository, options: VerifyOp
   const bad = await verifyPacks(run, survey);
   const bases = await verifyBases(run, bad);
   const segments = await verifySegments(run, { bad, bases });
+  await verifyNotes(run, survey);
   const { problems, warnings } = run.findings;
   return {
     objects: survey.count,

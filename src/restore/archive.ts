@@ -5,8 +5,9 @@ import { decodeTableBlock } from "../repository/table-block.ts";
 import { TreeListReader } from "../repository/tree-list.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { TreeEntry } from "../tree/tree-index.ts";
-import { ArchiveHistory, type HeldBase, type HeldSegment } from "./archive-history.ts";
-import { BlobCopies, isDamage, unlessDamaged } from "./blob-copies.ts";
+import { ArchiveHistory, type HeldBase } from "./archive-history.ts";
+import { BlobCopies, isAway, isOfOneCopy, unlessOfOneCopy } from "./blob-copies.ts";
+import type { HeldSegment } from "./held-segments.ts";
 import type { LogHistory } from "./log-history.ts";
 import type { Archive, BaseDatabase, BlobReader, EventsToRead, PlanBase } from "./plan-base.ts";
 
@@ -20,14 +21,11 @@ export interface OpenArchiveOptions {
 }
 
 /** What several repositories of one set hold, and the log's tail behind it. */
-export async function openArchive(options: OpenArchiveOptions): Promise<RepositoryArchive> {
-  const { repositories, signal } = options;
-  const relist = (): Promise<HeldSegment[]> => segmentsOf(repositories, signal);
-  const segments = await relist();
-  const bases: HeldBase[] = [];
-  for (const repository of repositories) {
-    for (const info of await repository.bases.list(signal)) bases.push({ offset: info.offset, repository, info });
-  }
+export async function openArchive(given: OpenArchiveOptions): Promise<RepositoryArchive> {
+  const options = { ...given, onDamage: once(given.onDamage) };
+  const { repositories } = options;
+  const { segments, bases } = await listed(options);
+  const relist = async (): Promise<HeldSegment[]> => (await listed(options)).segments;
   await requireOneLog(options);
   const location = [...repositories.map((one) => one.location), ...(options.log ? [options.log.location] : [])].join(
     ", ",
@@ -41,21 +39,54 @@ export async function openArchive(options: OpenArchiveOptions): Promise<Reposito
   );
 }
 
-async function segmentsOf(repositories: readonly Repository[], signal: AbortSignal): Promise<HeldSegment[]> {
-  const segments: HeldSegment[] = [];
+interface Listed {
+  readonly segments: HeldSegment[];
+  readonly bases: HeldBase[];
+}
+
+/** Of all repositories but those that are away. @throws what keeps the last one from being read */
+async function listed({ repositories, onDamage, signal }: OpenArchiveOptions): Promise<Listed> {
+  const all: Listed = { segments: [], bases: [] };
+  let away: TidemarkError | undefined;
   for (const repository of repositories) {
-    for await (const info of repository.segments.list(signal)) segments.push({ ...info, repository, info });
+    try {
+      const found = await namesIn(repository, signal);
+      all.segments.push(...found.segments);
+      all.bases.push(...found.bases);
+    } catch (error) {
+      if (!isAway(error)) throw error;
+      away = error;
+      onDamage(error);
+    }
   }
-  return segments;
+  if (away && all.segments.length === 0 && all.bases.length === 0) throw away;
+  return all;
+}
+
+/** One that is away says the same about each of its objects. */
+function once(tell: (error: TidemarkError) => void): (error: TidemarkError) => void {
+  const told = new Set<string>();
+  return (error) => {
+    if (!told.has(error.message)) tell(error);
+    told.add(error.message);
+  };
+}
+
+async function namesIn(repository: Repository, signal: AbortSignal): Promise<Listed> {
+  const segments: HeldSegment[] = [];
+  for await (const info of repository.segments.list(signal)) segments.push({ ...info, repository, info });
+  const bases = (await repository.bases.list(signal)).map((info) => ({ offset: info.offset, repository, info }));
+  return { segments, bases };
 }
 
 /** @throws REPOSITORY_FOREIGN when they are not about the same log */
 async function requireOneLog({ repositories, log, signal }: OpenArchiveOptions): Promise<void> {
-  const [first, ...others] = await Promise.all(
+  const found = await Promise.all(
     repositories.map(async (one) => ({ location: one.location, logId: await logIdOf(one, signal) })),
   );
-  const all = [...others, ...(log ? [{ location: log.location, logId: await log.logId() }] : [])];
-  const other = all.find(({ logId }) => logId !== undefined && first?.logId !== undefined && logId !== first.logId);
+  const all = [...found, ...(log ? [{ location: log.location, logId: await log.logId() }] : [])];
+  const [first, ...others] = all.filter(({ logId }) => logId !== undefined);
+  const other = others.find(({ logId }) => logId !== first?.logId);
   if (!other || !first) return;
   throw new TidemarkError(
     "REPOSITORY_FOREIGN",
@@ -68,10 +99,12 @@ async function requireOneLog({ repositories, log, signal }: OpenArchiveOptions):
 
 /** Undefined: it cannot be told; what is damaged is met again when it is needed. */
 async function logIdOf({ segments, bases }: Repository, signal: AbortSignal): Promise<string | undefined> {
-  const newest = await unlessDamaged(() => segments.newest(signal));
+  const newest = await unlessOfOneCopy(() => segments.newest(signal));
   if (newest) return newest.logId;
-  const base = (await bases.list(signal)).at(-1);
-  return base && (await unlessDamaged(() => bases.read(base, signal)))?.logId;
+  return unlessOfOneCopy(async () => {
+    const base = (await bases.list(signal)).at(-1);
+    return base && (await bases.read(base, signal)).logId;
+  });
 }
 
 export class RepositoryArchive implements Archive {
@@ -112,7 +145,7 @@ export class RepositoryArchive implements Archive {
       try {
         return new ManifestBase(base, await this.history.manifest(base), this.#copies(base.repository));
       } catch (error) {
-        if (!isDamage(error)) throw error;
+        if (!isOfOneCopy(error)) throw error;
         this.#onDamage(error);
         damage ??= error;
       }

@@ -4,9 +4,14 @@ import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import type { BlobReader } from "./plan-base.ts";
 
-/** Whether another copy of an object would help. */
-export function isDamage(error: unknown): error is TidemarkError {
-  return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT");
+/** Whether another repository would help: something in this one is damaged or missing, or it is away. */
+export function isOfOneCopy(error: unknown): error is TidemarkError {
+  return hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT") || isAway(error);
+}
+
+/** Nothing more is to be had from this repository. */
+export function isAway(error: unknown): error is TidemarkError {
+  return hasCode(error, "STORE_UNREACHABLE", "STORE_DENIED");
 }
 
 /** The memory of a blob that was written, unless others lie in it too: those bring an envelope and something in it. */
@@ -14,15 +19,15 @@ export function freeBlob(data: Uint8Array): void {
   if (data.buffer.byteLength - data.byteLength <= LEAST_ENVELOPE_BYTES) giveBack(data.buffer);
 }
 
-/** Undefined when what is read is damaged or missing. */
-export async function unlessDamaged<T>(
+/** Undefined when what is read is damaged, missing or away. */
+export async function unlessOfOneCopy<T>(
   read: () => Promise<T>,
   onDamage: (error: TidemarkError) => void = () => undefined,
 ): Promise<T | undefined> {
   try {
     return await read();
   } catch (error) {
-    if (!isDamage(error)) throw error;
+    if (!isOfOneCopy(error)) throw error;
     onDamage(error);
     return undefined;
   }
@@ -30,7 +35,8 @@ export async function unlessDamaged<T>(
 
 /** The blobs of several repositories as one: those of the first, and of the others what is damaged or missing there. */
 export class BlobCopies implements BlobReader {
-  readonly #copies: readonly BlobStore[];
+  /** Without those that went away. */
+  #copies: readonly BlobStore[];
   readonly #onDamage: (error: TidemarkError) => void;
 
   constructor(copies: readonly BlobStore[], onDamage: (error: TidemarkError) => void) {
@@ -46,21 +52,30 @@ export class BlobCopies implements BlobReader {
     ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void, void> {
-    const [first] = this.#copies;
-    if (!first) return;
     const names = Symbol.asyncIterator in ids ? ids[Symbol.asyncIterator]() : ids[Symbol.iterator]();
     /** Taken and not handed out yet. */
     let pending: Uint8Array[] = [];
+    let failure: { readonly error: unknown } | undefined;
+    const nextName = async (): Promise<IteratorResult<Uint8Array, unknown>> => {
+      try {
+        return await names.next();
+      } catch (error) {
+        failure = { error };
+        throw error;
+      }
+    };
     const ahead = async function* (again: readonly Uint8Array[]): AsyncGenerator<Uint8Array> {
       for (const id of again) yield id;
       for (;;) {
-        const next = await names.next();
+        const next = await nextName();
         if (next.done) return;
         pending.push(next.value);
         yield next.value;
       }
     };
     for (;;) {
+      const [first] = this.#copies;
+      if (!first) return;
       try {
         for await (const data of first.readMany(ahead([...pending]), signal)) {
           pending.shift();
@@ -68,14 +83,24 @@ export class BlobCopies implements BlobReader {
         }
         return;
       } catch (error) {
-        const damaged = pending[0];
-        if (!isDamage(error) || this.#copies.length === 1 || !damaged) throw error;
+        if (failure || !isOfOneCopy(error) || this.#copies.length === 1) throw error;
+        if (isAway(error)) {
+          this.#leaveOut(first, error);
+          continue;
+        }
+        const [damaged] = pending;
+        if (!damaged) throw error;
         // It may have been a later one: then this one is read from the first as before.
         const data = await this.read(damaged, signal);
         pending = pending.slice(1);
         yield data;
       }
     }
+  }
+
+  #leaveOut(away: BlobStore, error: TidemarkError): void {
+    this.#copies = this.#copies.filter((copy) => copy !== away);
+    this.#onDamage(error);
   }
 
   /** `left`: copies that were not tried yet. */
@@ -85,8 +110,9 @@ export class BlobCopies implements BlobReader {
     try {
       return await copy.read(id, signal);
     } catch (error) {
-      if (!isDamage(error) || others.length === 0) throw error;
-      if (copy.has(id)) this.#onDamage(error);
+      if (!isOfOneCopy(error) || others.length === 0) throw error;
+      if (isAway(error)) this.#leaveOut(copy, error);
+      else if (copy.has(id)) this.#onDamage(error);
       return this.#readFrom(others, id, signal);
     }
   }

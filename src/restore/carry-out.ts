@@ -1,7 +1,7 @@
 import type { Offset } from "../event/positions.ts";
 import { databasePath } from "../replica/standby-paths.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
-import { isDamage } from "./blob-copies.ts";
+import { isOfOneCopy } from "./blob-copies.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { DatabaseChecker, type CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
@@ -121,7 +121,7 @@ async function fetch({ builders, contents }: Builders, options: CarryOutOptions)
   try {
     await fillDatabases(builders.values(), { ...archived, offset: planned.plan.afterOffset, signal, onBytes });
   } catch (error) {
-    if (isDamage(error)) archived.onBaseDamage(error);
+    if (isOfOneCopy(error)) archived.onBaseDamage(error);
     throw error;
   }
   if (contents && planned.trees) await fillTrees(contents, planned.trees.plan, { ...archived, signal, onBytes });

@@ -3,7 +3,7 @@ import type { EventKind } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { FLAG } from "../event/record-header.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import { type EventHead, type History } from "./history.ts";
+import { type EventHead, type EventSummary, type History } from "./history.ts";
 import type { RestorePoint } from "./resolve-target.ts";
 
 /** A point at which every path that was dirty had been captured: databases and files go together. */
@@ -55,6 +55,17 @@ export class ConsistentPoints {
       // Only capture of trees says so.
       this.#hasTrees = true;
     } else if (!CHANGES_NOTHING.has(kind)) this.#changedSince = true;
+  }
+
+  /** Of events of databases, of which the last one alone may be a consistent point. */
+  takeSummary({ last: offset, lastTimeMs: timeMs, lastConsistent, databases }: EventSummary): void {
+    this.#last = { offset, timeMs };
+    if (lastConsistent === undefined) this.#changedSince ||= databases.length > 0;
+    else {
+      this.#nearest = this.#last;
+      this.#changedSince = false;
+      this.#hasTrees = true;
+    }
   }
 
   /** Some records after the point: whether the set has trees that are not in the log yet then. */

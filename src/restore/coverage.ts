@@ -73,8 +73,8 @@ export class PieceIndex<P extends Piece> {
     return found && found.last >= at ? found : undefined;
   }
 
-  without(piece: P): PieceIndex<P> {
-    return new PieceIndex(this.#sorted.filter((other) => other !== piece));
+  without(isGone: (piece: P) => boolean): PieceIndex<P> {
+    return new PieceIndex(this.#sorted.filter((piece) => !isGone(piece)));
   }
 
   /** How many of them hold; it holds for those up to some piece. */

@@ -1,6 +1,7 @@
 import type { RecordHeader } from "../event/codec.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
+import type { SegmentHead } from "../repository/segment.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { RestorableRange } from "./coverage.ts";
 
@@ -23,6 +24,20 @@ export interface ScannedEvent {
   readonly head: EventHead;
   /** The whole event. @throws RECORD_INVALID, RECORD_VERSION */
   readonly event: () => LogEvent;
+}
+
+/** The head of a segment, as far as a plan can be made from it. */
+export type EventSummary = Pick<
+  SegmentHead,
+  "first" | "last" | "lastTimeMs" | "databases" | "trees" | "lastConsistent"
+>;
+
+/** What stands for several events, or one of them. */
+export type Surveyed = { readonly summary: EventSummary } | ScannedEvent;
+
+export interface SurveyRange extends EventRange {
+  /** Of events that are all wanted: none of them need be read. */
+  readonly isEnough: (summary: EventSummary) => boolean;
 }
 
 /** A named offset. */
@@ -54,6 +69,8 @@ export interface History {
   marks(signal: AbortSignal): Promise<readonly ListedMark[]>;
   /** Events with their heads only, for finding things; what is applied is verified on its own. @throws LOG_REGRESSED, INTERRUPTED */
   scan(range: EventRange): AsyncGenerator<ScannedEvent>;
+  /** The same, but summaries of events where there are some that say enough. */
+  survey(range: SurveyRange): AsyncGenerator<Surveyed>;
   /**
    * Events in batches, proved to be what was written and to follow each other. The memory of a batch's page images is
    * freed when the next one is asked for.

@@ -97,6 +97,10 @@ export class LogHistory implements History {
     if (position < through) throw endedEarly(this.location, position, through);
   }
 
+  survey(range: EventRange): AsyncGenerator<ScannedEvent> {
+    return this.scan(range);
+  }
+
   async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
     const { after, through, follow = false, signal } = range;
     let position = after;

@@ -3,11 +3,11 @@ import type { LogEvent } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
 import { nearestName } from "../config/nearest-name.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { isDamage } from "./blob-copies.ts";
+import { isOfOneCopy } from "./blob-copies.ts";
 import { ConsistentPoints } from "./consistent-point.ts";
 import type { PlanBase } from "./plan-base.ts";
 import { type RestorePlan, RestorePlanner } from "./plan.ts";
-import { beforeFirst, type History, requireGoingOn } from "./history.ts";
+import { beforeFirst, type EventSummary, type History, requireGoingOn } from "./history.ts";
 import type { RestorePoint } from "./resolve-target.ts";
 import type { RestoreTarget } from "./restore-target.ts";
 import { rfc3339 } from "./rfc3339.ts";
@@ -113,7 +113,8 @@ async function beginTrees(
   { trees, points }: Reading,
   { base, signal, onBaseDamage }: MakePlanOptions,
 ): Promise<void> {
-  if (!trees || !base) return;
+  // Without trees nothing was a consistent point.
+  if (!trees || !base || base.trees.length === 0) return;
   // The base is at some offset, not at a consistent one.
   const after = await history.consistentAfter(base.offset);
   for await (const { head } of history.scan({ after, through: base.offset, signal })) points.take(head);
@@ -123,7 +124,7 @@ async function beginTrees(
       trees.begin(entry);
     }
   } catch (error) {
-    if (isDamage(error)) onBaseDamage(error);
+    if (isOfOneCopy(error)) onBaseDamage(error);
     throw error;
   }
 }
@@ -137,12 +138,27 @@ interface Reading {
 async function readToTarget(history: History, reading: Reading, options: MakePlanOptions): Promise<void> {
   const { point, signal, onProgress } = options;
   const after = beginsAfter(options);
-  for await (const { head, event } of history.scan({ after, through: point.offset, signal })) {
-    reading.points.take(head);
-    if (kindOfCode(head.kind) !== "sqlite.part") takeEvent(reading, event());
-    const done = head.offset - after;
-    if (done % 1024 === 0) onProgress(done, point.offset - after);
+  const total = point.offset - after;
+  for await (const step of history.survey({ after, through: point.offset, signal, isEnough })) {
+    const done = ("summary" in step ? step.summary.last : step.head.offset) - after;
+    if ("summary" in step) takeSummary(reading, step.summary);
+    else {
+      reading.points.take(step.head);
+      if (kindOfCode(step.head.kind) !== "sqlite.part") takeEvent(reading, step.event());
+    }
+    if ("summary" in step || done % 1024 === 0) onProgress(done, total);
   }
+}
+
+/** Nothing in it but whole commits, and no doubt whether databases and files fit at its end. */
+function isEnough({ last, databases, trees, lastConsistent }: EventSummary): boolean {
+  const isPlain = databases.every(({ copy, parts }) => copy === undefined && !parts);
+  return isPlain && trees.length === 0 && (lastConsistent === undefined || lastConsistent === last);
+}
+
+function takeSummary({ databases, points }: Reading, summary: EventSummary): void {
+  for (const database of summary.databases) databases.takeSummary(database);
+  points.takeSummary(summary);
 }
 
 function takeEvent({ databases, trees }: Reading, event: LogEvent): void {

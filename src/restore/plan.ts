@@ -1,5 +1,6 @@
 import type { LogEvent, SqliteCommit } from "../event/kinds.ts";
 import { type Offset, offset } from "../event/positions.ts";
+import type { SegmentDatabase } from "../repository/segment.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { BaseDatabase, PlanBase } from "./plan-base.ts";
 
@@ -80,6 +81,15 @@ export class RestorePlanner {
     if (body.kind !== "sqlite.commit") return;
     if (event.offset > this.#options.targetOffset) this.#lookAhead(event, body);
     else this.#takeCommit({ ...event, body });
+  }
+
+  /** What several events up to the target come to, of which none holds a copy or has parts. */
+  takeSummary({ name, largestPages, commits, ...last }: SegmentDatabase): void {
+    if (commits === 0) return;
+    const beginning = this.#drafts.get(name)?.beginning;
+    if (beginning) beginning.peakPages = Math.max(beginning.peakPages, largestPages);
+    this.#undecided.add(name);
+    this.#drafts.set(name, { beginning, last });
   }
 
   /** Whether events after the target can tell nothing more. */

@@ -14,7 +14,7 @@ import type { ManifestDatabase, ManifestTree } from "../../../src/repository/bas
 import type { BlobWriter } from "../../../src/repository/blob-store.ts";
 import { FsStore } from "../../../src/repository/fs-store.ts";
 import type { ObjectStore } from "../../../src/repository/object-store.ts";
-import { openRepository } from "../../../src/repository/open-repository.ts";
+import { openRepository, type RepositorySealing } from "../../../src/repository/open-repository.ts";
 import type { Repository } from "../../../src/repository/repository.ts";
 import type { ArchivedRecord } from "../../../src/repository/segment.ts";
 import { encodeTableBlock } from "../../../src/repository/table-block.ts";
@@ -66,7 +66,11 @@ export class ArchiveBench implements AsyncDisposable {
     return path.join(this.bench.directory, name);
   }
 
-  async repository(mode: "read" | "write", store: ObjectStore = new FsStore(this.directory())): Promise<Repository> {
+  async repository(
+    mode: "read" | "write",
+    store: ObjectStore = new FsStore(this.directory()),
+    sealing?: RepositorySealing,
+  ): Promise<Repository> {
     const cacheDirectory = path.join(this.bench.directory, `cache-${mode}`);
     fs.mkdirSync(cacheDirectory, { recursive: true });
     return openRepository({
@@ -77,6 +81,7 @@ export class ArchiveBench implements AsyncDisposable {
       createdBy: "test",
       clock: systemClock,
       signal,
+      ...(sealing ? { sealing } : {}),
     });
   }
 
