@@ -1,25 +1,25 @@
 import type { ByteRange, ObjectStore } from "./object-store.ts";
 import { locatingObject } from "./object-error.ts";
-import type { EnvelopeThread } from "./envelope-thread.ts";
+import type { EnvelopeThreads } from "./envelope-threads.ts";
 import type { RepositorySealer, SealedAs } from "./sealer.ts";
 
-/** From here on a thread is worth its start. */
+/** From here on threads are worth their start. */
 const MUCH_BYTES = 16 * 1024 * 1024;
-/** What is smaller is done sooner than sent to a thread. */
+/** What is smaller is done sooner than sent to one. */
 const LARGE_BYTES = 32 * 1024;
 
 /** The objects of a repository as what is in them. */
 export class SealedObjects {
   readonly store: ObjectStore;
   readonly sealer: RepositorySealer;
-  readonly #thread: EnvelopeThread | undefined;
+  readonly #threads: EnvelopeThreads | undefined;
   #openedBytes = 0;
 
-  /** `thread`: opens what is large, when it is much. */
-  constructor(store: ObjectStore, sealer: RepositorySealer, thread?: EnvelopeThread) {
+  /** `threads`: they open what is large, when it is much. */
+  constructor(store: ObjectStore, sealer: RepositorySealer, threads?: EnvelopeThreads) {
     this.store = store;
     this.sealer = sealer;
-    this.#thread = thread;
+    this.#threads = threads;
   }
 
   get location(): string {
@@ -43,7 +43,7 @@ export class SealedObjects {
   open(as: SealedAs, stored: Uint8Array): Promise<Uint8Array> {
     this.#openedBytes += stored.length;
     const isMuch = this.#openedBytes > MUCH_BYTES && stored.length >= LARGE_BYTES;
-    return this.sealer.open(as, stored, isMuch ? this.#thread?.open : undefined);
+    return this.sealer.open(as, stored, isMuch ? this.#threads?.open : undefined);
   }
 
   /** Bytes of an object that has several envelopes in it. */

@@ -1,7 +1,7 @@
 import { decodeExpired, decodeLock, decodeVerified } from "./notes.ts";
 import { isReleased } from "./object-lock.ts";
-import { LOCK_PREFIX, VERIFIED_PREFIX } from "./object-names.ts";
-import { EXPIRED_PREFIX } from "./refresh-index.ts";
+import { EXPIRED_PREFIX, LOCK_PREFIX, VERIFIED_PREFIX } from "./object-names.ts";
+
 import type { Survey } from "./survey.ts";
 import { isDamage } from "./verify-report.ts";
 import type { VerifyContext } from "./verify.ts";

@@ -4,8 +4,10 @@ import path from "node:path";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 
 import { offset } from "../../src/event/positions.ts";
+import { CountingStore } from "../../src/repository/counting-store.ts";
 import { FsStore } from "../../src/repository/fs-store.ts";
 import { restorePoints } from "../../src/restore/restore-points.ts";
+import { FaultyStore } from "../support/faulty-store.ts";
 import { Random } from "../support/random.ts";
 import { ArchiveBench } from "./support/archive-bench.ts";
 
@@ -65,11 +67,15 @@ const DAMAGES: readonly [string, (file: string) => void][] = [
   ["missing", (file) => fs.rmSync(file)],
 ];
 
-async function restored(names: readonly string[], to: number | string = "latest"): Promise<void> {
+const storeOf = (name: string): FaultyStore => new FaultyStore(new FsStore(scene.directory(name)));
+
+async function restored(places: readonly (string | FaultyStore)[], to: number | string = "latest"): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const repositories = [];
-  for (const name of names)
-    repositories.push(stack.use(await scene.repository("read", new FsStore(scene.directory(name)))));
+  for (const place of places) {
+    const store = typeof place === "string" ? storeOf(place) : place;
+    repositories.push(stack.use(await scene.repository("read", store)));
+  }
   const { directory, offset: at } = await scene.restore(to, { repositories });
   const image = scene.at(at)?.images.get("app.db") ?? Buffer.alloc(0);
   expect(Buffer.compare(fs.readFileSync(path.join(directory, "app.db")), image)).toBe(0);
@@ -87,6 +93,28 @@ test.each(["packs", "segments", "bases"])(
       expect(scene.damaged.join("\n"), what).toMatch(isMissed ? new RegExp(`${kind}/`) : /^$/);
       scene.damaged.length = 0;
       fs.cpSync(scene.directory("first"), scene.directory("one"), { recursive: true });
+    }
+  },
+);
+
+test.each(["segments/…", "bases/…", "packs/", "segments/", "bases/"])(
+  "%s: a repository that goes away there is left out, and said to be",
+  async (where) => {
+    const call = where.endsWith("…") ? "list" : "get";
+    const name = new RegExp(`^${where.replace("…", "")}`);
+    for (const [skip, to] of [
+      [0, "latest"],
+      [1, 18],
+      [2, 22],
+    ] as const) {
+      const away = (): FaultyStore =>
+        storeOf("one").on({ call, name, skip, fault: { kind: "fail", code: "STORE_UNREACHABLE" } });
+      await restored([away(), "two"], to);
+      if (skip === 0) expect(scene.damaged).toEqual([`${scene.directory("one")}: the store has a bad day`]);
+      const alone = restored([away()], to);
+      if (skip === 0) await expect(alone).rejects.toMatchObject({ code: "STORE_UNREACHABLE" });
+      else await alone.catch((error: unknown) => expect(error).toMatchObject({ code: "STORE_UNREACHABLE" }));
+      scene.damaged.length = 0;
     }
   },
 );
@@ -168,4 +196,22 @@ test("what lies between ranges cannot be restored, and the nearest that can is n
     code: "TIME_OUT_OF_RANGE",
     message: expect.stringContaining("offset 8"),
   });
+});
+
+test("commits are fetched once: a plan needs no more than the heads of their segments", async () => {
+  await using alone = await ArchiveBench.open();
+  await alone.commit("app.db", TABLE);
+  const base = await alone.commit("app.db", INSERT);
+  for (let n = 0; n < 12; n += 1) await alone.commit("app.db", INSERT);
+  await using writing = await alone.repository("write");
+  await alone.archive(writing, { after: base, perSegment: 4 });
+  await alone.base(writing, base, new Random("a base"));
+  const counting = new CountingStore(new FsStore(alone.directory()));
+  await using repository = await alone.repository("read", counting);
+  const { directory } = await alone.restore("latest", { repositories: [repository] });
+  const image = alone.recorded.at(-1)?.images.get("app.db") ?? Buffer.alloc(0);
+  expect(Buffer.compare(fs.readFileSync(path.join(directory, "app.db")), image)).toBe(0);
+  const all = fs.readdirSync(alone.directory(), { recursive: true, withFileTypes: true }).filter((one) => one.isFile());
+  const stored = all.reduce((sum, one) => sum + fs.statSync(path.join(one.parentPath, one.name)).size, 0);
+  expect(counting.counts.bytesDown).toBeLessThan(stored * 1.2);
 });

@@ -2,14 +2,14 @@ import { randomBytes } from "node:crypto";
 import { afterAll, expect, test } from "vitest";
 
 import { decodeEnvelopeHead, encodeEnvelope, openEnvelope } from "../../src/repository/envelope.ts";
-import { EnvelopeThread } from "../../src/repository/envelope-thread.ts";
+import { EnvelopeThreads } from "../../src/repository/envelope-threads.ts";
 import { Random } from "../support/random.ts";
 
 const random = new Random("envelopes");
 const AS = { kind: "extent", name: "a" } as const;
 const KEY = { id: randomBytes(16), dataKey: randomBytes(32), nonce: randomBytes(12) };
 
-const thread = new EnvelopeThread();
+const thread = new EnvelopeThreads();
 afterAll(async () => thread[Symbol.asyncDispose]());
 
 test("a thread opens what the sealer opens, compressed or not, encrypted or not, and tells the same problems", async () => {
@@ -38,11 +38,11 @@ test("a thread opens what the sealer opens, compressed or not, encrypted or not,
 });
 
 test("what was waited for when it is closed fails", async () => {
-  const closed = new EnvelopeThread();
+  const closed = new EnvelopeThreads();
   const stored = encodeEnvelope(AS, random.bytes(1000));
   const waiting = closed.open(AS, stored, { head: decodeEnvelopeHead(stored, AS), dataKey: undefined });
   await Promise.all([
     closed[Symbol.asyncDispose](),
-    expect(waiting).rejects.toThrow("the thread that opens objects ended"),
+    expect(waiting).rejects.toThrow("a thread that opens objects ended"),
   ]);
 });

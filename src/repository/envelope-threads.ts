@@ -18,9 +18,12 @@ export type Opened =
   | { readonly id: number; readonly raw: Uint8Array<ArrayBuffer> }
   | { readonly id: number; readonly problem: string };
 
-/** Proves, decrypts and decompresses envelopes in a thread, which starts with the first one. */
-export class EnvelopeThread implements AsyncDisposable {
-  #worker: Worker | undefined;
+/** Beside the thread that fetches and writes. More would wait for it. */
+const THREADS = 2;
+
+/** Proves, decrypts and decompresses envelopes in threads, which start with the first ones. */
+export class EnvelopeThreads implements AsyncDisposable {
+  readonly #workers: Worker[] = [];
   readonly #waiting = new Map<number, PromiseWithResolvers<Uint8Array>>();
   #lastId = 0;
   #failure: Error | undefined;
@@ -31,20 +34,20 @@ export class EnvelopeThread implements AsyncDisposable {
     const waiting = Promise.withResolvers<Uint8Array>();
     const id = (this.#lastId += 1);
     this.#waiting.set(id, waiting);
-    this.#worker ??= this.#start();
+    const worker = (this.#workers[id % THREADS] ??= this.#start());
     const own = new Uint8Array(stored);
     // The id of its key is a view, which would bring along all that it lies in; it is not needed any more.
     const opened = { head: { ...head, keyId: undefined }, dataKey: dataKey && new Uint8Array(dataKey) };
-    this.#worker.postMessage({ id, as, stored: own, opened } satisfies ToOpen, [own.buffer]);
+    worker.postMessage({ id, as, stored: own, opened } satisfies ToOpen, [own.buffer]);
     return waiting.promise;
   };
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#worker?.terminate();
+    await Promise.all(this.#workers.map(async (worker) => worker.terminate()));
   }
 
   #start(): Worker {
-    const file = import.meta.url.endsWith(".ts") ? "./envelope-thread-worker.ts" : "./envelope-thread-worker.js";
+    const file = import.meta.url.endsWith(".ts") ? "./envelope-worker.ts" : "./envelope-worker.js";
     const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
     worker.unref();
     worker.on("message", (opened: Opened) => {
@@ -54,7 +57,7 @@ export class EnvelopeThread implements AsyncDisposable {
       else waiting?.reject(new RecordProblem(opened.problem));
     });
     worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
-    void once(worker, "exit").then(() => this.#fail(new Error("the thread that opens objects ended")));
+    void once(worker, "exit").then(() => this.#fail(new Error("a thread that opens objects ended")));
     return worker;
   }
 

@@ -4,10 +4,10 @@ import { RecordProblem } from "../event/record-error.ts";
 import { giveBack } from "../runtime/give-back.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { openEnvelope } from "./envelope.ts";
-import type { Opened, ToOpen } from "./envelope-thread.ts";
+import type { Opened, ToOpen } from "./envelope-threads.ts";
 
 /** Opens envelopes, so that the thread that writes what is in them need not. */
-invariant(parentPort, "envelope-thread-worker runs in a worker thread");
+invariant(parentPort, "envelope-worker runs in a worker thread");
 const port = parentPort;
 
 port.on("message", ({ id, as, stored, opened }: ToOpen) => {
