@@ -84,7 +84,7 @@ export async function statusOf(where: readonly string[]): Promise<Status> {
   return JSON.parse(await tidemarkOutput(["status", ...where, "--json"])) as Status;
 }
 
-async function baseIsThere(where: readonly string[]): Promise<void> {
+export async function baseIsThere(where: readonly string[]): Promise<void> {
   await until(async () => Boolean((await statusOf(where)).repositories[0]?.base));
 }
 

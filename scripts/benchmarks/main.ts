@@ -11,6 +11,7 @@ import { memory } from "./memory.ts";
 import { latency } from "./latency.ts";
 import { promote } from "./promote.ts";
 import { repair, sustained } from "./sustained.ts";
+import { baseCost, requests } from "./repository.ts";
 import { restoreDatabase, restoreFiles } from "./restore.ts";
 import { markdown, type Table } from "./table.ts";
 import { throughput, truncating } from "./throughput.ts";
@@ -18,7 +19,7 @@ import { throughput, truncating } from "./throughput.ts";
 const HELP = `Usage: scripts/bench [--quick] [--only NAME[,NAME…]]
 
 Scenarios: latency, throughput, sustained, truncating, repair, memory, idle, first-capture, file-latency, file-versions,
-file-memory, restore, restore-files, promote. A full run writes docs/benchmarks.md.
+file-memory, restore, restore-files, base-cost, requests, promote. A full run writes docs/benchmarks.md.
 `;
 
 const { values } = parseArgs({
@@ -54,6 +55,8 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
       updates: quick ? { count: 2000, rate: 1000 } : { count: 100_000, rate: 2000 },
     }),
   promote: () => promote(quick ? { rounds: 2, mebibytes: [16] } : { rounds: 7, mebibytes: [16, 1024] }),
+  "base-cost": () => baseCost({ mebibytes: quick ? 64 : 1024 }),
+  requests: () => requests({ seconds: quick ? 20 : 60 }),
   "restore-files": () => restoreFiles({ files: quick ? 2000 : 50_000 }),
 };
 

@@ -87,7 +87,7 @@ export async function repair(options: { mebibytes: number }): Promise<Table> {
   };
 }
 
-function changePages(file: string, count: number): void {
+export function changePages(file: string, count: number): void {
   const db = new Database(file);
   const rows = Number(db.prepare("SELECT max(n) FROM bench").pluck().get());
   const update = db.prepare("UPDATE bench SET v = randomblob(3900) WHERE n = ?");

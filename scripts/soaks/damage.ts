@@ -13,7 +13,7 @@ export const damage: Scenario = {
       const random = new Random("damages");
       try {
         await using matrix = await DamageMatrix.open(random);
-        damages += await matrix.run({ everyObject: true });
+        damages += await matrix.runAll();
       } catch (error) {
         problems.push(`seed ${random.seed}: ${String(error).slice(0, 2000)}`);
       }

@@ -4,6 +4,7 @@ import path from "node:path";
 import { expect } from "vitest";
 
 import { offset } from "../../../src/event/positions.ts";
+import type { ObjectStore } from "../../../src/repository/object-store.ts";
 import type { Random } from "../../support/random.ts";
 import { type Picture, pictureOf } from "../../support/tree-scene.ts";
 import { ArchiveBench } from "./archive-bench.ts";
@@ -70,25 +71,27 @@ export interface LifeOptions {
   readonly steps: number;
   /** Offsets that are restored, from each source that has them. */
   readonly points: number;
+  /** Opens the store of the repository; undefined: a directory. */
+  readonly store?: (() => ObjectStore) | undefined;
 }
 
 /**
  * A history in a log, most of it archived, some bases: random offsets of it restored from the log alone, the repository
  * alone, and both are what was recorded. Returns from how many beginnings.
  */
-export async function archivedLife({ random, steps, points }: LifeOptions): Promise<number> {
+export async function archivedLife({ random, steps, points, store }: LifeOptions): Promise<number> {
   await using scene = await ArchiveBench.open();
   await makeHistory(scene, random, steps);
   const last = scene.recorded.at(-1)?.offset ?? offset(0);
   const archivedThrough = offset(last - 12);
-  await using writing = await scene.repository("write");
+  await using writing = await scene.repository("write", store?.());
   await scene.archive(writing, { through: archivedThrough, perSegment: 7 });
   // Another archiver's, which overlaps.
   await scene.archive(writing, { after: 30, through: archivedThrough - 5, perSegment: 11 });
   // Where no transaction in parts is under way, as the archive makes them.
   const [first = offset(0), ...places] = scene.recorded.map((one) => one.offset).filter((at) => at <= archivedThrough);
   for (let n = 0; n < 5; n += 1) await scene.base(writing, random.pick([first, ...places]), random);
-  await using repository = await scene.repository("read");
+  await using repository = await scene.repository("read", store?.());
   const beginnings = new Set<number>();
   for (const to of [...Array.from({ length: points }, () => random.integer(8, last)), last]) {
     let picture: Picture = {};
