@@ -18,8 +18,8 @@ export type Opened =
   | { readonly id: number; readonly raw: Uint8Array<ArrayBuffer> }
   | { readonly id: number; readonly problem: string };
 
-/** Beside the thread that fetches and writes. More would wait for it. */
-const THREADS = 2;
+/** Beside the thread that fetches and writes. On two cores a second one took more time than it saved, and 30 MiB. */
+const THREADS = 1;
 
 /** Proves, decrypts and decompresses envelopes in threads, which start with the first ones. */
 export class EnvelopeThreads implements AsyncDisposable {
