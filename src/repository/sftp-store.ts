@@ -25,6 +25,7 @@ const LEFTOVER_AGE_S = 60 * 60;
 /** For the slowest of calls, a whole object on a slow line; a peer that is gone is noticed before by its silence. */
 const CALL_MS = 10 * 60_000;
 const CLEAN_UP_MS = 10_000;
+const LISTS_AHEAD = 8;
 /** A file system is full before its last byte. */
 const RESERVE_BYTES = 64 * 1024;
 
@@ -82,7 +83,8 @@ export class SftpStore implements ObjectStore {
 
   async *list(prefix: string, signal: AbortSignal, after = ""): AsyncGenerator<ObjectInfo, void, void> {
     await this.#during(`${prefix}…`, signal, async (files) => await this.#requireRoot(files));
-    yield* this.#listBelow("", { prefix, after, signal });
+    const listing = { prefix, after, signal };
+    yield* this.#listBelow(this.#entriesOf("", listing), listing);
     await this.#during(`${prefix}…`, signal, async (files) => await this.#requireRoot(files));
   }
 
@@ -108,20 +110,37 @@ export class SftpStore implements ObjectStore {
     return path.posix.join(this.#directory, name);
   }
 
-  /** One directory at a time, in the order of whole names. */
-  async *#listBelow(folder: string, listing: Listing): AsyncGenerator<ObjectInfo, void, void> {
-    const found = await this.#during(`${listing.prefix}…`, listing.signal, async (files) => {
-      return await files.list(this.#file(folder));
-    });
-    const objects = found
-      .filter(({ name, kind }) => kind !== undefined && isObjectName(name))
-      .map(({ name, kind, size }) => ({ name: `${folder}${name}${kind === "directory" ? "/" : ""}`, bytes: size }))
-      .sort((one, other) => byBytes(one.name, other.name));
-    for (const object of objects.filter(({ name }) => inListing(name, listing))) {
+  /** In the order of whole names. Some directories are read ahead: each takes several answers. */
+  async *#listBelow(entries: Promise<ObjectInfo[]>, listing: Listing): AsyncGenerator<ObjectInfo, void, void> {
+    const objects = await entries;
+    const folders = objects.filter(({ name }) => name.endsWith("/"));
+    const ahead: Promise<ObjectInfo[]>[] = [];
+    for (const object of objects) {
       listing.signal.throwIfAborted();
-      if (object.name.endsWith("/")) yield* this.#listBelow(object.name, listing);
-      else yield object;
+      if (!object.name.endsWith("/")) {
+        yield object;
+        continue;
+      }
+      const next = folders.splice(0, LISTS_AHEAD - ahead.length);
+      ahead.push(...next.map(({ name }) => this.#entriesOf(name, listing)));
+      const below = ahead.shift();
+      if (below) yield* this.#listBelow(below, listing);
     }
+  }
+
+  /** Directories with a slash behind. */
+  #entriesOf(folder: string, listing: Listing): Promise<ObjectInfo[]> {
+    const entries = this.#during(`${listing.prefix}…`, listing.signal, async (files) => {
+      const found = await files.list(this.#file(folder));
+      return found
+        .filter(({ name, kind }) => kind !== undefined && isObjectName(name))
+        .map(({ name, kind, size }) => ({ name: `${folder}${name}${kind === "directory" ? "/" : ""}`, bytes: size }))
+        .filter(({ name }) => inListing(name, listing))
+        .sort((one, other) => byBytes(one.name, other.name));
+    });
+    // Whoever comes to it is told; perhaps nobody does.
+    entries.catch(() => undefined);
+    return entries;
   }
 
   async #during<T>(
