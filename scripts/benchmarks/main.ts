@@ -54,7 +54,7 @@ const SCENARIOS: Readonly<Record<string, () => Promise<Table>>> = {
       mebibytes: quick ? 64 : 1024,
       updates: quick ? { count: 2000, rate: 1000 } : { count: 100_000, rate: 2000 },
     }),
-  promote: () => promote(quick ? { rounds: 2, mebibytes: [16] } : { rounds: 7, mebibytes: [16, 1024] }),
+  promote: () => promote(quick ? { rounds: 2, mebibytes: [16] } : { rounds: 5, mebibytes: [16, 256] }),
   "base-cost": () => baseCost({ mebibytes: quick ? 64 : 1024 }),
   requests: () => requests({ seconds: quick ? 20 : 60 }),
   "restore-files": () => restoreFiles({ files: quick ? 2000 : 50_000 }),

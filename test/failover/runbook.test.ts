@@ -1,0 +1,68 @@
+import fs from "node:fs";
+import path from "node:path";
+
+import { expect, test, vi } from "vitest";
+
+import type { Deployment } from "../support/deployment.ts";
+import { FailoverScene, fenceOf } from "../support/failover-scene.ts";
+import { NatsServer } from "../support/nats-server.ts";
+import type { CliResult } from "../support/tidemark-cli.ts";
+import { waitFor } from "../support/wait.ts";
+
+vi.setConfig({ testTimeout: 120_000 });
+
+const RUNBOOK = path.join(import.meta.dirname, "../../docs/runbooks/failover.md");
+
+/** The commands of the page, in its order, without the configuration file. */
+function commands(): string[][] {
+  const lines = fs.readFileSync(RUNBOOK, "utf8").matchAll(/^ +tidemark (.*) -c \/etc\/tidemark\/tidemark\.yml(.*)$/gm);
+  return [...lines].map(([, command = "", flags = ""]) => `${command}${flags}`.split(" "));
+}
+
+test("the runbook: a planned change, the former primary as a standby, the new one lost, who is it now", async () => {
+  await using server = await NatsServer.start();
+  await using scene = new FailoverScene(server.address);
+  const { host: one, app } = await scene.primary();
+  const two = scene.host();
+  const rest = commands();
+  expect(rest.length).toBe(fs.readFileSync(RUNBOOK, "utf8").split(/^ +tidemark /m).length - 1);
+  const next = async (host: Deployment, expected: string): Promise<CliResult> => {
+    const words = rest.shift() ?? [];
+    expect(words.join(" ")).toBe(expected);
+    return host.command(...words);
+  };
+
+  const capture = await one.start("capture");
+  const replica = await two.start("replica");
+  await app.run("INSERT INTO t (body) VALUES ('the last')");
+  await app.disconnect();
+  expect(await next(one, "sync")).toMatchObject({ code: 0 });
+  await capture.stop();
+  expect(await next(two, "promote --dry-run")).toMatchObject({ code: 0 });
+  expect(await next(two, "promote")).toMatchObject({ code: 0 });
+  const served = scene.open(two.standbyDatabase);
+  await served.run("INSERT INTO t (body) VALUES ('on the second host')");
+  expect(await next(two, "status")).toMatchObject({ code: 0 });
+  await two.answer("sync");
+
+  fs.renameSync(one.state, `${one.state}.before`);
+  expect(rest.shift()).toEqual(["replica"]);
+  await one.start("replica");
+  const rows = scene.open(one.standbyDatabase);
+  const shown = async (): Promise<unknown> => rows.value("SELECT group_concat(body) FROM t");
+  await waitFor("it to follow", async () => (await shown()) === "first,the last,on the second host");
+
+  await replica.kill9();
+  // A second promotion so soon is taken for a mistake unless it is forced.
+  const soon = await next(one, "promote");
+  expect(soon).toMatchObject({ code: 6 });
+  expect(await one.answer("promote", "--force")).toMatchObject({ epoch: 3, lost: { offsets: 0 } });
+  await rows.run("INSERT INTO t (body) VALUES ('on the first host again')");
+  expect(await next(one, "history")).toMatchObject({ code: 0 });
+
+  two.launch("replica");
+  await waitFor("the second host to be fenced", async () => (await fenceOf(two))?.locked === 1);
+  expect(await next(two, "history")).toMatchObject({ code: 0 });
+  expect(await next(two, "status")).toMatchObject({ code: 5 });
+  expect(rest).toEqual([]);
+});
