@@ -11,6 +11,8 @@ const COMMANDS = [
   "capture",
   "replica",
   "restore",
+  "promote",
+  "history",
   "mark",
   "marks",
   "sync",
@@ -58,7 +60,7 @@ test("no command: the help, and exit code 2", async () => {
 
 test.each([
   [["restor"], "unknown command 'restor'", "Did you mean restore?"],
-  [["promote"], "unknown command 'promote'", "--help"],
+  [["switchover"], "unknown command 'switchover'", "--help"],
   [["run", "--stanby", "x"], "unknown option '--stanby'", "Did you mean --standby?"],
   [["mark"], "missing required argument 'name'", "tidemark mark --help"],
   [["restore"], "required option '--target <dir>' not specified", "tidemark restore --help"],

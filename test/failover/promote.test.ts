@@ -207,7 +207,7 @@ test.concurrent("what the standby needs was removed from the log: refused, force
   const primary = await host.start("capture");
   await (await standby.start("replica")).stop();
   await app.run("INSERT INTO t (body) VALUES ('never seen there')");
-  await host.answer("sync");
+  await host.answer("mark", "after");
   await primary.kill9();
   await using log = await openJetStreamLog({ config: natsConfig(mine.address), set: scene.set, mode: "write" });
   await log.trim(offset((await log.bounds()).last - 1));

@@ -151,7 +151,7 @@ test("a log trimmed past the position is a gap; one without a full copy says wha
   const behind = await fixture.start();
   const gap = await failure(behind.done);
   expect(gap.code).toBe("LOG_GAP");
-  expect(gap.hint).toContain("--reseed");
+  expect(gap.hint).toContain("repository:");
   const fresh = await fixture.start({ reseed: true });
   const error = await failure(fresh.done);
   expect(error.code).toBe("LOG_GAP");

@@ -117,7 +117,7 @@ test("page index and file both damaged: halts with the hint, and a reseed brings
   flipBits(fixture.file("a.db"), [20 * PAGE]);
   const error = await failure((await fixture.start()).done);
   expect(error.code).toBe("INTEGRITY");
-  expect(error.message).toContain("is at no commit that the log holds");
+  expect(error.message).toContain("is at no commit that the log or a repository holds");
   expect(error.hint).toContain("--reseed");
   await checked(await fixture.ready({ reseed: true }));
   await requireEqual(fixture, primary);

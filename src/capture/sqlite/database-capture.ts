@@ -227,6 +227,7 @@ export class DatabaseCapture implements PinHolder {
     while (isQuiet() && !this.#scrub.isDue()) {
       syncs.answer();
       if (stop.aborted) {
+        syncs.end(undefined);
         await saver.saveIfDirty();
         return "stopped";
       }

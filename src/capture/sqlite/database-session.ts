@@ -89,14 +89,17 @@ export class DatabaseSession {
 
   /** `onFollowing` is called once everything up to now is sent. Resolves after a stop, or when it is to rest. */
   async run(onFollowing: () => void): Promise<"stopped" | "rest"> {
-    const { saver, options } = this.#parts;
+    const { saver, syncs, options } = this.#parts;
     await this.#begin();
     this.#following = true;
     onFollowing();
     const ended = await this.#follow();
     this.#following = false;
-    if (ended === "stopped") await saver.save();
-    else this.#lastStamp = agedStamp(options.database.path, options.clock.now());
+    if (ended === "stopped") {
+      // What is stored waits for the log, and so perhaps for commits that wait for an answer.
+      syncs.end(undefined);
+      await saver.save();
+    } else this.#lastStamp = agedStamp(options.database.path, options.clock.now());
     return ended;
   }
 
