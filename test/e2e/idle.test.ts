@@ -14,7 +14,7 @@ import type { RunningTidemark } from "../support/tidemark-cli.ts";
 /** Longer than what an agent does every second or every five. */
 const IDLE_MS = 5_500;
 /** What is stored now and then after the last commit is stored by then. */
-const SETTLED_MS = 5_500;
+const SETTLED_MS = 8_000;
 const HEARTBEAT_MS = 1_000;
 /** The while in parts. */
 const PARTS = 5;

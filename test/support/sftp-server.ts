@@ -6,6 +6,7 @@ import os from "node:os";
 import path from "node:path";
 
 import type { SftpPlace } from "../../src/config/config.ts";
+import { errnoOf } from "../../src/runtime/errors.ts";
 import { freePort } from "./nats-server.ts";
 import { waitFor } from "./wait.ts";
 
@@ -78,7 +79,14 @@ export class SftpServer implements AsyncDisposable {
   cut(): void {
     const { pid } = this.#process ?? {};
     const children = fs.readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ");
-    for (const child of children.filter((text) => text !== "")) process.kill(Number(child), "SIGKILL");
+    for (const child of children.filter((text) => text !== "")) {
+      try {
+        process.kill(Number(child), "SIGKILL");
+      } catch (error) {
+        // It ended by itself meanwhile.
+        if (errnoOf(error) !== "ESRCH") throw error;
+      }
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
