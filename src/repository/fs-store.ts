@@ -15,11 +15,7 @@ import {
   objectMissing,
   type ObjectStore,
 } from "./object-store.ts";
-
-/** No object's name begins with a dot. All in one place, so that leftovers are found without a walk. */
-const UNFINISHED = ".unfinished";
-/** Nobody writes an object for so long. */
-const LEFTOVER_AGE_MS = 60 * 60 * 1000;
+import { LEFTOVER_AGE_MS, UNFINISHED } from "./unfinished.ts";
 
 /**
  * Objects as files of a directory, also one on a network: written under another name, synced, renamed, and the directory

@@ -19,9 +19,8 @@ import { SftpConnection, type SftpOptions, type SftpSession } from "./sftp-conne
 import { isSftpAbsence, isSftpAnswer, sftpStoreError, sftpStoreFull } from "./sftp-errors.ts";
 import { type RemoteFile, SftpFiles } from "./sftp-files.ts";
 import { storeLocation } from "./store-location.ts";
+import { LEFTOVER_AGE_MS, UNFINISHED } from "./unfinished.ts";
 
-const UNFINISHED = ".unfinished";
-const LEFTOVER_AGE_S = 60 * 60;
 /** For the slowest of calls, a whole object on a slow line; a peer that is gone is noticed before by its silence. */
 const CALL_MS = 10 * 60_000;
 const CLEAN_UP_MS = 10_000;
@@ -225,7 +224,8 @@ export class SftpStore implements ObjectStore {
     const now = (await files.stat(own))?.modified ?? 0;
     const directory = path.posix.dirname(own);
     for (const { name, modified } of await files.list(directory)) {
-      if (modified < now - LEFTOVER_AGE_S) await files.remove(path.posix.join(directory, name)).catch(() => undefined);
+      if (modified < now - LEFTOVER_AGE_MS / 1000)
+        await files.remove(path.posix.join(directory, name)).catch(() => undefined);
     }
   }
 }

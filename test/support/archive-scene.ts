@@ -13,7 +13,7 @@ import type { ObjectStore } from "../../src/repository/object-store.ts";
 import { openRepository } from "../../src/repository/open-repository.ts";
 import type { Repository } from "../../src/repository/repository.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import type { ReplicaFixture } from "./replica-fixture.ts";
+import { ReplicaFixture } from "./replica-fixture.ts";
 import { writeBaseDatabase } from "./read-base.ts";
 
 const NO_TRIM: TrimConfig = { keepMs: 1, aboveBytes: Infinity, verifiedIn: undefined, forgetMs: 60_000 };
@@ -24,11 +24,20 @@ export class ArchiveScene implements AsyncDisposable {
   readonly #fixture: ReplicaFixture;
   #stop = new AbortController();
   #agent: ArchiveAgent | undefined;
+  #owned: ReplicaFixture | undefined;
   #files = 0;
   #caches = 0;
 
   constructor(fixture: ReplicaFixture) {
     this.#fixture = fixture;
+  }
+
+  /** With a fixture of its own, which ends with the scene. */
+  static async open(): Promise<{ scene: ArchiveScene; fixture: ReplicaFixture }> {
+    const fixture = await ReplicaFixture.open();
+    const scene = new ArchiveScene(fixture);
+    scene.#owned = fixture;
+    return { scene, fixture };
   }
 
   get agent(): ArchiveAgent {
@@ -109,5 +118,6 @@ export class ArchiveScene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+    await this.#owned?.[Symbol.asyncDispose]();
   }
 }

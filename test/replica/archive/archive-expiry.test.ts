@@ -1,19 +1,15 @@
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { ArchiveScene } from "../../support/archive-scene.ts";
-import { ReplicaFixture } from "../../support/replica-fixture.ts";
+import type { ReplicaFixture } from "../../support/replica-fixture.ts";
 import { waitFor } from "../../support/wait.ts";
 
 let fixture: ReplicaFixture;
 let scene: ArchiveScene;
 beforeEach(async () => {
-  fixture = await ReplicaFixture.open();
-  scene = new ArchiveScene(fixture);
+  ({ scene, fixture } = await ArchiveScene.open());
 });
-afterEach(async () => {
-  await scene[Symbol.asyncDispose]();
-  await fixture[Symbol.asyncDispose]();
-});
+afterEach(() => scene[Symbol.asyncDispose]());
 
 const { signal } = new AbortController();
 

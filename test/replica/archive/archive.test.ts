@@ -19,13 +19,9 @@ import { waitFor } from "../../support/wait.ts";
 let fixture: ReplicaFixture;
 let scene: ArchiveScene;
 beforeEach(async () => {
-  fixture = await ReplicaFixture.open();
-  scene = new ArchiveScene(fixture);
+  ({ scene, fixture } = await ArchiveScene.open());
 });
-afterEach(async () => {
-  await scene[Symbol.asyncDispose]();
-  await fixture[Symbol.asyncDispose]();
-});
+afterEach(() => scene[Symbol.asyncDispose]());
 
 const { signal } = new AbortController();
 const WRITER = "00000000-0000-4000-8000-000000000001";

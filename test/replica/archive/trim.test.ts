@@ -7,7 +7,7 @@ import type { ReplicaAgent } from "../../../src/replica/replica-agent.ts";
 import { TidemarkError } from "../../../src/runtime/errors.ts";
 import { ArchiveScene } from "../../support/archive-scene.ts";
 import type { ImagedDatabase } from "../../support/database-images.ts";
-import { applied, ReplicaFixture } from "../../support/replica-fixture.ts";
+import { applied, type ReplicaFixture } from "../../support/replica-fixture.ts";
 import { waitFor } from "../../support/wait.ts";
 
 let fixture: ReplicaFixture;
@@ -15,16 +15,12 @@ let scene: ArchiveScene;
 let primary: ImagedDatabase;
 let agent: ReplicaAgent;
 beforeEach(async () => {
-  fixture = await ReplicaFixture.open();
-  scene = new ArchiveScene(fixture);
+  ({ scene, fixture } = await ArchiveScene.open());
   primary = fixture.source("a.db");
   await commits(5);
   agent = await fixture.ready();
 });
-afterEach(async () => {
-  await scene[Symbol.asyncDispose]();
-  await fixture[Symbol.asyncDispose]();
-});
+afterEach(() => scene[Symbol.asyncDispose]());
 
 const ALWAYS = { aboveBytes: 1, keepMs: 1 };
 const HOUR_MS = 60 * 60_000;
