@@ -52,7 +52,7 @@ test("on the living standby no row ever points at a file that is not there, or a
   await createFilesTable(database);
   await deployment.start("run");
   let writing = true;
-  const writers = [0, 1].map((writer) => ({ database, root, writer, commits: 250, delayMs: 3, deleteAge: 30 }));
+  const writers = [0, 1].map((writer) => ({ database, root, writer, commits: 500, delayMs: 3, deleteAge: 30 }));
   const ended = runFileWriters(writers, 60_000).finally(() => (writing = false));
   const reader = new Database(standbyDatabase, { readonly: true });
   try {
