@@ -80,4 +80,6 @@ export interface CaptureAgent {
   rotateKey(): Promise<{ key: string; offset: Offset }>;
   /** Resolves with an offset that contains every commit made before the call, once it is acknowledged. */
   sync(): Promise<Offset>;
+  /** Standbys say beside the log how far they are, as soon as they have applied the offset that this resolves with. */
+  askStandbys(): Promise<Offset>;
 }

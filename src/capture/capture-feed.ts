@@ -170,9 +170,15 @@ export class CaptureFeed {
     }
   }
 
-  beatOnce(options?: { readonly consistent: boolean }): void {
-    this.send([{ kind: "heartbeat", writer: this.#options.writerId, host: os.hostname() }], options);
+  beatOnce({
+    consistent = false,
+    ...asks
+  }: { readonly consistent?: boolean; readonly asks?: "position" } = {}): ReturnType<LogWriter["append"]> {
+    const sent = this.send([{ kind: "heartbeat", writer: this.#options.writerId, host: os.hostname(), ...asks }], {
+      consistent,
+    });
     crashPoint("heartbeat: sent");
+    return sent;
   }
 
   #fail(error: TidemarkError): void {

@@ -179,6 +179,10 @@ class Agent implements CaptureAgent {
     return this.#openedFeed().flush();
   }
 
+  async askStandbys(): Promise<Offset> {
+    return this.#openedFeed().beatOnce({ asks: "position" }).acknowledged;
+  }
+
   async #syncAll(): Promise<void> {
     await this.#syncDatabases();
     await this.#files?.sync();

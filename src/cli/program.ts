@@ -14,6 +14,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   replica: async () => (await import("./replica.ts")).replicaCommand,
   restore: async () => (await import("./restore.ts")).restoreCommand,
   promote: async () => (await import("./promote.ts")).promoteCommand,
+  switchover: async () => (await import("./switchover.ts")).switchoverCommand,
   history: async () => (await import("./history.ts")).historyCommand,
   mark: async () => (await import("./mark.ts")).markCommand,
   marks: async () => (await import("./marks.ts")).marksCommand,

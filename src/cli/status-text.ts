@@ -68,7 +68,7 @@ function positionRows({ log, fence, capture, standby, repositories, rpo, replica
 
 function fenceText({ mode, locked, final }: NonNullable<StatusReport["fence"]>): string {
   const how = mode === "lock" ? `${locked} databases locked` : `fence: ${mode}`;
-  return final ? `epoch over, ${how}` : `until the log is back, ${how}`;
+  return final ? `epoch over, ${how}` : `for now, ${how}`;
 }
 
 function databaseRows({ capture, standby }: StatusReport): string[][] {

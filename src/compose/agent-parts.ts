@@ -117,6 +117,8 @@ export interface ReplicaPartOptions extends PartOptions {
   /** The set is captured in this process, too: its keys are at hand. */
   readonly besideCapture: boolean;
   readonly reseed: boolean;
+  /** The primary offers its place; without this the standby cannot be promoted. */
+  readonly onOffered?: () => void;
   /** Whether the archive goes on when the standby has failed for good. */
   readonly goesOnWithout: (failure: TidemarkError) => boolean;
 }
@@ -139,7 +141,7 @@ export class ReplicaPart {
 
   /** @throws what halted the standby */
   async run(): Promise<void> {
-    const { config, logger, clock, signal, reseed, onReady } = this.#options;
+    const { config, logger, clock, signal, reseed, onReady, onOffered } = this.#options;
     const { set, standby: directory, replica } = config;
     invariant(directory !== undefined, "a replica has a standby");
     await using log = signal.aborted
@@ -153,7 +155,7 @@ export class ReplicaPart {
       const child = logger.child({ part: "replica" });
       const repositories = repositoriesToRead(config, { clock, state: this.#keptKeys });
       const options = { set, directory, config: replica, log, logger: child, clock, signal, reseed, repositories };
-      this.agent = await startReplica(options);
+      this.agent = await startReplica({ ...options, ...(onOffered && { onOffered }) });
       this.agent.ready.then(onReady, ignore);
       await using _ = this.#archive(this.agent, log);
       await this.#ended(this.agent);

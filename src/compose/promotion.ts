@@ -8,6 +8,7 @@ import {
   examine,
   type Examined,
   isOwnEpoch,
+  offerTo,
   patiently,
   requireApplied,
   type Standing,
@@ -34,6 +35,13 @@ export interface PromotionOptions {
   readonly capture: (config: Config) => Promise<void>;
 }
 
+interface Promote extends PromoteRequest {
+  /** By the primary, which hands over. */
+  readonly offeredAt?: Offset | undefined;
+}
+
+const UNASKED: Promote = { force: false, dryRun: false, timeoutMs: 60_000 };
+
 interface Taken {
   readonly epoch: number;
   readonly offset: Offset;
@@ -49,7 +57,7 @@ export class Promotion {
   }
 
   /** @throws STANDBY_BEHIND, STANDBY_UNVERIFIED, PROMOTED_ELSEWHERE, LOG_UNREACHABLE, LOG_DENIED, AGENT_RUNNING */
-  async promote(request: PromoteRequest): Promise<PromoteReport> {
+  async promote(request: Promote): Promise<PromoteReport> {
     if (this.#underWay) throw alreadyUnderWay();
     this.#underWay = true;
     try {
@@ -59,21 +67,30 @@ export class Promotion {
     }
   }
 
-  /** Ends a promotion during which the agent was killed. */
-  async finish(): Promise<void> {
+  /** Ends a promotion during which the agent was killed, or takes the place that the primary offers to the standby `id`. */
+  async goOn(id: string): Promise<void> {
     const { config, signal, logger } = this.#options;
     const { log } = this.#replica();
-    if (this.#underWay || !(await isOwnEpoch(config, log, signal))) return;
-    logger.warn("this standby was being promoted when its agent ended: it goes on");
-    await this.promote({ force: false, dryRun: false, timeoutMs: 60_000 });
+    if (this.#underWay) return;
+    if (await isOwnEpoch(config, log, signal)) {
+      logger.warn("this standby was being promoted when its agent ended: it goes on");
+      await this.promote(UNASKED);
+      return;
+    }
+    const offeredAt = await offerTo(id, log);
+    if (offeredAt === undefined) return;
+    logger.warn({ offeredAt }, "the primary hands over to this standby");
+    crashPoint("switchover: offer read");
+    await this.promote({ ...UNASKED, offeredAt });
   }
 
-  async #promote(request: PromoteRequest): Promise<PromoteReport> {
+  async #promote(request: Promote): Promise<PromoteReport> {
     const { config, clock, signal, logger } = this.#options;
     const beganMs = clock.monotonic();
     const { agent, log } = this.#replica();
-    const { timeoutMs } = request;
-    const look = async (): Promise<Examined> => examine({ config, log, replica: agent, clock, signal }, timeoutMs);
+    const { timeoutMs, offeredAt } = request;
+    const candidate = { config, log, replica: agent, clock, signal, offeredAt };
+    const look = async (): Promise<Examined> => examine(candidate, timeoutMs);
     const examined = await patiently(look, { timeoutMs, signal });
     if (examined.refusal && !request.force) throw examined.refusal;
     const spent = (): number => Math.round(clock.monotonic() - beganMs);
@@ -84,7 +101,7 @@ export class Promotion {
     const { taken, role } = await this.#takeOver(agent, examined, request);
     await this.#options.capture(promotedConfig(config, role));
     const durationMs = spent();
-    const facts = { set: config.set, ...taken, reason: "promoted" };
+    const facts = { set: config.set, ...taken, reason: offeredAt === undefined ? "promoted" : "switchover" };
     const hooks = await runHooks(config.hooks.onPromote, { facts, timeoutMs: config.hooks.timeoutMs, logger });
     return report(taken, { examined, durationMs, hooks });
   }
@@ -93,7 +110,7 @@ export class Promotion {
   async #takeOver(
     agent: Standing,
     examined: Examined,
-    { timeoutMs }: PromoteRequest,
+    { timeoutMs, offeredAt }: Promote,
   ): Promise<{ taken: Taken; role: PromotedRole }> {
     const { config, clock, signal, logger, endReplica } = this.#options;
     const { log: where, set, encryption, standby = "" } = config;
@@ -101,7 +118,7 @@ export class Promotion {
     const open = async (): Promise<ChangeLog> =>
       openLog({ log: where, set, encryption, mode: "write", state: promotedState(standby) });
     await using log = await patiently(open, { timeoutMs, signal });
-    const take = async (): Promise<Taken> => takeEpoch({ config, log, clock, signal }, examined);
+    const take = async (): Promise<Taken> => takeEpoch({ config, log, clock, signal, offeredAt }, examined);
     const taken = await patiently(take, { timeoutMs, signal });
     logger.warn(taken, "this host is the primary from here on");
     crashPoint("promote: epoch begun");

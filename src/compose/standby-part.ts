@@ -42,7 +42,15 @@ export class StandbyPart {
     if (role) this.#primary = this.#primaryOf(promotedConfig(config, role));
     else {
       const either = AbortSignal.any([signal, this.#endReplica.signal]);
-      this.#replica = new ReplicaPart({ ...options, signal: either, onReady: () => this.#replicaReady() });
+      this.#replica = new ReplicaPart({
+        ...options,
+        signal: either,
+        onReady: () => {
+          options.onReady();
+          this.#goOn();
+        },
+        onOffered: () => this.#goOn(),
+      });
     }
   }
 
@@ -97,9 +105,10 @@ export class StandbyPart {
     });
   }
 
-  #replicaReady(): void {
-    this.#options.onReady();
-    this.#promotion.finish().catch((error: unknown) => {
+  #goOn(): void {
+    const { agent } = this.#replica ?? {};
+    if (!agent) return;
+    this.#promotion.goOn(agent.recorded().id).catch((error: unknown) => {
       if (this.#endReplica.signal.aborted) this.#promoted.reject(error);
       const { code, hint, message } = toTidemarkError(error);
       this.#options.logger.error({ code, hint }, `the promotion of this standby was not finished: ${message}`);

@@ -5,6 +5,7 @@ import type { Config } from "../config/config.ts";
 import { type HttpConfig, isLoopback } from "../config/http-listen.ts";
 import { standbyState } from "../config/load-config.ts";
 import { readFence } from "../failover/fence-record.ts";
+import { readOffer } from "../failover/offer-record.ts";
 import {
   agentHandlers,
   type LiveAgents,
@@ -60,13 +61,18 @@ export async function startAgents(options: AgentOptions): Promise<RunningAgents>
   const { role, config } = options;
   requireSafeSqlite();
   // What is wrong with the databases must not keep a fenced host from locking the others.
-  if (role !== "replica" && !readFence(config.state)) checkSource(config);
+  if (role !== "replica" && !isKeptFromWriting(config.state)) checkSource(config);
   for (const { severity, code, message, hint } of checkOpenFiles(role, config)) {
     if (severity !== "ok") options.logger.warn({ code, hint }, message);
   }
   const agents = new Agents(options);
   await agents.open();
   return agents;
+}
+
+/** At a start: fenced, or nobody knows yet. */
+function isKeptFromWriting(state: string): boolean {
+  return (readFence(state) ?? readOffer(state)) !== undefined;
 }
 
 class Agents implements RunningAgents {
@@ -195,6 +201,7 @@ class Agents implements RunningAgents {
       replica: replica?.agent,
       archive: replica?.archive,
       promote: standby && (async (request) => standby.promote(request)),
+      switchover: capture && (async (request, asked) => capture.switchover(request, asked)),
       log: capture?.log ?? replica?.log,
     };
   }

@@ -46,7 +46,7 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
       epoch: integer(1, 0xffffffff),
       writer: text,
       host: text,
-      reason: oneOf("start", "takeover", "promotion"),
+      reason: oneOf("start", "takeover", "promotion", "switchover"),
     },
     optional: { contains: safe },
   },
@@ -69,7 +69,11 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
     optional: { gapSinceMs: time },
   },
   mark: { code: 5, fields: { name: text } },
-  heartbeat: { code: 6, fields: { writer: text, host: text } },
+  heartbeat: {
+    code: 6,
+    fields: { writer: text, host: text },
+    optional: { asks: oneOf("position"), successor: text },
+  },
   "file.chunk": { code: 7, raw: "data", fields: { id: hash } },
   "file.put": {
     code: 8,

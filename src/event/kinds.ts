@@ -38,7 +38,7 @@ export interface EpochStart {
   /** UUID of the capture agent's state. */
   readonly writer: string;
   readonly host: string;
-  readonly reason: "start" | "takeover" | "promotion";
+  readonly reason: "start" | "takeover" | "promotion" | "switchover";
   /**
    * Last offset whose state the writer has. Left out when that is all before this record: of a promotion that was forced,
    * what lies between is lost, and taken back by the first commits of the epoch.
@@ -96,6 +96,13 @@ export interface Heartbeat {
   readonly kind: "heartbeat";
   readonly writer: string;
   readonly host: string;
+  /** position: standbys are to say beside the log how far they are, as soon as they have applied this. */
+  readonly asks?: "position";
+  /**
+   * UUID of the standby to which the writer hands over: its epoch may begin with the very next record. Any other record
+   * there takes the offer back.
+   */
+  readonly successor?: string;
 }
 
 /** Content of files, once for all that hold it. Comes before the first record that needs it. */

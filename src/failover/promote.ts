@@ -3,11 +3,13 @@ import os from "node:os";
 
 import { CaptureState } from "../capture/capture-state.ts";
 import type { Config } from "../config/config.ts";
+import { decodeRecord } from "../event/codec.ts";
 import type { Epoch, Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { newestKeyOffset } from "../log/key-offsets.ts";
 import { currentEpoch, hashAt, headerAt, readLogIdentity } from "../log/log-reader.ts";
 import { type KnownHead, LogWriter } from "../log/log-writer.ts";
+import { isByPromotion } from "../log/resume-log.ts";
 import type { ReplicaAgent, ReplicaStatus } from "../replica/replica-agent.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
@@ -30,6 +32,8 @@ export interface Candidate {
   readonly replica: Standing;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  /** Where the primary offers its place, when it does; it is this one's only as long as that is the log's end. */
+  readonly offeredAt?: Offset | undefined;
 }
 
 /** What stands between a standby and its promotion. */
@@ -54,7 +58,7 @@ export interface Lost {
 
 /** Waits until the standby has applied what the log holds now, then judges. Changes nothing. @throws LOG_UNREACHABLE and others */
 export async function examine(candidate: Candidate, timeoutMs: number): Promise<Examined> {
-  const { config, log, replica, clock, signal } = candidate;
+  const { config, log, replica, clock, signal, offeredAt } = candidate;
   const { logId } = await readLogIdentity(log, signal);
   await requireSameEncryption(config, log);
   const bounds = await log.bounds();
@@ -66,14 +70,16 @@ export async function examine(candidate: Candidate, timeoutMs: number): Promise<
   const offsets = Math.max(0, bounds.last - applied);
   const lost = { offsets, ms: offsets === 0 ? 0 : Math.max(0, newest.timeMs - atMs) };
   const since = clock.now() - current.timeMs;
-  const recent = !ours && current.start?.reason === "promotion" && since < RECENT_MS;
-  const refusal = recent
-    ? promotedRecently(current.start.host, since)
-    : verified
-      ? offsets > 0
-        ? behind(lost, { applied, problem })
-        : undefined
-      : unverified(problem);
+  const invited = ours || offeredAt !== undefined;
+  const host = !invited && current.start && isByPromotion(current.start) ? current.start.host : undefined;
+  const refusal =
+    host !== undefined && since < RECENT_MS
+      ? promotedRecently(host, since)
+      : verified
+        ? offsets > 0
+          ? behind(lost, { applied, problem })
+          : undefined
+        : unverified(problem);
   const known = { logId, offset: bounds.last, hash: await hashAt(log, bounds.last, signal) };
   return { known, epoch: current.epoch, applied, lost, refusal, ours };
 }
@@ -83,7 +89,7 @@ export async function examine(candidate: Candidate, timeoutMs: number): Promise<
  * @throws PROMOTED_ELSEWHERE, and what appending throws
  */
 export async function takeEpoch(
-  { config, log, clock, signal }: Omit<Candidate, "replica">,
+  { config, log, clock, signal, offeredAt }: Omit<Candidate, "replica">,
   { known, epoch, applied, lost }: Examined,
 ): Promise<{ epoch: Epoch; offset: Offset }> {
   const identity = { writer: writerOf(config), host: os.hostname() };
@@ -97,7 +103,7 @@ export async function takeEpoch(
     signal,
     foreignWriterGraceMs: 0,
     takeover: false,
-    promotion: { from: epoch, contains },
+    promotion: { from: epoch, contains, offeredAt },
   });
   return { epoch: writer.epoch, offset: writer.head };
 }
@@ -105,6 +111,14 @@ export async function takeEpoch(
 /** Whether the log's newest epoch was begun by this standby: promoted, and killed before that was on its disk. */
 export async function isOwnEpoch(config: Config, log: ChangeLog, signal: AbortSignal): Promise<boolean> {
   return wasPromoted(config) && (await readLogIdentity(log, signal)).writer === writerOf(config);
+}
+
+/** Where the primary offers its place to the standby `id`; undefined when the newest record says no such thing. */
+export async function offerTo(id: string, log: ChangeLog): Promise<Offset | undefined> {
+  const { last } = await log.bounds();
+  const data = await log.get(last);
+  const body = data && decodeRecord(data).body;
+  return body?.kind === "heartbeat" && body.successor === id ? last : undefined;
 }
 
 function wasPromoted({ standby = "" }: Config): boolean {

@@ -48,6 +48,18 @@ export interface RegisteredReplica {
   readonly offset: Offset;
   /** When it said so, by its clock; ms since 1970. */
   readonly atMs: number;
+  /** Where it stood when it said so; undefined: an older version said it. */
+  readonly position?: StandbyPosition | undefined;
+}
+
+/** How far a standby is, for whoever waits for it. */
+export interface StandbyPosition {
+  /** Last event that readers see there. */
+  readonly applied: Offset;
+  /** Whether every event so far matched its checksum. */
+  readonly verified: boolean;
+  /** Its agent can become the primary's: not that of `run`, which is the primary's already. */
+  readonly promotable: boolean;
 }
 
 /**

@@ -87,11 +87,11 @@ export function fencedError(location: string, at: { offset: number; epoch: numbe
 /** `wasOurs`: this writer has written to the log before. */
 export function promotedError(
   location: string,
-  { epoch, host, wasOurs }: { epoch: number; host: string; wasOurs: boolean },
+  { epoch, host, reason, wasOurs }: { epoch: number; host: string; reason: string; wasOurs: boolean },
 ): TidemarkError {
   return new TidemarkError(
     wasOurs ? "FENCED" : "LOG_FOREIGN_WRITER",
-    `${location}: host ${host} was promoted, epoch ${epoch} is its own; another writer took over`,
+    `${location}: host ${host} was promoted (${reason}), epoch ${epoch} is its own; another writer took over`,
     {
       hint:
         "Another host writes this set now. Stop the application here, and follow the new primary with `tidemark replica`. " +
@@ -105,6 +105,15 @@ export function promotedElsewhere(location: string, epoch: number): TidemarkErro
     "PROMOTED_ELSEWHERE",
     `${location}: another host began epoch ${epoch} in this moment; this one stays a standby`,
     { hint: "Follow the other one, which is the primary now; `tidemark history` names it." },
+  );
+}
+
+/** Of an offer to take over. */
+export function takenBack(location: string, offeredAt: number): TidemarkError {
+  return new TidemarkError(
+    "PROMOTED_ELSEWHERE",
+    `${location}: the primary offered at offset ${offeredAt} to hand over, and took it back; this one stays a standby`,
+    { hint: "Nothing was changed. Give `tidemark switchover` on the primary again, perhaps with a longer --timeout." },
   );
 }
 

@@ -8,7 +8,7 @@ import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
 import { KeyInUse } from "./key-in-use.ts";
 import type { OwnKey } from "../keys/data-key.ts";
-import { promotedElsewhere } from "./log-errors.ts";
+import { promotedElsewhere, takenBack } from "./log-errors.ts";
 import { headOf, type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
@@ -29,6 +29,8 @@ export interface LogWriterOptions {
   readonly takeover: boolean;
   /** To become the writer after the epoch `from`, whose writer may be alive, and after no other one. */
   readonly promotion?: Promotion | undefined;
+  /** Going on in its epoch, this writer offers it to this standby: nothing else may be appended then. */
+  readonly successor?: string | undefined;
   /** Shown to people in the genesis record: `tidemark x.y.z`. */
   readonly createdBy?: string;
   /** With it every record is encrypted that can be. */
@@ -40,6 +42,8 @@ export interface Promotion {
   readonly from: Epoch;
   /** Last offset whose state the standby has, when it is not to have the rest. */
   readonly contains: Offset | undefined;
+  /** The writer before hands over with the record at this offset, which is an offer as long as it is the newest one. */
+  readonly offeredAt?: Offset | undefined;
 }
 
 /** Where a chain of records stands: everything the next record depends on. */
@@ -138,11 +142,13 @@ export class LogWriter {
   }
 
   /** The record before ours may be anybody's, as long as the epoch is the one that was to be ended. */
-  static async #promote(options: LogWriterOptions, { from }: Promotion): Promise<LogWriter> {
+  static async #promote(options: LogWriterOptions, { from, offeredAt }: Promotion): Promise<LogWriter> {
     const { location } = options.log;
     let found = await resumeLog(options);
     for (let attempt = 1; ; attempt += 1) {
       if (found.owner !== "us" && found.epoch !== from) throw promotedElsewhere(location, found.epoch);
+      if (found.owner !== "us" && offeredAt !== undefined && found.head.offset !== offeredAt)
+        throw takenBack(location, offeredAt);
       try {
         return await LogWriter.#takePlace(options, found);
       } catch (error) {
@@ -156,12 +162,12 @@ export class LogWriter {
 
   static async #takePlace(options: LogWriterOptions, found: ResumedLog): Promise<LogWriter> {
     const { logId, checksumSeed, head, owner } = found;
-    const { identity } = options;
+    const { identity, successor } = options;
     const current = epoch(owner === "us" ? found.epoch : found.epoch + 1);
     const writer = new LogWriter(options, { logId, checksumSeed, epoch: current, at: head });
     const first: EventBody =
       owner === "us"
-        ? { kind: "heartbeat", ...identity }
+        ? { kind: "heartbeat", ...identity, ...(successor !== undefined && { successor }) }
         : { kind: "epoch", epoch: current, ...identity, ...reasonOf(options, head.offset) };
     await writer.append([first, ...writer.#announcement()]).acknowledged;
     return writer;
@@ -301,6 +307,7 @@ export class LogWriter {
 
 function reasonOf({ takeover, promotion }: LogWriterOptions, head: Offset): Pick<EpochStart, "reason" | "contains"> {
   if (!promotion) return { reason: takeover ? "takeover" : "start" };
-  const { contains } = promotion;
-  return { reason: "promotion", ...(contains !== undefined && contains < head ? { contains } : {}) };
+  const { contains, offeredAt } = promotion;
+  const reason = offeredAt === undefined ? "promotion" : "switchover";
+  return { reason, ...(contains !== undefined && contains < head ? { contains } : {}) };
 }

@@ -4,12 +4,19 @@ import { offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { RegisteredReplica } from "./change-log.ts";
 
+const at = z
+  .number()
+  .int()
+  .nonnegative()
+  .transform((value) => offset(value));
+
 const schema = z.object({
   id: z.string(),
   host: z.string(),
   standby: z.string(),
-  offset: z.number().int().nonnegative(),
+  offset: at,
   atMs: z.number(),
+  position: z.object({ applied: at, verified: z.boolean(), promotable: z.boolean() }).optional(),
 });
 
 /** What a standby says of itself, as it is kept beside a log. */
@@ -20,8 +27,7 @@ export function encodeRegistration(replica: RegisteredReplica): string {
 /** `place`: where it was found. @throws LOG_CORRUPT: nobody knows what that standby needs */
 export function decodeRegistration(text: string, place: string): RegisteredReplica {
   try {
-    const { offset: at, ...rest } = schema.parse(JSON.parse(text));
-    return { ...rest, offset: offset(at) };
+    return schema.parse(JSON.parse(text));
   } catch (cause) {
     throw new TidemarkError("LOG_CORRUPT", `${place} does not say how far a standby is`, {
       hint: "Remove it; a standby that runs says it again within a minute.",

@@ -113,8 +113,14 @@ async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<bo
 
 /** A host that was promoted stays the primary, however long it is silent: the one before it must not come back by itself. */
 function assertNotPromoted({ log, known }: ResumeOptions, { epoch, start }: CurrentEpoch): void {
-  if (start?.reason === "promotion")
-    throw promotedError(log.location, { epoch, host: start.host, wasOurs: known !== undefined });
+  if (!start || !isByPromotion(start)) return;
+  const { host, reason } = start;
+  throw promotedError(log.location, { epoch, host, reason, wasOurs: known !== undefined });
+}
+
+/** Whether a standby became the writer, and not whoever found the one before it silent. */
+export function isByPromotion({ reason }: EpochStart): boolean {
+  return reason === "promotion" || reason === "switchover";
 }
 
 function assertSilent(

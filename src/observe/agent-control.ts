@@ -6,6 +6,7 @@ import type { ArchiveAgent } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import { invariant } from "../runtime/invariant.ts";
 import type { ControlHandler } from "./control-server.ts";
 import {
   type AgentPart,
@@ -14,6 +15,7 @@ import {
   type StatusReport,
   type StatusSources,
 } from "./status-report.ts";
+import { type SwitchoverReport, type SwitchoverRequest, switchoverRequest } from "./switchover-control.ts";
 
 /** A log that does not answer must not keep `status` from answering. */
 const LOG_ANSWER_MS = 1500;
@@ -55,6 +57,8 @@ export interface LiveAgents {
   readonly archive: ArchiveAgent | undefined;
   /** Of an agent that keeps a standby, or was promoted. */
   readonly promote?: ((request: PromoteRequest) => Promise<PromoteReport>) | undefined;
+  /** Of an agent that captures. */
+  readonly switchover?: ((request: SwitchoverRequest, asked: AbortSignal) => Promise<SwitchoverReport>) | undefined;
   readonly log: ChangeLog | undefined;
 }
 
@@ -66,6 +70,7 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
     "POST /rotate-key": () => rotateKeyOn(live()),
     "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
     "POST /promote": (body) => promoteOn(live(), promoteRequest(body)),
+    "POST /switchover": async (body, signal) => switchoverOn(live(), switchoverRequest(body), signal),
     "POST /base": (_, signal) => baseOn(live(), signal),
   };
 }
@@ -164,6 +169,17 @@ export async function promoteOn({ promote, self }: LiveAgents, request: PromoteR
   });
 }
 
+/** @throws as PrimaryPart.switchover */
+async function switchoverOn(
+  agents: LiveAgents,
+  request: SwitchoverRequest,
+  asked: AbortSignal,
+): Promise<SwitchoverReport> {
+  capturing(agents);
+  invariant(agents.switchover, "who captures can hand over");
+  return agents.switchover(request, asked);
+}
+
 function promoteRequest({ force, dryRun, timeoutMs }: Readonly<Record<string, unknown>>): PromoteRequest {
   return { force: force === true, dryRun: dryRun === true, timeoutMs: Number(timeoutMs) || 0 };
 }
@@ -195,6 +211,11 @@ function waitedFor({ capture }: LiveAgents): { without?: string[] } {
 
 function capturing({ capture, fence, self }: LiveAgents): CaptureAgent {
   if (capture) return capture;
+  if (fence && !fence.final) {
+    throw new TidemarkError("AGENT_NOT_RUNNING", `nothing is captured for a moment: ${fence.reason}`, {
+      hint: "Try again when `tidemark status` shows what became of it.",
+    });
+  }
   if (fence) {
     throw new TidemarkError("FENCED", `this host is fenced: ${fence.reason}`, {
       hint: "Another host is the primary: run this command there.",

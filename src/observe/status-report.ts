@@ -76,7 +76,7 @@ export interface CapturePart {
 /** Of a primary whose application is not to write. */
 export interface FenceStatus {
   readonly mode: "lock" | "hook" | "none";
-  /** true: another host is the primary. false: only until the log is back. */
+  /** true: another host is the primary. false: only for now, see `reason`. */
   readonly final: boolean;
   readonly reason: string;
   /** Of the writer that is fenced, and the last offset that it knew to be in the log; 0 when that is not known. */

@@ -68,6 +68,8 @@ export class ReplicaRun {
   #failure: unknown;
   #recordedAtMs: number;
   #unrecordedBytes = 0;
+  /** The writer wants to hear how far this standby is, once it has shown that. */
+  #asked = false;
 
   constructor(context: RunContext) {
     this.#context = context;
@@ -187,6 +189,7 @@ export class ReplicaRun {
 
   async #apply(events: readonly LogEvent[], catchUpTo: Offset): Promise<void> {
     this.#progress.received(events);
+    this.#asked ||= events.some(({ body }) => body.kind === "heartbeat" && body.asks !== undefined);
     try {
       for (const event of events) this.set.take(event);
     } catch (error) {
@@ -233,9 +236,18 @@ export class ReplicaRun {
     if (files.trees.length > 0) this.treeScrub.wake();
     if (files.takeMissed()) this.treeScrub.doubt();
     this.#progress.shown(this.set.taken, this.set.takenTimeMs, newestCommit);
+    this.#answer(events.at(-1)?.body);
     if (this.#following) return;
     this.#following = true;
     this.#context.onCaughtUp();
+  }
+
+  /** What the writer says to its standbys, once it is shown. */
+  #answer(newest: LogEvent["body"] | undefined): void {
+    const { registration, onOffered } = this.#context;
+    if (this.#asked) registration.saySoon();
+    this.#asked = false;
+    if (newest?.kind === "heartbeat" && newest.successor === registration.id) onOffered?.();
   }
 
   /** No room on the disk, or a stranger's lock: nothing of it is visible, and it is tried again. */

@@ -1,5 +1,6 @@
 import type { Chunk } from "../event/chunk-list.ts";
 import type { Offset } from "../event/positions.ts";
+import type { StandbyPosition } from "../log/change-log.ts";
 import { readLogIdentity, type LogIdentity } from "../log/log-reader.ts";
 import { sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
@@ -49,7 +50,8 @@ export class Replica implements ReplicaAgent {
     this.#options = options;
     this.#progress = new ReplicaProgress(options.clock);
     this.#lookBack = new LookBack({ ...options, repositories: options.repositories ?? [] });
-    this.#registration = new StandbyRegistration({ ...options, id: options.state.id });
+    const position = (): StandbyPosition => this.#position();
+    this.#registration = new StandbyRegistration({ ...options, id: options.state.id, position });
     this.ready = this.#ready.promise;
     this.done = this.#live();
     // Whoever wants to know awaits them; a rejection that nobody awaits must not end the process.
@@ -67,8 +69,7 @@ export class Replica implements ReplicaAgent {
       problem: waiting
         ? `readers keep the WAL of ${waiting.path} from being emptied; it is at its limit, so apply waits for them`
         : problem?.message,
-      verified:
-        !this.#progress.diverged && !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN"),
+      verified: this.#isVerified,
       databases: this.#databases,
       trees: this.#trees,
       treeScrub: this.#treeScrub,
@@ -185,6 +186,16 @@ export class Replica implements ReplicaAgent {
       this.#look();
       this.#run = undefined;
     }
+  }
+
+  #position(): StandbyPosition {
+    const { applied } = this.#progress;
+    return { applied, verified: this.#isVerified, promotable: this.#options.onOffered !== undefined };
+  }
+
+  get #isVerified(): boolean {
+    const { diverged, problem } = this.#progress;
+    return !diverged && !hasCode(problem, "CHECKSUM_MISMATCH", "STANDBY_DIVERGED", "STANDBY_WRITTEN");
   }
 
   #look(): void {

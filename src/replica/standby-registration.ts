@@ -3,7 +3,7 @@ import os from "node:os";
 import type { Logger } from "pino";
 
 import { BEFORE_FIRST, type Offset } from "../event/positions.ts";
-import type { ChangeLog } from "../log/change-log.ts";
+import type { ChangeLog, StandbyPosition } from "../log/change-log.ts";
 import type { Clock } from "../runtime/clock.ts";
 import { toTidemarkError } from "../runtime/errors.ts";
 import { Waker } from "../runtime/waker.ts";
@@ -21,6 +21,8 @@ export interface StandbyRegistrationOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Asked whenever something is said. */
+  readonly position: () => StandbyPosition;
 }
 
 /** Says beside the log how far a standby is, so that what it needs is not trimmed. Failing at it does not hold it up. */
@@ -47,7 +49,11 @@ export class StandbyRegistration {
   /** What begins from here is said at once, what moves on after a while. */
   at(offset: Offset, { begins = false } = {}): void {
     this.#offset = offset;
-    if (!begins) return;
+    if (begins) this.saySoon();
+  }
+
+  /** Somebody waits to hear of it. */
+  saySoon(): void {
     this.#said = undefined;
     this.#waker.wake();
   }
@@ -65,17 +71,19 @@ export class StandbyRegistration {
   }
 
   async #say(): Promise<void> {
-    const { id, directory: standby, log, clock, logger } = this.#options;
+    const { id, directory: standby, log, clock, logger, position } = this.#options;
     const offset = this.#offset;
     const atMs = clock.now();
     if (offset === undefined) return;
     if (this.#said && this.#said.offset === offset && atMs - this.#said.atMs < SEEN_MS) return;
+    // Whoever asks from now on asks for more than this says.
+    this.#said = { offset, atMs };
     try {
-      await log.register({ id, host: os.hostname(), standby, offset, atMs });
-      this.#said = { offset, atMs };
+      await log.register({ id, host: os.hostname(), standby, offset, atMs, position: position() });
       this.#problem = undefined;
     } catch (thrown) {
       const { code, hint, message } = toTidemarkError(thrown);
+      this.#said = undefined;
       const isNews = code !== this.#problem && !this.#options.signal.aborted;
       this.#problem = code;
       if (isNews)

@@ -22,6 +22,8 @@ export interface StartReplicaOptions {
   readonly signal: AbortSignal;
   /** Where to look for what the log holds no more; none by default. */
   readonly repositories?: readonly RepositoryToOpen[];
+  /** The primary offers its place to this standby, which can be promoted then. */
+  readonly onOffered?: () => void;
   /** Drops position and databases and builds them from the last full copies in the log. */
   readonly reseed?: boolean;
 }

@@ -100,6 +100,13 @@ export const CRASH_POINTS = [
   "files: committed",
   // Failover.
   "fence: recorded",
+  "switchover: locked",
+  "switchover: drained",
+  "switchover: noted",
+  "switchover: offered",
+  "switchover: taken",
+  "switchover: taken back",
+  "switchover: offer read",
   "promote: epoch begun",
   "promote: seeded",
   "promote: role noted",

@@ -50,9 +50,13 @@ const CODES = {
   BASE_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   MARK_NOT_FOUND: { exit: EXIT.failed, retryable: false },
   MARK_EXISTS: { exit: EXIT.failed, retryable: false },
+  /** Of a switchover: what was committed there would be nowhere else. */
+  NOT_CAPTURED: { exit: EXIT.refused, retryable: true },
   FENCED: { exit: EXIT.fenced, retryable: false },
   // A promotion that is refused.
   PROMOTED_ELSEWHERE: { exit: EXIT.refused, retryable: false },
+  /** No standby answers that could take over. */
+  STANDBY_MISSING: { exit: EXIT.refused, retryable: true },
   STANDBY_BEHIND: { exit: EXIT.refused, retryable: true },
   STANDBY_UNVERIFIED: { exit: EXIT.refused, retryable: false },
   // Records.

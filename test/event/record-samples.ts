@@ -209,14 +209,23 @@ const treeBody: fc.Arbitrary<EventBody> = fc.oneof(
 );
 
 const anyEpoch = fc.integer({ min: 1, max: 0xffffffff }).map(epoch);
-const reason = fc.constantFrom("start" as const, "takeover" as const, "promotion" as const);
+const reason = fc.constantFrom("start" as const, "takeover" as const, "promotion" as const, "switchover" as const);
 export const anyBody: fc.Arbitrary<EventBody> = fc.oneof(
   fc.record({ kind: fc.constant("genesis" as const), set: text, logId: text, checksumSeed: u64, createdBy: text }),
   fc.record({ kind: fc.constant("epoch" as const), epoch: anyEpoch, writer: text, host: text, reason }),
   { weight: 2, arbitrary: sqlitePart },
   { weight: 3, arbitrary: sqliteCommit },
   fc.record({ kind: fc.constant("mark" as const), name: text }),
-  fc.record({ kind: fc.constant("heartbeat" as const), writer: text, host: text }),
+  fc.record(
+    {
+      kind: fc.constant("heartbeat" as const),
+      writer: text,
+      host: text,
+      asks: fc.constant("position" as const),
+      successor: text,
+    },
+    { requiredKeys: ["kind", "writer", "host"] },
+  ),
   { weight: 7, arbitrary: treeBody },
 );
 
