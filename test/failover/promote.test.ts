@@ -270,6 +270,7 @@ test.concurrent("an embedded log, and no agent: the command does it, and `replic
   await app.run("INSERT INTO t (body) VALUES ('first')");
   await deployment.answer("sync");
   expect(codeOf(await deployment.command("promote"))).toEqual([2, "USAGE"]);
+  expect(codeOf(await deployment.command("switchover"))).toEqual([2, "USAGE"]);
   await agent.kill9();
   expect(await deployment.answer("promote")).toMatchObject({ ok: true, epoch: 2, lost: { offsets: 0 } });
   await using served = new SqlSession(deployment.standbyDatabase);
