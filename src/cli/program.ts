@@ -15,6 +15,7 @@ const COMMANDS: Readonly<Record<string, () => Promise<CreateCommand>>> = {
   restore: async () => (await import("./restore.ts")).restoreCommand,
   promote: async () => (await import("./promote.ts")).promoteCommand,
   switchover: async () => (await import("./switchover.ts")).switchoverCommand,
+  rejoin: async () => (await import("./rejoin.ts")).rejoinCommand,
   history: async () => (await import("./history.ts")).historyCommand,
   mark: async () => (await import("./mark.ts")).markCommand,
   marks: async () => (await import("./marks.ts")).marksCommand,

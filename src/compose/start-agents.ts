@@ -6,6 +6,7 @@ import { type HttpConfig, isLoopback } from "../config/http-listen.ts";
 import { standbyState } from "../config/load-config.ts";
 import { readFence } from "../failover/fence-record.ts";
 import { readOffer } from "../failover/offer-record.ts";
+import { requireNoRejoin } from "../failover/rejoin/rejoin-record.ts";
 import {
   agentHandlers,
   type LiveAgents,
@@ -60,6 +61,7 @@ export interface RunningAgents {
 export async function startAgents(options: AgentOptions): Promise<RunningAgents> {
   const { role, config } = options;
   requireSafeSqlite();
+  if (role !== "capture" && config.standby !== undefined) requireNoRejoin(config.standby);
   // What is wrong with the databases must not keep a fenced host from locking the others.
   if (role !== "replica" && !isKeptFromWriting(config.state)) checkSource(config);
   for (const { severity, code, message, hint } of checkOpenFiles(role, config)) {

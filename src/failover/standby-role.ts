@@ -1,8 +1,10 @@
+import fs from "node:fs";
 import path from "node:path";
 
 import type { Config, DatabasePattern, TreeConfig } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 import { DEFAULT_MAX_DELETE } from "../config/tree-list.ts";
+import { syncDirectory } from "../runtime/durable-directory.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { readIfThere, replaceFile } from "../runtime/replace-file.ts";
 
@@ -28,6 +30,12 @@ export function promotedState(standby: string): string {
 
 export function writeRole(standby: string, role: PromotedRole): void {
   replaceFile(roleFile(standby), `${JSON.stringify(role, null, 2)}\n`, { mode: 0o600 });
+}
+
+/** It is a standby again. */
+export function dropRole(standby: string): void {
+  fs.rmSync(roleFile(standby), { force: true });
+  syncDirectory(promotedState(standby));
 }
 
 /** Undefined: it is a standby. */

@@ -1,3 +1,5 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
+
 import { giveBack } from "../runtime/give-back.ts";
 import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { differingPages } from "../sqlite/page-comparison.ts";
@@ -83,4 +85,24 @@ export function pagesAreRight(writer: WalWriter, index: PageIndex, pageNumbers: 
       );
     });
   });
+}
+
+/** Makes the index of a database as readers see it. @throws STANDBY_WRITTEN when somebody commits meanwhile */
+export async function indexAsRead(writer: WalWriter, index: PageIndex): Promise<PageIndex> {
+  const { pageSize } = writer;
+  const perSlice = Math.ceil(CHECK_SLICE_BYTES / pageSize);
+  for (let firstPage = 1; ; firstPage += perSlice) {
+    const more = writer.look(({ frames, sizePages }) => {
+      index.resize(sizePages);
+      const count = Math.max(0, Math.min(perSlice, sizePages - firstPage + 1));
+      const bytes = readCommittedPages(writer.files, frames, { firstPage, count, pageSize });
+      for (let i = 0; i < count; i += 1) {
+        index.set(firstPage + i, bytes.subarray(i * pageSize, (i + 1) * pageSize));
+      }
+      giveBack(bytes.buffer);
+      return firstPage + count <= sizePages;
+    });
+    if (!more) return index;
+    await nextTurn();
+  }
 }

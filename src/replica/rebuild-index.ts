@@ -1,5 +1,3 @@
-import { setImmediate as nextTurn } from "node:timers/promises";
-
 import { offset as toOffset, type Offset } from "../event/positions.ts";
 import type { LogEvent } from "../event/kinds.ts";
 import { readEvents } from "../log/log-reader.ts";
@@ -8,10 +6,8 @@ import type { Repository } from "../repository/repository.ts";
 import type { SegmentInfo } from "../repository/segment.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, hasCode, TidemarkError } from "../runtime/errors.ts";
-import { giveBack } from "../runtime/give-back.ts";
-import { readCommittedPages } from "../sqlite/committed-pages.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
-import { CHECK_SLICE_BYTES } from "./page-check.ts";
+import { indexAsRead } from "./page-check.ts";
 import type { KnownDatabase, ProvedIndex, RepairContext } from "./repair-standby.ts";
 import { requireGoingOn } from "./standby-errors.ts";
 import { storedPageSize } from "./sqlite/stored-page-size.ts";
@@ -66,24 +62,9 @@ function replaceIndex(state: StandbyState, name: string, proved: ProvedIndex): P
 }
 
 async function indexOfFile(path: string, index: PageIndex, clock: Clock): Promise<PageIndex> {
-  const { pageSize } = index;
-  const writer = new WalWriter({ path, pageSize, clock });
+  const writer = new WalWriter({ path, pageSize: index.pageSize, clock });
   try {
-    const perSlice = Math.ceil(CHECK_SLICE_BYTES / pageSize);
-    for (let firstPage = 1; ; firstPage += perSlice) {
-      const more = writer.look(({ frames, sizePages }) => {
-        index.resize(sizePages);
-        const count = Math.max(0, Math.min(perSlice, sizePages - firstPage + 1));
-        const bytes = readCommittedPages(writer.files, frames, { firstPage, count, pageSize });
-        for (let i = 0; i < count; i += 1) {
-          index.set(firstPage + i, bytes.subarray(i * pageSize, (i + 1) * pageSize));
-        }
-        giveBack(bytes.buffer);
-        return firstPage + count <= sizePages;
-      });
-      if (!more) return index;
-      await nextTurn();
-    }
+    return await indexAsRead(writer, index);
   } finally {
     writer.close();
   }

@@ -1,5 +1,5 @@
 import type { LogEvent, PageImage, SqliteCommit } from "../event/kinds.ts";
-import type { Offset } from "../event/positions.ts";
+import { type Offset, offset as toOffset } from "../event/positions.ts";
 import type { BaseManifest, ManifestDatabase } from "../repository/base.ts";
 import { readBasePages } from "../repository/base-pages.ts";
 import type { Repository } from "../repository/repository.ts";
@@ -26,12 +26,26 @@ export interface SeedFor {
 
 /** The newest base of this log behind which events lead to what the log holds; undefined: there is none. */
 export function findSeed(lookBack: LookBack, { logId, bounds, signal }: SeedFor): Promise<Seed | undefined> {
+  return findBase(lookBack, { logId, last: bounds.last, leadsTo: toOffset(bounds.first - 1), signal });
+}
+
+export interface BaseFor {
+  readonly logId: string;
+  /** It is not newer. */
+  readonly last: Offset;
+  /** Events of the same repository lead from it to here. */
+  readonly leadsTo: Offset;
+  readonly signal: AbortSignal;
+}
+
+/** The newest one; undefined: there is none. */
+export function findBase(lookBack: LookBack, { logId, last, leadsTo, signal }: BaseFor): Promise<Seed | undefined> {
   return lookBack.first(async (repository) => {
     const bases = await repository.bases.list(signal);
-    const base = bases.findLast(({ offset }) => offset <= bounds.last);
+    const base = bases.findLast((one) => one.offset <= last);
     if (!base) return undefined;
     const manifest = await repository.bases.read(base, signal);
-    const leads = (await archivedThrough(repository, base.offset, signal)) >= bounds.first - 1;
+    const leads = (await archivedThrough(repository, base.offset, signal)) >= leadsTo;
     return leads && manifest.logId === logId ? { repository, manifest } : undefined;
   });
 }

@@ -59,6 +59,13 @@ const CODES = {
   STANDBY_MISSING: { exit: EXIT.refused, retryable: true },
   STANDBY_BEHIND: { exit: EXIT.refused, retryable: true },
   STANDBY_UNVERIFIED: { exit: EXIT.refused, retryable: false },
+  // A former primary that is to become a standby.
+  NOT_FENCED: { exit: EXIT.refused, retryable: false },
+  /** A process has a database open that is to be taken over. */
+  APPLICATION_RUNNING: { exit: EXIT.refused, retryable: true },
+  /** What the log says of the last common offset is not known here any more: only a new copy helps. */
+  NO_COMMON_STATE: { exit: EXIT.refused, retryable: false },
+  REJOIN_UNFINISHED: { exit: EXIT.refused, retryable: false },
   // Records.
   RECORD_INVALID: { exit: EXIT.verification, retryable: false },
   RECORD_VERSION: { exit: EXIT.failed, retryable: false },

@@ -200,6 +200,12 @@ export class StandbyFiles {
     return this.#parts;
   }
 
+  /** Takes over what stands at the places of the trees in the index, whosever it is. */
+  adopt(): void {
+    const { state } = (this.#parts ??= this.#open());
+    for (const tree of state.index.names()) this.#claim(tree);
+  }
+
   /** Makes places anew as the index says, while nothing is pending. What the log does not hold any more cannot be. */
   async repair(places: readonly Place[]): Promise<void> {
     const parts = this.#parts;

@@ -1,0 +1,155 @@
+import fs from "node:fs";
+
+import { setImmediate as nextTurn } from "node:timers/promises";
+
+import Database from "better-sqlite3";
+
+import type { WalPosition } from "../../event/kinds.ts";
+import { lockBytePage } from "../../format/database-header.ts";
+import { scanWal } from "../../capture/sqlite/wal-scan.ts";
+import { CHECK_SLICE_BYTES, indexAsRead } from "../../replica/page-check.ts";
+import type { PageSource } from "../../replica/sqlite/frame-writer.ts";
+import type { PageSpool } from "../../replica/sqlite/page-spool.ts";
+import { storedPageSize } from "../../replica/sqlite/stored-page-size.ts";
+import { isInWalMode, WalWriter } from "../../replica/sqlite/wal-writer.ts";
+import type { Clock } from "../../runtime/clock.ts";
+import { TidemarkError } from "../../runtime/errors.ts";
+import { readCommittedPages } from "../../sqlite/committed-pages.ts";
+import { PageIndex } from "../../sqlite/page-index.ts";
+import { writeFully } from "../../sqlite/write-fully.ts";
+
+export interface FormerDatabaseOptions {
+  readonly path: string;
+  /** What the log says of it. */
+  readonly known: PageIndex;
+  readonly clock: Clock;
+}
+
+/**
+ * A database of a former primary beside what the log says of it. It is open for writing from the comparison on: when
+ * somebody else commits meanwhile, whatever is done next is refused with STANDBY_WRITTEN.
+ */
+export class FormerDatabase implements Disposable {
+  readonly path: string;
+  readonly writer: WalWriter;
+  readonly known: PageIndex;
+  /** Of the file as it is. */
+  readonly index: PageIndex;
+  /** Pages that are not as the log says, those that it knows nothing of included. */
+  readonly differing: readonly number[];
+
+  private constructor(path: string, { writer, known, index }: Pick<FormerDatabase, "writer" | "known" | "index">) {
+    this.path = path;
+    this.writer = writer;
+    this.known = known;
+    this.index = index;
+    this.differing = differing(index, known);
+  }
+
+  /** Reads every page. Undefined: the file is not one whose pages can be compared. */
+  static async open({ path, known, clock }: FormerDatabaseOptions): Promise<FormerDatabase | undefined> {
+    if (storedPageSize(path) !== known.pageSize) return undefined;
+    requireWalMode(path);
+    const writer = new WalWriter({ path, pageSize: known.pageSize, clock });
+    try {
+      const index = await indexAsRead(writer, new PageIndex(known.pageSize, known.seed));
+      return new FormerDatabase(path, { writer, known, index });
+    } catch (error) {
+      writer.close();
+      throw error;
+    }
+  }
+
+  get isAsKnown(): boolean {
+    return this.differing.length === 0 && this.index.sizePages === this.known.sizePages;
+  }
+
+  /** Those of them whose content the log must give. */
+  get wanted(): readonly number[] {
+    return this.differing.filter((page) => page <= this.known.sizePages);
+  }
+
+  /** SQLite's commits since the log's last one, as far as the WAL still tells; undefined: it does not. */
+  commitsAfter(position: WalPosition): number | undefined {
+    const header = this.writer.files.readWalIndex()?.header;
+    const isSameWal = header?.salt1 === position.salt1 && header.salt2 === position.salt2;
+    if (!header || !isSameWal || position.frame > header.mxFrame) return undefined;
+    try {
+      return scanWal(this.writer.files.walFd, position, header).commits.length;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Writes the database as it is, or with the pages of `instead` as the log knows it, into a file of its own. */
+  async copyTo(file: string, instead?: PageSpool): Promise<void> {
+    const { pageSize } = this.known;
+    const { sizePages } = instead ? this.known : this.index;
+    const other = new Set(instead?.pageNumbers());
+    const perSlice = Math.ceil(CHECK_SLICE_BYTES / pageSize);
+    const fd = fs.openSync(file, "w", 0o600);
+    try {
+      for (let firstPage = 1; firstPage <= sizePages; firstPage += perSlice) {
+        const count = Math.min(perSlice, sizePages - firstPage + 1);
+        const bytes = this.writer.look(({ frames }) =>
+          readCommittedPages(this.writer.files, frames, { firstPage, count, pageSize }),
+        );
+        for (let i = 0; i < count; i += 1)
+          if (instead && other.has(firstPage + i)) bytes.set(instead.get(firstPage + i), i * pageSize);
+        writeFully(fd, bytes, (firstPage - 1) * pageSize);
+        await nextTurn();
+      }
+      fs.fsyncSync(fd);
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  /** Makes it what the log says, in one commit, and empties its WAL. Returns the pages written. */
+  async repair(pages: PageSpool): Promise<number> {
+    if (!this.isAsKnown) {
+      // SQLite needs a frame to carry a size that changed.
+      if (pages.size === 0) pages.put(1, this.#page(1));
+      const source: PageSource = pages;
+      await this.writer.append(source, this.known.sizePages);
+      await this.writer.sync();
+    }
+    if (!this.writer.checkpoint()) throw stillRead(this.path);
+    return this.isAsKnown ? 0 : pages.size;
+  }
+
+  [Symbol.dispose](): void {
+    this.writer.close();
+  }
+
+  #page(firstPage: number): Uint8Array {
+    const { pageSize } = this.known;
+    return this.writer.look(({ frames }) =>
+      readCommittedPages(this.writer.files, frames, { firstPage, count: 1, pageSize }),
+    );
+  }
+}
+
+function differing(index: PageIndex, known: PageIndex): number[] {
+  const skip = lockBytePage(known.pageSize);
+  const pages: number[] = [];
+  for (let page = 1; page <= Math.max(index.sizePages, known.sizePages); page += 1)
+    if (page !== skip && index.hashOf(page) !== known.hashOf(page)) pages.push(page);
+  return pages;
+}
+
+/** The pages of one that was taken out of WAL mode differ then, like others that were changed. */
+function requireWalMode(path: string): void {
+  const connection = new Database(path, { fileMustExist: true, timeout: 0 });
+  try {
+    if (!isInWalMode(connection)) connection.pragma("journal_mode=WAL");
+  } finally {
+    connection.close();
+  }
+}
+
+function stillRead(path: string): TidemarkError {
+  return new TidemarkError("APPLICATION_RUNNING", `${path} is open in another process, which reads it`, {
+    hint: "Stop whatever uses it (`fuser` names it), then run `tidemark rejoin` again: it goes on.",
+  });
+}
