@@ -17,6 +17,7 @@ import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { fenceFile, readFence, writeFence } from "../fence-record.ts";
+import { removeOffer } from "../offer-record.ts";
 import { dropRole } from "../standby-role.ts";
 import type { FormerPrimary } from "./former-primary.ts";
 import { findLastCommon, type LastCommon } from "./last-common.ts";
@@ -157,7 +158,7 @@ function lift(
   { record, report }: { readonly record: RejoinRecord; readonly report: Report },
 ): Report {
   if (former.isPromoted) dropRole(config.standby ?? "");
-  fs.rmSync(path.join(former.state, "handover.json"), { force: true });
+  removeOffer(former.state);
   crashPoint("rejoin: role dropped");
   const file = fenceFile(former.state);
   if (fs.existsSync(file)) {
