@@ -1,6 +1,6 @@
 import path from "node:path";
 
-import { inotify, type WatchBackend } from "../../src/capture/files/watch-backend.ts";
+import { inotify, type WatchBackend, type WatchHandlers } from "../../src/capture/files/watch-backend.ts";
 
 const isSentinel = (directory: Buffer): boolean => path.basename(directory.toString()) === "sentinel";
 
@@ -30,4 +30,34 @@ export function limited(most: number): WatchBackend {
       return inotify.watch(directory, handlers);
     },
   };
+}
+
+/** Announces nothing while it is silent. */
+export class Interrupted implements WatchBackend {
+  isSilent = false;
+  readonly #failing = new Set<WatchHandlers>();
+  /** What sentinels would have heard. */
+  #kept: (() => void)[] = [];
+
+  watch(directory: Buffer, handlers: WatchHandlers): Disposable {
+    const onEvent: WatchHandlers["onEvent"] = (...event) => {
+      if (!this.isSilent) handlers.onEvent(...event);
+      else if (isSentinel(directory)) this.#kept.push(() => handlers.onEvent(...event));
+    };
+    const watch = inotify.watch(directory, { ...handlers, onEvent });
+    if (!isSentinel(directory)) this.#failing.add(handlers);
+    return {
+      [Symbol.dispose]: () => {
+        this.#failing.delete(handlers);
+        watch[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** It was silent and tells so, before a sentinel is heard: as when it is known that the kernel's queue has run over. */
+  fail(): void {
+    this.isSilent = false;
+    for (const { onFailure } of [...this.#failing].slice(0, 1)) onFailure(new Error("nothing was announced"));
+    for (const tell of this.#kept.splice(0)) tell();
+  }
 }

@@ -4,13 +4,12 @@ import type { FilePut } from "../../event/kinds.ts";
 import { fsPath, type TreePath } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
-import { metadataOf } from "../../tree/metadata.ts";
-import { inodeOf, sameStat, stampOf } from "./entry.ts";
+import { sameStat } from "./entry.ts";
 import type { LargeChunk } from "./large-file-protocol.ts";
 import type { LargeRead } from "./large-files.ts";
 import { type Content, openForRead, readDeleted, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
 import { standsAt } from "./real-place.ts";
-import { hasKnownParent } from "./say-directory.ts";
+import { type Found, sayFile, type Seen, statOf } from "./say-file.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import { readPathXattrs } from "./tree-xattrs.ts";
 
@@ -31,28 +30,11 @@ interface Restless {
   dueMs: number;
 }
 
-/** How a file stood when it was looked at. */
-export interface Seen {
-  readonly stat: BigIntStats;
-  /** Wall clock, ms. 0: it has changed since. */
-  readonly atMs: number;
-  /** Gets other names of the file that are to be looked at. */
-  readonly again: Set<TreePath>;
-  /** Something was said of it. */
-  readonly onPut: (path: TreePath) => void;
-}
-
 /** A file that no name of the tree leads to. */
 interface Deleted extends Pick<Seen, "again" | "onPut"> {
   /** Names it, without being open. */
   readonly fd: number;
   readonly isWanted: (stat: BigIntStats) => boolean;
-}
-
-interface Found {
-  readonly seen: Seen;
-  readonly content: Omit<Content, "pieces">;
-  readonly xattrs: FilePut["xattrs"];
 }
 
 interface Version {
@@ -215,60 +197,19 @@ export class FileCapture {
   /** Looked at in the same turn of the event loop in which it is said. */
   #putIfStill(root: string, path: TreePath, { version, seen }: { version: Version; seen: Seen }): Captured {
     const atMs = this.#parts.clock.now();
-    const now = lstat(fsPath(root, path));
+    const now = statOf(fsPath(root, path));
     if (!now || !sameStat(now, version.stat)) return "changed";
     // Young when the read began means young now.
     return this.#put(root, path, { seen: { ...seen, stat: now, atMs }, content: version.read, xattrs: version.xattrs });
   }
 
-  #put(root: string, path: TreePath, { seen, content, xattrs }: Found): Captured {
-    const { entries, publisher, name, problems } = this.#parts;
-    const { stat, atMs } = seen;
-    const before = entries.get(path);
-    // Its directory was removed meanwhile.
-    if (!hasKnownParent(this.#parts, { root, path })) return "changed";
-    const { size, hash, chunks, inline } = content;
-    const event: FilePut = {
-      kind: "file.put",
-      tree: name,
-      path,
-      put: publisher.nextPut(),
-      parts: 0,
-      size,
-      hash,
-      chunks,
-      ...metadataOf(stat),
-      ...(xattrs ? { xattrs } : {}),
-      ...this.#groupOf(root, path, seen),
-      ...(inline ? { data: inline } : {}),
-    };
-    if (before?.kind === "dir") publisher.remove({ kind: "dir.remove", tree: name, path });
-    if (before && before.group > 0 && inodeOf(before) !== stat.ino)
-      addAll(seen.again, entries.pathsOfInode(inodeOf(before)));
-    if (publisher.put(event, { stamp: atMs > 0 ? stampOf(stat, atMs) : "" })) seen.onPut(path);
-    if (atMs > 0) {
+  #put(root: string, path: TreePath, found: Found): Captured {
+    if (!sayFile(this.#parts, { root, path }, found)) return "changed";
+    if (found.seen.atMs > 0) {
       this.#restless.delete(path);
-      problems.over(path);
+      this.#parts.problems.over(path);
     }
     return "done";
-  }
-
-  /** Names of one file share a number. Other names that were looked at before it had this one are looked at again. */
-  #groupOf(root: string, path: TreePath, { stat, atMs, again }: Seen): { readonly group?: number } {
-    if (stat.nlink <= 1n) return {};
-    const { entries } = this.#parts;
-    const stamp = stampOf(stat, atMs).replace("?", "");
-    const before = entries.get(path);
-    let group = before && inodeOf(before) === stat.ino ? before.group : 0;
-    for (const other of entries.pathsOfInode(stat.ino)) {
-      const entry = entries.get(other);
-      if (!entry || other === path) continue;
-      if (entry.stamp.replace("?", "") !== stamp || entry.group === 0) again.add(other);
-      if (group > 0 || entry.group === 0) continue;
-      const standing = lstat(fsPath(root, other));
-      if (standing?.ino === stat.ino && standing.dev === stat.dev) group = entry.group;
-    }
-    return { group: group > 0 ? group : entries.newGroup() };
   }
 
   /** Due for a version of what was the same in two reads. */
@@ -289,16 +230,4 @@ export class FileCapture {
     this.#parts.problems.add(path, `cannot be read (${reason}) and is not captured; it is tried again at every scan`);
     return "unreadable";
   }
-}
-
-function lstat(file: Buffer): BigIntStats | undefined {
-  try {
-    return fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
-  } catch {
-    return undefined;
-  }
-}
-
-function addAll<T>(to: Set<T>, values: Iterable<T>): void {
-  for (const value of values) to.add(value);
 }

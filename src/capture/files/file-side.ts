@@ -1,5 +1,4 @@
 import path from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 
 import type { Logger } from "pino";
 
@@ -8,11 +7,11 @@ import { type Clock, sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import type { CaptureFeed } from "../capture-feed.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
-import { mergeCommits } from "../merge-commits.ts";
 import type { ShipQueue } from "../ship-queue.ts";
 import { IndexStoring } from "./index-storing.ts";
 import { LostEvents } from "./lost-events.ts";
 import { Overtaken } from "./overtaken.ts";
+import { passCommits } from "./pass-commits.ts";
 import { Removals } from "./removals.ts";
 import { Sentinel } from "./sentinel.ts";
 import type { FilesFeed } from "./files-feed.ts";
@@ -25,8 +24,6 @@ import type { WatchBackend } from "./watch-backend.ts";
 const DEBOUNCE = { trailingMs: 50, longestMs: 1000 };
 /** The kernel announces within microseconds; a machine that is short of everything gets this long. */
 const SENTINEL_PATIENCE_MS = 2000;
-/** Records appended between two turns of the event loop. */
-const RECORDS_A_TURN = 64;
 /** At a stop files get this long. */
 const LAST_LOOK_MS = 5000;
 const SYNC_AGAIN_MS = 50;
@@ -70,16 +67,16 @@ export class FileSide implements AsyncDisposable {
   readonly #trees: readonly TreeSide[];
   readonly #removals: Removals;
   readonly #sentinel: Sentinel;
+  readonly #lostEvents: LostEvents;
   readonly #turnstile: Turnstile;
   readonly #storing: IndexStoring;
-  readonly #lostEvents: LostEvents;
   /** Who waits for the end of a round that has not begun yet. */
   #waiting: PromiseWithResolvers<void>[] = [];
   #finishing = false;
   #ended = false;
 
   constructor(options: FileSideOptions) {
-    const { captures, queue, clock } = options;
+    const { captures, queue } = options;
     const wake = (): void => queue.waker.wake();
     this.#options = options;
     this.overtaken = new Overtaken(options.orderMaxWaitMs);
@@ -88,9 +85,10 @@ export class FileSide implements AsyncDisposable {
       directory: path.join(options.state, "sentinel"),
       backend: options.backend,
       patienceMs: SENTINEL_PATIENCE_MS,
+      onHeard: (number) => this.#lostEvents.heard(number),
     });
+    this.#lostEvents = new LostEvents(this.#sentinel, (why) => this.#lose(why));
     this.#storing = new IndexStoring({ ...options, onFailure: wake });
-    this.#lostEvents = new LostEvents(clock, (why) => this.#lose(why));
     this.#trees = captures.map((capture) => this.#treeSide(capture, wake));
     this.#turnstile = new Turnstile({
       ...options,
@@ -115,7 +113,7 @@ export class FileSide implements AsyncDisposable {
   /** Until `finish`, and one round more. @throws what the log refused */
   async run(): Promise<void> {
     const ended = new AbortController();
-    const beside = [this.#lostEvents.watchClock(ended.signal), this.#storing.run(ended.signal)];
+    const storing = this.#storing.run(ended.signal);
     this.#beginSentinel();
     for (const tree of this.#trees) tree.begin();
     try {
@@ -126,7 +124,7 @@ export class FileSide implements AsyncDisposable {
       }
     } finally {
       ended.abort();
-      await Promise.all(beside);
+      await storing;
       this.#ended = true;
       this.#options.queue.end();
       for (const { resolve } of this.#waiting) resolve();
@@ -162,6 +160,7 @@ export class FileSide implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#lostEvents[Symbol.dispose]();
     this.#sentinel[Symbol.dispose]();
     for (const tree of this.#trees) {
       tree[Symbol.dispose]();
@@ -175,7 +174,6 @@ export class FileSide implements AsyncDisposable {
       ...this.#options,
       capture,
       moments: this.#sentinel,
-      onEvent: () => this.#lostEvents.count(),
       wake,
       onRemovals: (removals) => this.#removals.add(tree, removals),
     });
@@ -230,7 +228,7 @@ export class FileSide implements AsyncDisposable {
     crashPoint("turnstile: files sent");
     const settled = isClear && this.#isSettled && (await this.#isQuiet());
     if (!isClear && this.overtaken.add(queue.taken.length)) logger.warn(this.overtaken.warning);
-    await this.#pass({ merge, consistent: settled && removals.length === 0 });
+    await passCommits(this.#options, { merge, consistent: settled && removals.length === 0 });
     crashPoint("turnstile: commits sent");
     for (const { tree, removals: gone } of removals) await tree.remove(gone);
     crashPoint("turnstile: removals sent");
@@ -258,24 +256,5 @@ export class FileSide implements AsyncDisposable {
     if (!this.#trees.some((tree) => tree.isPolled)) return true;
     const { queue } = this.#options;
     return queue.count === 0 && (await this.#turnstile.areAsked()) && queue.count === 0;
-  }
-
-  async #pass({ merge, consistent }: { merge: boolean; consistent: boolean }): Promise<void> {
-    const { feed, files, queue } = this.#options;
-    const bodies = queue.taken.map(({ body }) => body);
-    const passing = merge ? mergeCommits(bodies) : bodies;
-    const turns = new Map(queue.taken.map(({ body, turn }) => [body, turn]));
-    for (let at = 0; at < passing.length; at += RECORDS_A_TURN) {
-      const some = passing.slice(at, at + RECORDS_A_TURN);
-      const last = at + RECORDS_A_TURN >= passing.length;
-      const { offsets, acknowledged } = feed.send(some, { consistent: consistent && last });
-      for (const [index, offset] of offsets.entries()) {
-        const body = some[index];
-        if (body) turns.get(body)?.resolve({ offset, acknowledged });
-      }
-      if (!last) await nextTurn();
-    }
-    if (passing.length > 0) files.unmarked = !consistent;
-    queue.passed();
   }
 }

@@ -1,46 +1,67 @@
 import fs from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { type Clock, sleep } from "../../runtime/clock.ts";
+import { inotifyQueue } from "../inotify-queue.ts";
+import type { Sentinel } from "./sentinel.ts";
 
-const TICK_MS = 250;
-/** An event loop that stood still for this long may have let the kernel's queue run over. */
-const STALLED_MS = 1000;
 const QUEUE_LENGTH_FILE = "/proc/sys/fs/inotify/max_queued_events";
 const DEFAULT_QUEUE_LENGTH = 16_384;
-/** Databases of which the WAL is watched read from the same queue. */
-const SAFE_SHARE = 0.5;
+/** What was announced by watches that were closed meanwhile is read from the queue and not counted. */
+const SAFE_SHARE = 0.75;
+/** After so many announcements in one turn of the event loop a sentinel is sent. */
+const PROBE_EVERY = 1024;
+
+interface Probe {
+  readonly number: number;
+  /** Announcements in this turn before it was sent. */
+  readonly at: number;
+}
 
 /**
- * Suspects that changes passed unannounced: libuv does not say when the kernel's queue ran over. It reads all of the queue
- * in one turn of the event loop, so a turn with few events shows that it did not.
+ * Suspects that changes passed unannounced: libuv drops the kernel's word that the queue ran over. But it reads all of the
+ * queue in one turn of the event loop, however much comes meanwhile, so little in a turn shows that it did not. In a long one
+ * sentinels tell how long the queue is: what is announced between one that is sent and the next one that is heard stood in it.
  */
-export class LostEvents {
-  readonly #clock: Clock;
+export class LostEvents implements Disposable {
+  readonly #sentinel: Sentinel;
   readonly #onLost: (why: string) => void;
+  readonly #counting: Disposable;
   readonly #most = Math.floor(queueLength() * SAFE_SHARE);
   #inTurn = 0;
+  #heardAt = 0;
+  #probes: Probe[] = [];
 
-  constructor(clock: Clock, onLost: (why: string) => void) {
-    this.#clock = clock;
+  constructor(sentinel: Sentinel, onLost: (why: string) => void) {
+    this.#sentinel = sentinel;
     this.#onLost = onLost;
+    this.#counting = inotifyQueue.onAnnounced(() => this.#count());
   }
 
-  /** One was announced. */
-  count(): void {
-    if (this.#inTurn === 0) void nextTurn().then(() => (this.#inTurn = 0));
-    this.#inTurn += 1;
-    if (this.#inTurn === this.#most) this.#onLost(`${this.#most} changes were announced at once`);
-  }
-
-  /** Until `signal` aborts. */
-  async watchClock(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted) {
-      const beganMs = this.#clock.monotonic();
-      await sleep(TICK_MS, signal);
-      const stoodMs = this.#clock.monotonic() - beganMs - TICK_MS;
-      if (stoodMs >= STALLED_MS) this.#onLost(`the event loop stood still for ${Math.round(stoodMs)} ms`);
+  /** A sentinel was announced. */
+  heard(number: number): void {
+    while (this.#probes[0] && this.#probes[0].number <= number) {
+      const waited = this.#inTurn - this.#heardAt;
+      this.#heardAt = this.#probes.shift()?.at ?? 0;
+      if (waited >= this.#most) this.#onLost(`${waited} changes waited to be announced`);
     }
+  }
+
+  [Symbol.dispose](): void {
+    this.#counting[Symbol.dispose]();
+  }
+
+  #count(): void {
+    if (this.#inTurn === 0) void nextTurn().then(() => this.#endTurn());
+    this.#inTurn += 1;
+    if (this.#inTurn % PROBE_EVERY === 0) this.#probes.push({ number: this.#sentinel.send(), at: this.#inTurn });
+  }
+
+  /** All of the queue was read. */
+  #endTurn(): void {
+    if (this.#probes.length > 0) this.#onLost("more changes than the kernel keeps waited to be announced");
+    this.#probes = [];
+    this.#heardAt = 0;
+    this.#inTurn = 0;
   }
 }
 

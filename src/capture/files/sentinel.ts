@@ -7,7 +7,8 @@ import { makeDirectory } from "../../runtime/durable-directory.ts";
 import type { Moments } from "./sight.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
-/** Where the last one was not announced, the next one probably is not either. */
+/** Where so many in a row were not announced, the next one probably is not either: it is not waited for long. */
+const UNHEARD = 3;
 const UNHEARD_PATIENCE_MS = 100;
 
 export interface SentinelOptions {
@@ -15,6 +16,8 @@ export interface SentinelOptions {
   readonly directory: string;
   readonly backend: WatchBackend;
   readonly patienceMs: number;
+  /** One was announced. */
+  readonly onHeard?: (number: number) => void;
 }
 
 /**
@@ -27,8 +30,8 @@ export class Sentinel implements Disposable, Moments {
   /** The file's name is a number: each time another, so that a late announcement of an old one proves nothing. */
   #number = 0;
   #passed = 0;
-  /** The last one was announced. */
-  #works = true;
+  /** So many in a row were not announced. */
+  #unheard = 0;
   #onPassed: (number: number) => void = () => undefined;
 
   constructor(options: SentinelOptions) {
@@ -41,6 +44,11 @@ export class Sentinel implements Disposable, Moments {
 
   get sent(): number {
     return this.#number;
+  }
+
+  /** Another one may be announced, although the last one was not: the kernel's queue may have run over, and the event loop stood still. */
+  get isHopeful(): boolean {
+    return this.#watch !== undefined && this.#unheard < UNHEARD;
   }
 
   /** @throws what the file system says */
@@ -59,21 +67,30 @@ export class Sentinel implements Disposable, Moments {
   /** The number of one that was sent after the call and announced. Undefined: it is not announced, or not for long. */
   async pass(): Promise<number | undefined> {
     if (!this.#watch) return undefined;
-    const before = this.#file();
-    const number = (this.#number += 1);
     const passed = Promise.withResolvers<boolean>();
-    this.#onPassed = (announced) => announced === number && passed.resolve(true);
     const late = new AbortController();
-    const patienceMs = this.#works ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;
+    const patienceMs = this.isHopeful ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;
     try {
-      fs.renameSync(before, this.#file());
-      this.#works = await Promise.race([passed.promise, lateAfter(patienceMs, late.signal)]);
-      return this.#works ? number : undefined;
-    } catch {
-      return undefined;
+      const number = this.send();
+      this.#onPassed = (announced) => announced >= number && passed.resolve(true);
+      const isHeard = await Promise.race([passed.promise, lateAfter(patienceMs, late.signal)]);
+      this.#unheard = isHeard ? 0 : this.#unheard + 1;
+      return isHeard ? number : undefined;
     } finally {
       late.abort();
     }
+  }
+
+  /** Its number. One that cannot be sent will not be announced. */
+  send(): number {
+    const before = this.#file();
+    this.#number += 1;
+    try {
+      fs.renameSync(before, this.#file());
+    } catch {
+      // Its directory was removed: it is made anew when nobody hears of this one.
+    }
+    return this.#number;
   }
 
   [Symbol.dispose](): void {
@@ -86,6 +103,7 @@ export class Sentinel implements Disposable, Moments {
     if (!(number > this.#passed)) return;
     this.#passed = number;
     this.#onPassed(number);
+    this.#options.onHeard?.(number);
   }
 
   #file(): string {

@@ -5,12 +5,13 @@ import type { Clock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import type { TreeCaptureStatus } from "../capture-agent.ts";
 import { DirtyPaths } from "./dirty-paths.ts";
+import { Entering } from "./entering.ts";
 import { FirstSight } from "./first-sight.ts";
+import { type Debounce, Outstanding } from "./outstanding.ts";
 import type { Fetched, Moments } from "./sight.ts";
-import type { Dirty, Findings, Identity, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
+import type { Dirty, Findings, LookOptions, Removal, TreeCapture } from "./tree-seam.ts";
 import { TreeScans } from "./tree-scans.ts";
 import { TreeWatch } from "./tree-watch.ts";
-import { Unsettled } from "./unsettled.ts";
 import { Unwatched } from "./unwatched.ts";
 import type { WatchBackend } from "./watch-backend.ts";
 
@@ -29,8 +30,6 @@ export interface TreeSideOptions {
   readonly stop: AbortSignal;
   /** Abort: looks end, too. */
   readonly abandon: AbortSignal;
-  /** Something was announced. */
-  readonly onEvent: () => void;
   /** There is something to do at once. */
   readonly wake: () => void;
   readonly onRemovals: (removals: readonly Removal[]) => void;
@@ -42,36 +41,33 @@ export class TreeSide implements Disposable {
   readonly scans: TreeScans;
   readonly #options: TreeSideOptions;
   readonly #watch: TreeWatch;
-  readonly #dirty = new DirtyPaths();
+  readonly #outstanding: Outstanding;
   readonly #sight: FirstSight;
-  readonly #unsettled = new Unsettled();
-  /** The last look had no time for these. */
-  #late: readonly TreePath[] = [];
-  #dirtySinceMs: number | undefined;
-  #dirtyLastMs = 0;
-  /** Watched since they were announced, and not met by a look since. */
-  readonly #early = new Set<TreePath>();
-  /** Watched for the first time by a look or a scan: what went before was not announced. */
-  #hasEntered = false;
+  readonly #entering: Entering;
   readonly #unwatched: Unwatched;
 
   constructor(options: TreeSideOptions) {
     const { capture, moments, stop } = options;
     this.capture = capture;
     this.#options = options;
+    this.#outstanding = new Outstanding({ ...options, reads: (path) => capture.reads(path) });
     this.#watch = this.#watchTree();
+    this.#entering = new Entering(this.#watch);
     this.#unwatched = new Unwatched({ ...options, tree: capture, watch: this.#watch });
     this.#sight = new FirstSight({
       capture,
       moments,
-      enter: (directory, identity) => this.#enterEarly(directory, identity),
-      onFound: (directory, name) => this.#dirty.mark(directory, name),
+      enter: (directory, identity) => this.#entering.early(directory, identity),
+      onFound: (directory, name) => this.#outstanding.dirty.mark(directory, name),
     });
     this.scans = new TreeScans({
       ...options,
       tree: capture,
       scan: async (progress) => {
+        const { isLost } = this.scans;
         this.#take(await capture.scan({ ...this.#lookOptions(stop), progress }));
+        // What passed unseen may have been there until the scan came to its place.
+        if (isLost) this.#sight.lose();
         crashPoint("tree: scanned");
       },
     });
@@ -90,16 +86,13 @@ export class TreeSide implements Disposable {
 
   /** Everything announced, and everything that may have passed unseen, is in the log. */
   get isSettled(): boolean {
-    return !this.scans.halted && !this.scans.isLost && this.#late.length === 0 && this.#unsettled.size === 0;
+    return !this.scans.halted && !this.scans.isLost && this.#outstanding.isDone;
   }
 
   /** When files are to be looked at for their own sake: no commit waits. */
-  dueMs({ trailingMs, longestMs }: { trailingMs: number; longestMs: number }): number {
-    const due: number[] = [this.scans.dueMs, this.#unsettled.dueMs, this.#unwatched.dueMs];
-    if (this.#dirtySinceMs !== undefined && !this.scans.halted) {
-      due.push(Math.min(this.#dirtyLastMs + trailingMs, this.#dirtySinceMs + longestMs));
-    }
-    return Math.min(...due);
+  dueMs(debounce: Debounce): number {
+    const announcedMs = this.scans.halted ? Infinity : this.#outstanding.announcedDueMs(debounce);
+    return Math.min(announcedMs, this.scans.dueMs, this.#outstanding.unsettledDueMs, this.#unwatched.dueMs);
   }
 
   /**
@@ -112,13 +105,12 @@ export class TreeSide implements Disposable {
     if (this.scans.halted || this.scans.count === 0) return void this.#sight.take();
     try {
       await this.#look(deadlineMs, rescuing);
-      this.#leaveVanished();
+      this.#entering.leaveVanished((directory) => this.#sight.isThere(directory));
     } catch (error) {
       this.#fail(error);
     }
     // What was in it went before it was listed, or is announced from here on.
-    if (this.#hasEntered) this.#sight.lose();
-    this.#hasEntered = false;
+    if (this.#entering.takeLate()) this.#sight.lose();
   }
 
   /** Nobody asks any more for what was deleted before the last look. */
@@ -148,19 +140,12 @@ export class TreeSide implements Disposable {
 
   /** Files that the log will have as they are, or later: they may stand still soon, are being read, or were not looked at. */
   get awaited(): ReadonlySet<TreePath> {
-    return new Set([...this.#split.waitsFor, ...this.#split.reading, ...this.#late]);
+    return this.#outstanding.awaited;
   }
 
   /** Some of them took too long, or what passed unseen did. */
   get isBehind(): boolean {
-    if (this.scans.isLost && !this.scans.halted) return true;
-    return this.#late.length + this.#split.reading.length > 0;
-  }
-
-  /** Files that do not stand still: `restless` of them nobody waits for. */
-  get #split(): { waitsFor: readonly TreePath[]; reading: readonly TreePath[]; restless: number } {
-    const { waitsFor, overdue, reading } = this.#unsettled.split(this.#options.clock.monotonic());
-    return { waitsFor, reading, restless: overdue.size - reading.length };
+    return (this.scans.isLost && !this.scans.halted) || this.#outstanding.isBehind;
   }
 
   async remove(removals: readonly Removal[]): Promise<void> {
@@ -183,8 +168,8 @@ export class TreeSide implements Disposable {
       state: halted === undefined ? (count === 0 ? "scanning" : "following") : "halted",
       ...figures,
       problem: halted ?? problem ?? this.#unwatched.problem ?? figures.problem,
-      dirty: this.#dirty.count + this.#unsettled.size,
-      restless: this.#split.restless,
+      dirty: this.#outstanding.count,
+      restless: this.#outstanding.restless,
       rescans: Math.max(0, count - 1),
       scan: progress,
     };
@@ -196,19 +181,16 @@ export class TreeSide implements Disposable {
   }
 
   #watchTree(): TreeWatch {
-    const { capture, backend, onEvent } = this.#options;
+    const { capture, backend } = this.#options;
     return new TreeWatch({
       root: capture.root,
       backend,
-      onEvent,
       onDirty: (directory, name, kind) => {
-        this.#dirty.mark(directory, name);
-        this.#marked();
+        this.#outstanding.announced(directory, name);
         this.#sight.announced(joinPath(directory, name), kind);
       },
       onAllDirty: (directory, about) => {
-        this.#dirty.markAll(directory);
-        this.#marked();
+        this.#outstanding.announcedOf(directory);
         if (about) this.#sight.announced(about.path, about.kind);
         else this.#sight.lose();
       },
@@ -221,22 +203,11 @@ export class TreeSide implements Disposable {
     this.scans.fail(error);
   }
 
-  #marked(): void {
-    this.#dirtyLastMs = this.#options.clock.monotonic();
-    if (this.#dirtySinceMs !== undefined) return;
-    this.#dirtySinceMs = this.#dirtyLastMs;
-    this.#options.wake();
-  }
-
   async #look(deadlineMs: number, rescuing: boolean): Promise<void> {
     const { clock } = this.#options;
-    this.#unwatched.mark(this.#dirty, this.scans.tookMs);
-    this.#dirtySinceMs = undefined;
-    const { waitsFor, overdue, again } = this.#unsettled.look(clock.monotonic());
-    for (const path of waitsFor) this.#dirty.markPath(path);
-    const dirty = this.#dirty.take(overdue);
+    this.#unwatched.mark(this.#outstanding.dirty, this.scans.tookMs);
+    const { dirty, again } = this.#outstanding.take();
     const { held, unheld } = this.#sight.take();
-    this.#late = [];
     if (dirty.size > 0) {
       const findings = await this.#lookAt(dirty, { deadlineMs, ...(rescuing ? { held } : {}) });
       const isGone = (path: TreePath): boolean => !findings.captured.has(path) && !this.#sight.isThere(path);
@@ -255,28 +226,10 @@ export class TreeSide implements Disposable {
     return this.capture.look(dirty, { ...this.#lookOptions(this.#options.abandon), ...options });
   }
 
-  /** A directory that was announced is watched at once: what comes and goes in it until it is looked at would not be seen. */
-  #enterEarly(directory: TreePath, identity: Identity): boolean {
-    if (!this.#watch.enter(directory, identity) || !this.#watch.watches(directory)) return false;
-    this.#early.add(directory);
-    return true;
-  }
-
-  /** Directories that were watched early and are gone before a look met them. */
-  #leaveVanished(): void {
-    const vanished = [...this.#early].filter((directory) => !this.#sight.isThere(directory));
-    this.#watch.leave(new Set(vanished));
-    for (const directory of vanished) this.#early.delete(directory);
-  }
-
   #lookOptions(signal: AbortSignal): LookOptions {
     return {
       signal,
-      enter: (directory, identity) => {
-        const entered = this.#watch.enter(directory, identity);
-        if (entered && this.#watch.watches(directory)) this.#hasEntered = true;
-        return this.#early.delete(directory) || entered;
-      },
+      enter: (directory, identity) => this.#entering.met(directory, identity),
     };
   }
 
@@ -284,15 +237,9 @@ export class TreeSide implements Disposable {
     const gone = removals.filter(({ kind }) => kind === "dir.remove").map(({ path }) => path);
     this.#watch.leave(new Set(gone));
     if (removals.length > 0) this.#options.onRemovals(removals);
-    if (late.length > 0) {
-      this.#late = late;
-      for (const path of late) this.#dirty.markPath(path);
-      this.#marked();
-    }
     // The log has not what is there.
     for (const path of [...unsettled, ...late]) this.#sight.announced(path, "change");
-    const reads = (path: TreePath): boolean => this.capture.reads(path);
-    this.#unsettled.add(unsettled, this.#options.clock.monotonic(), { givenUp, reads });
+    this.#outstanding.left({ unsettled, late }, { givenUp });
   }
 }
 

@@ -32,8 +32,6 @@ export interface TreeWatchOptions {
   readonly onDirty: (directory: TreePath, name: ByteString, kind: "rename" | "change") => void;
   /** All of the directory. `about`: it was announced of this, or of the directory itself; undefined: it is not known of what. */
   readonly onAllDirty: (directory: TreePath, about?: Announced) => void;
-  /** Anything was announced, also of what lies beside the root. */
-  readonly onEvent: () => void;
   /** Something may have passed unseen. */
   readonly onFailure: (error: unknown) => void;
 }
@@ -133,8 +131,7 @@ export class TreeWatch implements Disposable {
   }
 
   #onEvent(directory: TreePath, kind: "rename" | "change", name: ByteString | undefined): void {
-    const { onDirty, onAllDirty, onEvent } = this.#options;
-    onEvent();
+    const { onDirty, onAllDirty } = this.#options;
     // A directory tells of its own end under its own name, which may be that of something in it as well.
     if (name === undefined || name === this.#nameOf(directory)) {
       const itself = this.#watched.get(directory);
@@ -151,7 +148,6 @@ export class TreeWatch implements Disposable {
   }
 
   #onParentEvent(kind: "rename" | "change", name: ByteString | undefined): void {
-    this.#options.onEvent();
     if (name !== undefined && name !== this.#rootName) return;
     const root = this.#watched.get(TREE_ROOT);
     if (root) root.suspect = true;

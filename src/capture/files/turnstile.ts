@@ -47,22 +47,24 @@ export class Turnstile {
 
   /** Until `deadlineMs`. Commits that are made meanwhile may join. */
   async clear(deadlineMs: number): Promise<Way> {
-    const { queue, trees } = this.#options;
+    const { queue, sentinel, trees } = this.#options;
     const taken = await this.#moment();
     let fetched: Fetched | undefined = taken === undefined ? undefined : { from: 0, to: taken };
     let merge = false;
     try {
-      for (;;) {
-        if (fetched && this.#isAsked && (await this.#hasLost(fetched))) {
+      for (let isFirst = true; ; isFirst = false) {
+        // Without a first moment a scan has found what is there. What came and went unseen before has its row, and the end of
+        // it, in the commits that are fetched then.
+        if (fetched ? await this.#mayLack(fetched) : !isFirst) {
           merge = true;
           fetched = await this.#fetch(deadlineMs);
         }
         await Promise.all(trees.map(async (tree) => tree.look(deadlineMs, { rescuing: queue.count > 0 })));
         const isLate = this.#options.clock.monotonic() >= deadlineMs;
         if (!isLate && trees.some(({ scans }) => scans.isAwaited)) continue;
-        if (!fetched || trees.some(({ isBehind }) => isBehind)) return this.#giveUp();
-        if (!(this.#isAsked && (await this.#hasLost(fetched)))) return this.#clear(fetched, merge);
-        if (isLate) return this.#giveUp();
+        if (trees.some(({ isBehind }) => isBehind)) return this.#giveUp();
+        if (fetched && !(await this.#mayLack(fetched))) return this.#clear(fetched, merge);
+        if (isLate || (!fetched && !sentinel.isHopeful)) return this.#giveUp();
       }
     } finally {
       for (const tree of trees) tree.release();
@@ -78,9 +80,10 @@ export class Turnstile {
     return Promise.race([asked, sleep(FETCH_PATIENCE_MS).then(() => false)]);
   }
 
-  /** Without commits it does not matter yet what was lost. */
-  get #isAsked(): boolean {
-    return this.#options.queue.taken.length > 0 || this.#owes;
+  /** Rows of commits that were fetched so may be without files. Without commits it does not matter yet what was lost. */
+  async #mayLack(fetched: Fetched): Promise<boolean> {
+    const isAsked = this.#options.queue.taken.length > 0 || this.#owes;
+    return isAsked && (await this.#hasLost(fetched));
   }
 
   #giveUp(): Way {

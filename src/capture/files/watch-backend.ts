@@ -1,6 +1,7 @@
 import fs from "node:fs";
 
 import type { ByteString } from "../../event/tree-path.ts";
+import { inotifyQueue } from "../inotify-queue.ts";
 
 export interface WatchHandlers {
   /** Something happened to `name` in the directory; undefined: it is not known to what. */
@@ -22,7 +23,10 @@ export interface WatchBackend {
 export const inotify: WatchBackend = {
   watch(directory, { onEvent, onFailure }) {
     const watcher = fs.watch(directory, { encoding: "latin1", persistent: false });
-    watcher.on("change", (kind, name) => onEvent(kind === "rename" ? "rename" : "change", nameOf(name)));
+    watcher.on("change", (kind, name) => {
+      inotifyQueue.count();
+      onEvent(kind === "rename" ? "rename" : "change", nameOf(name));
+    });
     watcher.on("error", onFailure);
     return { [Symbol.dispose]: () => watcher.close() };
   },

@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { sleep } from "../../runtime/clock.ts";
 import { Waker } from "../../runtime/waker.ts";
+import { inotifyQueue } from "../inotify-queue.ts";
 
 const TICK_MS = 100;
 /** Each resting database is looked at once in a second, or once in as many seconds as there are thousands of them. */
@@ -74,7 +75,10 @@ class WatchedDirectory {
 
   constructor(directory: string) {
     try {
-      this.#watcher = fs.watch(directory, (_, name) => this.resting.get(databaseOf(name ?? ""))?.look());
+      this.#watcher = fs.watch(directory, (_, name) => {
+        inotifyQueue.count();
+        this.resting.get(databaseOf(name ?? ""))?.look();
+      });
       this.#watcher.on("error", () => this.#watcher?.close());
     } catch {
       this.#watcher = undefined;

@@ -1,5 +1,7 @@
 import fs from "node:fs";
 
+import { inotifyQueue } from "../inotify-queue.ts";
+
 export interface WalWatchOptions {
   readonly onWrite: () => void;
   /** Told why there is no watch (inotify's limits, mostly). */
@@ -36,7 +38,10 @@ export class WalWatch implements Disposable {
     if (!this.#paused) return;
     this.#paused = false;
     try {
-      this.#watcher = fs.watch(this.#path, this.#options.onWrite);
+      this.#watcher = fs.watch(this.#path, () => {
+        inotifyQueue.count();
+        this.#options.onWrite();
+      });
       this.#watcher.on("error", () => (this.#works = false));
       this.#works = true;
     } catch (error) {

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
@@ -5,13 +6,17 @@ import { expect, test } from "vitest";
 
 import type { CaptureAgent } from "../../../src/capture/capture-agent.ts";
 import { inotify, type WatchBackend } from "../../../src/capture/files/watch-backend.ts";
+import { sleep } from "../../../src/runtime/clock.ts";
 import { captureHere } from "../../support/capture-here.ts";
 import { Deployment } from "../../support/deployment.ts";
 import { checkOrder, createFilesTable, runFileWriters } from "../../support/file-order.ts";
 import { filesBelow, LogFold } from "../../support/log-fold.ts";
 import { Random } from "../../support/random.ts";
 import { waitFor } from "../../support/wait.ts";
-import { deaf, limited, mute } from "../../support/watch-backends.ts";
+import { deaf, Interrupted, limited, mute } from "../../support/watch-backends.ts";
+
+/** A scan of so many takes a while. */
+const FILES_TO_SCAN = 3000;
 
 /** A capture in this process that hears of changes through `backend`. */
 async function withCapture(
@@ -113,5 +118,74 @@ test("where changes are not announced a file may be gone before it is seen, but 
     const { wrongWhereConsistent, consistent } = checkOrder(events, new Random("gone"), events.length);
     expect(wrongWhereConsistent).toEqual([]);
     expect(consistent).toBeGreaterThan(0);
+  });
+});
+
+test("a stop does not wait until a set has fetched what was committed meanwhile from databases that have stopped", async () => {
+  let stoppedMs = 0;
+  await withCapture({ backend: inotify, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    await agent.sync();
+    // Gone before it is seen: the commits are asked for that may have ended its row.
+    fs.writeFileSync(path.join(root, "there/file"), "gone");
+    execFileSync("sqlite3", [deployment.database, "INSERT INTO files VALUES ('there/file', 1)"]);
+    fs.rmSync(path.join(root, "there/file"));
+    stoppedMs = performance.now();
+  });
+  expect(performance.now() - stoppedMs).toBeLessThan(10_000);
+});
+
+test("after a while without announcements commits wait for a scan, and for those made until then", async () => {
+  const backend = new Interrupted();
+  await withCapture({ backend, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    const { database } = deployment;
+    backend.isSilent = true;
+    await runFileWriters([{ database, root, writer: 1, commits: 40, delayMs: 0, deleteAge: 1 }], 60_000);
+    backend.isSilent = false;
+    await runFileWriters([{ database, root, writer: 2, commits: 40, delayMs: 2, deleteAge: 1 }], 60_000);
+    await agent.sync();
+    expect(agent.status().overtaken).toBe(0);
+    const events = await deployment.events();
+    expect(checkOrder(events, new Random("interrupted"), events.length).wrong).toEqual([]);
+  });
+});
+
+test("what came unannounced may go, announced, until the scan comes to its place", async () => {
+  const backend = new Interrupted();
+  await withCapture({ backend, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    for (let number = 0; number < FILES_TO_SCAN; number += 1) fs.writeFileSync(path.join(root, `there/${number}`), "");
+    await waitFor("all files", () => agent.status().files[0]?.files === FILES_TO_SCAN);
+    const { database } = deployment;
+    const before = agent.status().files[0]?.rescans ?? 0;
+    const writing = new AbortController();
+    const each = { database, root, commits: 120, delayMs: 2, deleteAge: 0 };
+    const written = runFileWriters(
+      [1, 2].map((writer) => ({ ...each, writer })),
+      60_000,
+    );
+    void written.finally(() => writing.abort());
+    while (!writing.signal.aborted) {
+      backend.isSilent = true;
+      await sleep(30, writing.signal);
+      backend.fail();
+      await sleep(200, writing.signal);
+    }
+    await written;
+    await agent.sync();
+    expect(agent.status().files[0]?.rescans).toBeGreaterThan(before);
+    expect(agent.status().overtaken).toBe(0);
+    const events = await deployment.events();
+    expect(checkOrder(events, new Random("interrupted"), events.length).wrong).toEqual([]);
+  });
+});
+
+test("an event loop that stood still has lost nothing when little was announced then", async () => {
+  await withCapture({ backend: inotify, rescan: "10m" }, async ({ deployment, root, agent }) => {
+    await agent.sync();
+    const { rescans } = agent.status().files[0] ?? {};
+    change(root, 1);
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1300);
+    await agent.sync();
+    expect(await isCaptured(deployment, root)).toBe(true);
+    expect(agent.status().files[0]?.rescans).toBe(rescans);
   });
 });
