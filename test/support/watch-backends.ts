@@ -54,6 +54,11 @@ export class Interrupted implements WatchBackend {
     };
   }
 
+  /** How many announcements sentinels wait for. */
+  get waiting(): number {
+    return this.#kept.length;
+  }
+
   /** It was silent and tells so, before a sentinel is heard: as when it is known that the kernel's queue has run over. */
   fail(): void {
     this.isSilent = false;

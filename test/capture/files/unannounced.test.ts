@@ -2,11 +2,12 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 
 import type { CaptureAgent } from "../../../src/capture/capture-agent.ts";
 import { inotify, type WatchBackend } from "../../../src/capture/files/watch-backend.ts";
-import { sleep } from "../../../src/runtime/clock.ts";
+import { onCrashPoint } from "../../../src/runtime/crash-point.ts";
+import { fileContent } from "../../support/apps/file-writer.ts";
 import { captureHere } from "../../support/capture-here.ts";
 import { Deployment } from "../../support/deployment.ts";
 import { checkOrder, createFilesTable, runFileWriters } from "../../support/file-order.ts";
@@ -15,8 +16,7 @@ import { Random } from "../../support/random.ts";
 import { waitFor } from "../../support/wait.ts";
 import { deaf, Interrupted, limited, mute } from "../../support/watch-backends.ts";
 
-/** A scan of so many takes a while. */
-const FILES_TO_SCAN = 3000;
+afterEach(() => onCrashPoint(() => undefined));
 
 /** A capture in this process that hears of changes through `backend`. */
 async function withCapture(
@@ -149,32 +149,30 @@ test("after a while without announcements commits wait for a scan, and for those
   });
 });
 
-test("what came unannounced may go, announced, until the scan comes to its place", async () => {
+test("what came unannounced may go until the scan comes to its place, and its row with it", async () => {
   const backend = new Interrupted();
   await withCapture({ backend, rescan: "10m" }, async ({ deployment, root, agent }) => {
-    for (let number = 0; number < FILES_TO_SCAN; number += 1) fs.writeFileSync(path.join(root, `there/${number}`), "");
-    await waitFor("all files", () => agent.status().files[0]?.files === FILES_TO_SCAN);
-    const { database } = deployment;
-    const before = agent.status().files[0]?.rescans ?? 0;
-    const writing = new AbortController();
-    const each = { database, root, commits: 120, delayMs: 2, deleteAge: 0 };
-    const written = runFileWriters(
-      [1, 2].map((writer) => ({ ...each, writer })),
-      60_000,
-    );
-    void written.finally(() => writing.abort());
-    while (!writing.signal.aborted) {
-      backend.isSilent = true;
-      await sleep(30, writing.signal);
-      backend.fail();
-      await sleep(200, writing.signal);
-    }
-    await written;
     await agent.sync();
-    expect(agent.status().files[0]?.rescans).toBeGreaterThan(before);
+    const file = path.join(root, "there/file");
+    const sql = (text: string): void => void execFileSync("sqlite3", [deployment.database, text]);
+    let scanned = false;
+    onCrashPoint((point) => {
+      if (point !== "tree: directory listed" || scanned) return;
+      scanned = true;
+      sql("BEGIN; DELETE FROM files; INSERT INTO changes (name) VALUES ('there/file'); COMMIT");
+      fs.rmSync(file);
+    });
+    backend.isSilent = true;
+    fs.writeFileSync(file, fileContent("there/file", 1, new Random("unannounced")));
+    sql(`BEGIN; INSERT INTO files VALUES ('there/file', 1);
+      INSERT INTO changes (name, version) VALUES ('there/file', 1); COMMIT`);
+    await waitFor("the commit waits for what was announced before it", () => backend.waiting > 0, { everyMs: 5 });
+    backend.fail();
+    await agent.sync();
+    expect(scanned).toBe(true);
     expect(agent.status().overtaken).toBe(0);
     const events = await deployment.events();
-    expect(checkOrder(events, new Random("interrupted"), events.length).wrong).toEqual([]);
+    expect(checkOrder(events, new Random("unannounced"), events.length).wrong).toEqual([]);
   });
 });
 
