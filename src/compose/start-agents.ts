@@ -14,6 +14,7 @@ import {
   type PromoteReport,
   type PromoteRequest,
   statusOf,
+  syncOn,
 } from "../observe/agent-control.ts";
 import { startControlServer } from "../observe/control-server.ts";
 import { checkOpenFiles } from "../observe/open-files.ts";
@@ -178,7 +179,11 @@ class Agents implements RunningAgents {
     }
     // Costs its memory only where it is asked for.
     const { startHttpServer } = await import("../observe/http-server.ts");
-    return startHttpServer({ ...http, status: () => statusOf(this.#live()) });
+    return startHttpServer({
+      ...http,
+      status: async () => statusOf(this.#live()),
+      sync: async (request, signal) => syncOn(this.#live(), request, signal),
+    });
   }
 
   /** `run` answers at both places at which somebody may look for it. */

@@ -5,12 +5,13 @@ import { openLog } from "../compose.ts";
 import type { Config, LogConfig } from "../config/config.ts";
 import { formatDuration } from "../config/units.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
-import { answeredBy, appliedBy, chooseSuccessor, shownStandby } from "../failover/choose-successor.ts";
+import { answeredBy, chooseSuccessor, type Wanted } from "../failover/choose-successor.ts";
 import type { FenceRecord } from "../failover/fence-record.ts";
 import { makeOffer, type Taken, takenAfter } from "../failover/offer.ts";
 import { writeOffer } from "../failover/offer-record.ts";
 import type { ChangeLog, RegisteredReplica } from "../log/change-log.ts";
-import { watchStandbys } from "../log/watch-standbys.ts";
+import { appliedBy, shownStandby } from "../log/watch-standbys.ts";
+import { askStandbys } from "../observe/ask-standbys.ts";
 import type { SwitchoverReport, SwitchoverRequest } from "../observe/switchover-control.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
@@ -95,13 +96,13 @@ export class Switchover {
     const { agent, log } = capture();
     if (!agent || !log) throw notCapturing();
     if (!force) requireAllCaptured(agent);
-    const limit = AbortSignal.any([signal, asked]);
-    const question = agent.sync().then(async () => agent.askStandbys());
-    const at = await within(question, { timeoutMs, signal: limit });
-    const wanted = { to, force, asked: at, nowMs: clock.now() };
-    const patience = { clock, timeoutMs: Math.min(timeoutMs, ANSWER_MS), signal: limit };
-    const standbys = await watchStandbys(log, (known) => answeredBy(known, wanted) !== undefined, patience);
-    return { successor: chooseSuccessor(standbys, wanted), epoch: agent.status().epoch, asked: at };
+    const wantedAt = (at: Offset): Wanted => ({ to, force, asked: at, nowMs: clock.now() });
+    const { offset, standbys } = await askStandbys(
+      { agent, log },
+      (known, at) => answeredBy(known, wantedAt(at)) !== undefined,
+      { clock, timeoutMs, answerMs: ANSWER_MS, signal: AbortSignal.any([signal, asked]) },
+    );
+    return { successor: chooseSuccessor(standbys, wantedAt(offset)), epoch: agent.status().epoch, asked: offset };
   }
 
   async #handOver(
@@ -256,38 +257,10 @@ function requireAllCaptured(agent: CaptureAgent): void {
   });
 }
 
-/** @throws TIMEOUT, INTERRUPTED */
-async function within<T>(
-  work: Promise<T>,
-  { timeoutMs, signal }: { readonly timeoutMs: number; readonly signal: AbortSignal },
-): Promise<T> {
-  work.catch(() => undefined);
-  const cancel = new AbortController();
-  const late = sleep(timeoutMs, AbortSignal.any([cancel.signal, signal])).then(() => {
-    throw signal.aborted ? interrupted() : notInLog(timeoutMs);
-  });
-  late.catch(() => undefined);
-  return Promise.race([work, late]).finally(() => cancel.abort());
-}
-
 function notCapturing(): TidemarkError {
   return new TidemarkError("AGENT_NOT_RUNNING", "the agent does not capture just now", {
     hint: "`tidemark status` tells what it waits for.",
   });
-}
-
-function interrupted(): TidemarkError {
-  return new TidemarkError("INTERRUPTED", "interrupted before anything was changed", {
-    hint: "Run the command again.",
-  });
-}
-
-function notInLog(timeoutMs: number): TidemarkError {
-  return new TidemarkError(
-    "TIMEOUT",
-    `what was committed before this call is not in the log after ${formatDuration(timeoutMs)}; nothing was changed`,
-    { hint: "`tidemark status` tells what capture waits for." },
-  );
 }
 
 function notLocked(

@@ -1,5 +1,6 @@
 import type { Offset } from "../event/positions.ts";
 import type { RegisteredReplica } from "../log/change-log.ts";
+import { appliedBy, shownStandby } from "../log/watch-standbys.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 
 export interface Wanted {
@@ -45,16 +46,8 @@ function isReady({ position }: RegisteredReplica): boolean {
   return position?.promotable === true && position.verified;
 }
 
-export function appliedBy({ position, offset }: RegisteredReplica): Offset {
-  return position?.applied ?? offset;
-}
-
 function furthest(standbys: readonly RegisteredReplica[]): RegisteredReplica | undefined {
   return standbys.toSorted((one, other) => appliedBy(other) - appliedBy(one) || other.atMs - one.atMs)[0];
-}
-
-export function shownStandby({ host, standby, id }: Pick<RegisteredReplica, "host" | "standby" | "id">): string {
-  return `${host}:${standby} (${id})`;
 }
 
 function missing(standbys: readonly RegisteredReplica[], to: string | undefined): TidemarkError {

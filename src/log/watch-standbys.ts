@@ -1,3 +1,4 @@
+import type { Offset } from "../event/positions.ts";
 import { type Clock, sleep } from "../runtime/clock.ts";
 import type { ChangeLog, RegisteredReplica } from "./change-log.ts";
 
@@ -25,4 +26,13 @@ export async function watchStandbys(
     if (enough(standbys) || leftMs <= 0 || signal.aborted) return standbys;
     await sleep(Math.min(pauseMs, leftMs), signal);
   }
+}
+
+/** Last event that readers see there, as far as is known. */
+export function appliedBy({ position, offset }: RegisteredReplica): Offset {
+  return position?.applied ?? offset;
+}
+
+export function shownStandby({ host, standby, id }: Pick<RegisteredReplica, "host" | "standby" | "id">): string {
+  return `${host}:${standby} (${id})`;
 }

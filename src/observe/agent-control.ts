@@ -1,6 +1,5 @@
 import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { decodeRecordHeader } from "../event/codec.ts";
-import { offset, type Offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import type { ArchiveAgent } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
@@ -15,6 +14,7 @@ import {
   type StatusReport,
   type StatusSources,
 } from "./status-report.ts";
+import { type SyncReport, type SyncRequest, syncRequest, syncWith } from "./sync-control.ts";
 import { type SwitchoverReport, type SwitchoverRequest, switchoverRequest } from "./switchover-control.ts";
 
 /** A log that does not answer must not keep `status` from answering. */
@@ -68,7 +68,7 @@ export function agentHandlers(live: () => LiveAgents): Readonly<Record<string, C
     "GET /status": () => statusOf(live()),
     "POST /mark": (body) => markOn(live(), body),
     "POST /rotate-key": () => rotateKeyOn(live()),
-    "POST /sync": (body, signal) => syncOn(live(), { body, signal }),
+    "POST /sync": async (body, signal) => syncOn(live(), syncRequest(body), signal),
     "POST /promote": (body) => promoteOn(live(), promoteRequest(body)),
     "POST /switchover": async (body, signal) => switchoverOn(live(), switchoverRequest(body), signal),
     "POST /base": (_, signal) => baseOn(live(), signal),
@@ -148,17 +148,11 @@ export function requireMarkName(name: unknown): string {
   });
 }
 
-async function syncOn(
-  agents: LiveAgents,
-  { body, signal }: { body: Readonly<Record<string, unknown>>; signal: AbortSignal },
-): Promise<unknown> {
-  const wanted = body["offset"];
-  const at = typeof wanted === "number" ? requireOffset(wanted) : await interruptible(capturing(agents).sync(), signal);
-  const without = waitedFor(agents);
-  // A capture alone cannot know; whoever asks goes on to the replica with the offset.
-  if (body["applied"] !== true || !agents.replica) return { ok: true, offset: at, applied: false, ...without };
-  await agents.replica.waitApplied(at, signal);
-  return { ok: true, offset: at, applied: true, ...without };
+/** What is in the log, and on standbys. @throws as syncWith */
+export async function syncOn(agents: LiveAgents, request: SyncRequest, signal: AbortSignal): Promise<SyncReport> {
+  const { replica, log, clock } = agents;
+  const sources = { capture: () => capturing(agents), replica, log, clock, without: () => waitedFor(agents) };
+  return syncWith(sources, request, signal);
 }
 
 /** @throws USAGE where no standby is, and as Promotion.promote */
@@ -229,28 +223,4 @@ function capturing({ capture, fence, self }: LiveAgents): CaptureAgent {
         ? "Run this command on the primary, where `tidemark capture` runs."
         : "Try again when `tidemark status` shows that it captures.",
   });
-}
-
-function requireOffset(value: number): Offset {
-  if (Number.isSafeInteger(value) && value >= 0) return offset(value);
-  throw new TidemarkError("USAGE", `${value} is no offset`, {
-    hint: "Offsets are whole numbers; `tidemark log` lists them.",
-  });
-}
-
-/** The work goes on, but nobody waits for it any more. */
-async function interruptible<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const interrupted = Promise.withResolvers<never>();
-  const onAbort = (): void =>
-    interrupted.reject(
-      new TidemarkError("INTERRUPTED", "the agent stops", { hint: "Start it again; what it captured is in the log." }),
-    );
-  if (signal.aborted) onAbort();
-  signal.addEventListener("abort", onAbort, { once: true });
-  try {
-    return await Promise.race([work, interrupted.promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-    interrupted.promise.catch(() => undefined);
-  }
 }

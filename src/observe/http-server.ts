@@ -2,6 +2,7 @@ import type { IncomingMessage, Server } from "node:http";
 
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { http } from "../runtime/http.ts";
+import { answerSync, type HttpSync, type JsonAnswer } from "./http-sync.ts";
 import { METRICS_CONTENT_TYPE, renderMetrics } from "./metrics.ts";
 import type { StatusReport } from "./status-report.ts";
 
@@ -10,6 +11,7 @@ export interface HttpServerOptions {
   readonly port: number;
   /** Asked at every request. */
   readonly status: () => Promise<StatusReport>;
+  readonly sync: HttpSync;
 }
 
 interface Answer {
@@ -18,18 +20,24 @@ interface Answer {
   readonly text: string;
 }
 
+const JSON_TYPE = "application/json";
 const TEXT = "text/plain; charset=utf-8";
+const json = ({ code, body }: JsonAnswer): Answer => ({ code, type: JSON_TYPE, text: `${JSON.stringify(body)}\n` });
 const line = (code: number, text: string): Answer => ({ code, type: TEXT, text: `${text}\n` });
 
 /**
  * What machines ask an agent: `/metrics`, `/healthz` (the process answers), `/readyz` (everything runs and nothing critical is
- * wrong), `/primary` and `/replica` (what it is: 200, else 503, for load balancers). Nothing can be changed through it.
+ * wrong), `/primary` and `/replica` (what it is: 200, else 503, for load balancers), and `POST /sync` for applications on this
+ * host. Nothing can be changed through it.
  *
  * @throws CONFIG when the address cannot be had
  */
 export async function startHttpServer(options: HttpServerOptions): Promise<AsyncDisposable> {
   const server = http.createServer({ requestTimeout: 10_000 }, (request, response) => {
-    void answer(request, options).then(({ code, type, text }) => {
+    const gone = new AbortController();
+    response.once("close", () => gone.abort());
+    void answer(request, options, gone.signal).then(({ code, type, text }) => {
+      if (response.destroyed) return;
       response.writeHead(code, { "content-type": type, "content-length": Buffer.byteLength(text) });
       response.end(request.method === "HEAD" ? undefined : text);
     });
@@ -38,10 +46,17 @@ export async function startHttpServer(options: HttpServerOptions): Promise<Async
   return { [Symbol.asyncDispose]: () => close(server) };
 }
 
-async function answer({ method, url = "" }: IncomingMessage, { status }: HttpServerOptions): Promise<Answer> {
+async function answer(
+  request: IncomingMessage,
+  { status, sync }: HttpServerOptions,
+  signal: AbortSignal,
+): Promise<Answer> {
+  const { method, url = "" } = request;
+  const asked = URL.parse(url, "http://agent");
+  if (asked?.pathname === "/sync") return json(await answerSync(request, asked, { sync, signal }));
   if (method !== "GET" && method !== "HEAD") return line(405, "only GET and HEAD are answered here");
   try {
-    return await answerTo(new URL(url, "http://agent").pathname, status);
+    return await answerTo(asked?.pathname ?? "", status);
   } catch (error) {
     return line(500, error instanceof Error ? error.message : String(error));
   }
@@ -60,7 +75,7 @@ async function answerTo(path: string, status: () => Promise<StatusReport>): Prom
     case "/replica":
       return (await status()).standby ? line(200, "keeps a standby") : line(503, "keeps no standby");
     default:
-      return line(404, "try /metrics, /healthz, /readyz, /primary or /replica");
+      return line(404, "try /metrics, /healthz, /readyz, /primary, /replica, or POST /sync");
   }
 }
 
