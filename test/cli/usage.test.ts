@@ -12,6 +12,8 @@ const COMMANDS = [
   "replica",
   "restore",
   "promote",
+  "switchover",
+  "rejoin",
   "history",
   "mark",
   "marks",
@@ -60,12 +62,13 @@ test("no command: the help, and exit code 2", async () => {
 
 test.each([
   [["restor"], "unknown command 'restor'", "Did you mean restore?"],
-  [["switchover"], "unknown command 'switchover'", "--help"],
+  [["failback"], "unknown command 'failback'", "--help"],
   [["run", "--stanby", "x"], "unknown option '--stanby'", "Did you mean --standby?"],
   [["mark"], "missing required argument 'name'", "tidemark mark --help"],
   [["restore"], "required option '--target <dir>' not specified", "tidemark restore --help"],
   [["restore", "--target", "x", "--check", "never"], "Allowed choices are full, quick", "--help"],
   [["status", "extra"], "too many arguments", "--help"],
+  [["sync", "--applied", "0"], "0 is no number of standbys", "1 or more"],
   [["sync", "--timeout", "10"], '"10" is no duration', "with a unit"],
   [["mark", "two words"], '"two words" is no name for a mark', "letters"],
 ])("%j is a usage error", async (args, message, hint) => {

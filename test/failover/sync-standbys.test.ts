@@ -51,7 +51,7 @@ test("an application asks for N standbys: one that stands still, is promoted awa
   expect(idsOf(await ask("?applied"))).toEqual([one?.id]);
   const late = await ask("?applied=2&timeout=300ms");
   expect(late).toMatchObject({ status: 504, body: { ok: false, code: "TIMEOUT" } });
-  expect(late.body["message"]).toMatch(new RegExp(`^1 of 2 standbys .*${two?.id} had applied offset`));
+  expect(late.body["message"]).toMatch(new RegExp(`^1 of 2 standbys .*${two?.id}\\) had applied offset`));
   const { code, stderr } = await host.command("sync", "--applied", "3", "--timeout", "3100ms");
   expect([code, lastJson(stderr)["code"]]).toEqual([1, "TIMEOUT"]);
   expect(stderr).toMatch(/^still waiting: 1 of 3 standbys .*only 2 are known/m);
