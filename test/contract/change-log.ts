@@ -241,9 +241,10 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     const other = { ...one, id: "2-b", offset: offset(3) };
     await reader.register(one);
     await reader.register(other);
-    await reader.register({ ...one, offset: offset(2), atMs: 2 });
+    const position = { applied: offset(3), verified: true, promotable: false };
+    await reader.register({ ...one, offset: offset(2), atMs: 2, position });
     const said = (await at.log.replicas()).toSorted((a, b) => a.offset - b.offset);
-    expect(said).toEqual([{ ...one, offset: 2, atMs: 2 }, other]);
+    expect(said).toEqual([{ ...one, offset: 2, atMs: 2, position }, other]);
     expect((await at.log.bounds()).last).toBe(3);
   });
 

@@ -43,7 +43,7 @@ test("an application asks for N standbys: one that stands still, is promoted awa
     expect(await rows.value("SELECT group_concat(body) FROM t")).toBe("first,invoice");
   }
   const [one, two] = (await host.status()).replicas.toSorted((left) => (left.standby === standbys[0].standby ? -1 : 1));
-  expect(idsOf(both).toSorted()).toEqual([one?.id, two?.id].toSorted());
+  expect(new Set(idsOf(both))).toEqual(new Set([one?.id, two?.id]));
   expect(await ask("")).toMatchObject({ status: 200, body: { ok: true, applied: false } });
 
   second.child.kill("SIGSTOP");
