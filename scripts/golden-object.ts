@@ -21,6 +21,7 @@ import {
 import { ObjectSegmentStore } from "../src/repository/object-segment-store.ts";
 import { OpenPack } from "../src/repository/open-pack.ts";
 import { blobAs, decodeIndex, encodeIndex, type PackListing } from "../src/repository/pack.ts";
+import { openSealed } from "../src/repository/sealer.ts";
 import { plainSealer } from "../src/repository/plain-sealer.ts";
 import { readListing } from "../src/repository/refresh-index.ts";
 import type { RepositoryConfig } from "../src/repository/repository.ts";
@@ -147,7 +148,7 @@ export async function meaningOf(vector: GoldenObject, directory: string): Promis
   if (kind === "pack") {
     const { blobs } = await readListing(objects, { name, bytes: bytes.length }, signal);
     const opened = blobs.map(async ({ position, storedBytes, ...blob }) => {
-      const data = await plainSealer.open(blobAs(blob), bytes.subarray(position, position + storedBytes));
+      const data = await openSealed(plainSealer, blobAs(blob), bytes.subarray(position, position + storedBytes));
       return { type: blob.type, id: hex(blob.id), data: hex(data) };
     });
     return await Promise.all(opened);

@@ -63,7 +63,7 @@ function decodeParts(kind: EventKind, mapBytes: Uint8Array, behind: Uint8Array):
   const fields = readFields(kind, map);
   const { raw: rest } = KIND_FORMATS[kind];
   if (rest === "pages") {
-    const pages = slicePages(map.get("pages"), behind, fields["pageSize"] as number);
+    const pages = slicePages(pageNumbersOf(map), behind, fields["pageSize"] as number);
     return { kind, ...fields, pages } as unknown as EventBody;
   }
   const data = rest !== undefined && behind.length > 0 ? behind : undefined;
@@ -82,8 +82,14 @@ function requireContent(body: EventBody, data: Uint8Array | undefined): void {
   throw new RecordProblem(`${data.length} bytes of content follow the map, which are not the file's one chunk`);
 }
 
-function slicePages(numbers: unknown, data: Uint8Array, pageSize: number): PageImage[] {
+/** @throws RecordProblem */
+export function pageNumbersOf(map: ReadonlyMap<string, unknown>): readonly unknown[] {
+  const numbers = map.get("pages");
   if (!Array.isArray(numbers)) throw new RecordProblem("field pages is not a list");
+  return numbers as readonly unknown[];
+}
+
+function slicePages(numbers: readonly unknown[], data: Uint8Array, pageSize: number): PageImage[] {
   if (data.length !== numbers.length * pageSize) {
     throw new RecordProblem(`${data.length} bytes of pages, ${numbers.length} pages of ${pageSize} bytes are listed`);
   }
@@ -95,7 +101,8 @@ function slicePages(numbers: unknown, data: Uint8Array, pageSize: number): PageI
   return pages;
 }
 
-function checkPageNumber(value: unknown): number {
+/** @throws RecordProblem */
+export function checkPageNumber(value: unknown): number {
   if (typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= MAX_PAGE_NUMBER) return value;
   const shown = typeof value === "number" || typeof value === "bigint" ? String(value) : `a ${typeof value}`;
   throw new RecordProblem(`field pages: ${shown} is not a page number`);

@@ -43,9 +43,29 @@ export function decompressFrame(stored: Uint8Array, rawBytes: number): Uint8Arra
   return raw;
 }
 
-function unzip(stored: Uint8Array, rawBytes: number): Unzipped {
+/** Least that is decompressed of a frame: some blocks of zstd, each of which has at most 128 KiB. */
+const LEAST_TAKEN_BYTES = 64 * 1024;
+
+/**
+ * `atLeast` bytes from the beginning of a frame, and perhaps more. What comes behind them in the frame is not looked at.
+ *
+ * @throws RecordProblem
+ */
+export function decompressStart(stored: Uint8Array, rawBytes: number, atLeast: number): Uint8Array {
+  const share = Math.ceil((stored.length * atLeast * 1.25) / rawBytes);
+  for (let taken = Math.max(LEAST_TAKEN_BYTES, share); taken < stored.length; taken *= 2) {
+    const { buffer: raw } = unzip(stored.subarray(0, taken), rawBytes, true);
+    if (raw.length >= atLeast) return raw;
+    giveBack(raw.buffer);
+  }
+  return decompressFrame(stored, rawBytes);
+}
+
+/** `cut`: `stored` may end before the frame does. */
+function unzip(stored: Uint8Array, rawBytes: number, cut = false): Unzipped {
   try {
     const result: unknown = zstdDecompressSync(stored, {
+      ...(cut ? { finishFlush: constants.ZSTD_e_continue } : {}),
       // One byte of room more than needed, or a second piece is allocated to find out that there is nothing more.
       chunkSize: Math.max(64, Math.min(rawBytes + 1, MAX_CHUNK_BYTES)),
       maxOutputLength: Math.max(1, rawBytes),

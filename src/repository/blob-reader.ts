@@ -1,6 +1,6 @@
 import { RecordProblem } from "../event/record-error.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
-import { giveBack } from "../runtime/give-back.ts";
+import { giveBack, shareOut } from "../runtime/give-back.ts";
 import type { BlobIndex, BlobLocation } from "./blob-index.ts";
 import { blobAs, blobName } from "./pack.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
@@ -130,21 +130,21 @@ export class BlobReader {
   async #fetch({ pack, start, end, blobs }: Group, signal: AbortSignal): Promise<Uint8Array[]> {
     const { objects } = this.#options;
     const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
-    const opened = await Promise.all(
-      blobs.map((blob) =>
-        this.#open(blob, bytes.subarray(blob.position - start, blob.position - start + blob.storedBytes)),
-      ),
-    );
-    if (opened.every(({ buffer }) => buffer !== bytes.buffer)) giveBack(bytes.buffer);
-    return opened;
+    const envelopes = blobs.map((blob) => {
+      return { as: blobAs(blob), start: blob.position - start, bytes: blob.storedBytes, within: placeOf(blob) };
+    });
+    const { memory, raws } = await objects.openAll(bytes, envelopes);
+    for (const [at, blob] of blobs.entries()) await this.#requireSize(blob, raws[at]?.length);
+    const sharing = raws.filter(({ buffer }) => buffer === memory).length;
+    if (sharing === 0) giveBack(memory);
+    else shareOut(memory, sharing);
+    return [...raws];
   }
 
-  #open(blob: BlobLocation, stored: Uint8Array): Promise<Uint8Array> {
-    const { objects } = this.#options;
-    return objects.within(`${blob.pack}: blob ${blobName(blob.id)}`, async () => {
-      const data = await objects.open(blobAs(blob), stored);
-      if (data.length === blob.rawBytes) return data;
-      throw new RecordProblem(`it has ${data.length} bytes, its listing says ${blob.rawBytes}`);
+  async #requireSize(blob: BlobLocation, bytes: number | undefined): Promise<void> {
+    if (bytes === blob.rawBytes) return;
+    await this.#options.objects.within(placeOf(blob), () => {
+      throw new RecordProblem(`it has ${bytes} bytes, its listing says ${blob.rawBytes}`);
     });
   }
 
@@ -154,6 +154,11 @@ export class BlobReader {
       hint: "`tidemark verify` tells what is missing and what depends on it.",
     });
   }
+}
+
+/** For messages. */
+function placeOf({ pack, id }: BlobLocation): string {
+  return `${pack}: blob ${blobName(id)}`;
 }
 
 function groupOf(location: BlobLocation): Group {

@@ -1,25 +1,30 @@
 import { parentPort } from "node:worker_threads";
 
 import { RecordProblem } from "../event/record-error.ts";
-import { giveBack } from "../runtime/give-back.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { openEnvelope } from "./envelope.ts";
-import type { Opened, ToOpen } from "./envelope-threads.ts";
+import type { EnvelopeToOpen, Opened, OpenedEnvelope, ToOpen } from "./envelope-threads.ts";
 
 /** Opens envelopes, so that the thread that writes what is in them need not. */
 invariant(parentPort, "envelope-worker runs in a worker thread");
 const port = parentPort;
 
-port.on("message", ({ id, as, stored, opened }: ToOpen) => {
+port.on("message", ({ id, memory, envelopes }: ToOpen) => {
+  const results = envelopes.map((envelope) => open(memory, envelope));
+  const besides = results.flatMap((result) => ("raw" in result ? [result.raw.buffer] : []));
+  port.postMessage({ id, memory, results } satisfies Opened, [memory, ...besides]);
+});
+
+function open(memory: ArrayBuffer, { as, start, bytes, opened }: EnvelopeToOpen): OpenedEnvelope {
   try {
-    const raw = own(openEnvelope(as, stored, opened));
-    if (raw.buffer !== stored.buffer) giveBack(stored.buffer);
-    port.postMessage({ id, raw } satisfies Opened, [raw.buffer]);
+    const raw = openEnvelope(as, new Uint8Array(memory, start, bytes), opened);
+    if (raw.buffer === memory) return { start: raw.byteOffset, bytes: raw.length };
+    return { raw: own(raw) };
   } catch (error) {
     if (!(error instanceof RecordProblem)) throw error;
-    port.postMessage({ id, problem: error.message } satisfies Opened);
+    return { problem: error.message };
   }
-});
+}
 
 /** Small results may lie in a pool. */
 function own(raw: Uint8Array): Uint8Array<ArrayBuffer> {

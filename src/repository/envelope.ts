@@ -1,7 +1,7 @@
 import { createCipheriv, createDecipheriv, createHash, timingSafeEqual } from "node:crypto";
 
 import { RecordProblem } from "../event/record-error.ts";
-import { compressFrame, decompressFrame } from "../event/zstd-frame.ts";
+import { compressFrame, decompressFrame, decompressStart } from "../event/zstd-frame.ts";
 import { NewerObject } from "./object-error.ts";
 import type { ObjectKind, SealedAs } from "./sealer.ts";
 
@@ -146,20 +146,23 @@ function checkedLengths(data: Uint8Array, flags: number): EnvelopeHead {
  *
  * @throws RecordProblem
  */
-export function openEnvelope({ name }: SealedAs, data: Uint8Array, { head, dataKey }: OpenedWith): Uint8Array {
+export function openEnvelope({ name }: SealedAs, data: Uint8Array, { head, dataKey, atLeast }: OpenedWith): Uint8Array {
   const { rawBytes, bodyBytes, bytes } = head;
   if (data.length !== bytes) throw new RecordProblem(`it has ${data.length} bytes, its head says ${bytes}`);
   const bodyAt = bytes - SEAL_BYTES - bodyBytes;
   const body = dataKey ? decrypted(data, { name, bodyAt, dataKey }) : data.subarray(bodyAt, bodyAt + bodyBytes);
   if (!dataKey && !timingSafeEqual(plainSeal(data.subarray(0, bodyAt), name, body), data.subarray(bytes - SEAL_BYTES)))
     throw new RecordProblem("its seal is wrong: it was altered, or stands in another's place");
-  return head.isCompressed ? decompressFrame(body, rawBytes) : body;
+  if (!head.isCompressed) return body;
+  return atLeast === undefined ? decompressFrame(body, rawBytes) : decompressStart(body, rawBytes, atLeast);
 }
 
 export interface OpenedWith {
   readonly head: EnvelopeHead;
   /** When `head.keyId` says that it is encrypted. */
   readonly dataKey: Uint8Array | undefined;
+  /** So many bytes from the beginning are wanted, though all of it is proved. Undefined: all. */
+  readonly atLeast?: number;
 }
 
 function plainSeal(head: Uint8Array, name: string, body: Uint8Array): Uint8Array {

@@ -2,15 +2,18 @@ import type { Offset } from "../event/positions.ts";
 import { RecordProblem } from "../event/record-error.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { hasCode } from "../runtime/errors.ts";
-import { giveBack } from "../runtime/give-back.ts";
+import { giveBack, ownsLargeBuffer } from "../runtime/give-back.ts";
+import { invariant } from "../runtime/invariant.ts";
 import { decodeEnvelopeHead, MAX_ENVELOPE_BYTES, MAX_RAW_BYTES } from "./envelope.ts";
 import { parseSegmentName, SEGMENT_PREFIX, segmentsAfter } from "./object-names.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
+import type { SealedAs } from "./sealer.ts";
 import { encodeSegments } from "./segment-encoder.ts";
 import { decodeHead, pieceOffsets } from "./segment-head.ts";
-import { decodePiece } from "./segment-piece.ts";
+import { decodePiece, likelyOutlineBytes, outlineBytes, outlinePiece } from "./segment-piece.ts";
 import type {
   OpenSegment,
+  PieceOutline,
   ReadSegmentOptions,
   SegmentEvent,
   SegmentEventHead,
@@ -79,7 +82,11 @@ export class ObjectSegmentStore implements SegmentStore {
     { signal, wants }: { readonly signal: AbortSignal; readonly wants: "head" | "events" },
   ): Promise<OpenSegment> {
     const opened = await this.#open(segment, { bytes: wants === "head" ? FIRST_HEAD_BYTES : FIRST_BYTES, signal });
-    return { head: opened.head, read: (options) => this.#readPieces(opened, options) };
+    return {
+      head: opened.head,
+      read: (options) => this.#readPieces(opened, options),
+      outline: (piece, ofPiece) => this.#outline(opened, piece, ofPiece),
+    };
   }
 
   async *read(segment: SegmentInfo, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
@@ -87,12 +94,9 @@ export class ObjectSegmentStore implements SegmentStore {
   }
 
   #readPieces(opened: Opened, options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void> {
-    const { segment, head, headBytes } = opened;
+    const { segment } = opened;
     const { signal, after = segment.first - 1, through = segment.last } = options;
-    const starts = pieceOffsets(headBytes, head.pieces);
-    const wanted = head.pieces
-      .map((piece, index) => ({ index, piece, start: starts[index] ?? 0 }))
-      .filter(({ piece }) => piece.last > after && piece.first <= through);
+    const wanted = placesOf(opened).filter(({ piece }) => piece.last > after && piece.first <= through);
     const fetch = (at: number): Promise<Piece> | undefined => {
       const place = wanted[at];
       const piece = place && this.#piece(opened, place, signal);
@@ -131,20 +135,51 @@ export class ObjectSegmentStore implements SegmentStore {
     });
   }
 
-  async #piece(
-    { segment, start: fetched }: Opened,
-    { index, piece, start }: { readonly index: number; readonly piece: SegmentPiece; readonly start: number },
-    signal: AbortSignal,
-  ): Promise<Piece> {
-    const { name } = segment;
+  async #outline(opened: Opened, index: number, signal: AbortSignal): Promise<PieceOutline> {
+    const { name } = opened.segment;
     const objects = this.#objects;
-    const end = start + piece.bytes;
-    const stored =
-      end <= fetched.length
-        ? fetched.subarray(start, end)
-        : await objects.range(name, { offset: start, bytes: piece.bytes }, signal);
+    const place = placesOf(opened)[index];
+    invariant(place, "only pieces that a segment has are asked for");
+    const { first, last, rawBytes } = place.piece;
+    let stored = await this.#stored(opened, place, signal);
     return objects.within(name, async () => {
-      const raw = await objects.open({ kind: "piece", name: `${name}#${index}` }, stored);
+      const startOf = async (bytes: number): Promise<Uint8Array> => {
+        const found = await objects.openStart(pieceAs(name, index), stored, Math.min(bytes, rawBytes));
+        ({ stored } = found);
+        return found.start;
+      };
+      let start = await startOf(likelyOutlineBytes(place.piece));
+      while (start.length < rawBytes && outlineBytes(start, place.piece) > start.length)
+        start = await startOf(outlineBytes(start, place.piece));
+      const events = outlinePiece(start, rawBytes, { location: objects.location, name, first, last });
+      const raw = async (throughByte: number): Promise<Uint8Array> => {
+        if (throughByte > start.length) start = await objects.within(name, () => startOf(throughByte));
+        return start;
+      };
+      const free = (): void => {
+        for (const bytes of [stored, start]) if (ownsLargeBuffer(bytes)) giveBack(bytes.buffer);
+      };
+      return { first, last, events, raw, [Symbol.dispose]: free };
+    });
+  }
+
+  async #stored(
+    { segment, start: fetched }: Opened,
+    { piece, start }: Place,
+    signal: AbortSignal,
+  ): Promise<Uint8Array> {
+    const end = start + piece.bytes;
+    if (end <= fetched.length) return fetched.subarray(start, end);
+    return this.#objects.range(segment.name, { offset: start, bytes: piece.bytes }, signal);
+  }
+
+  async #piece(opened: Opened, place: Place, signal: AbortSignal): Promise<Piece> {
+    const { name } = opened.segment;
+    const { index, piece } = place;
+    const objects = this.#objects;
+    const stored = await this.#stored(opened, place, signal);
+    return objects.within(name, async () => {
+      const raw = await objects.open(pieceAs(name, index), stored);
       if (raw.length !== piece.rawBytes) throw new RecordProblem(`piece ${index} has ${raw.length} bytes`);
       const buffer = raw.buffer === stored.buffer ? undefined : raw.buffer;
       return {
@@ -153,6 +188,22 @@ export class ObjectSegmentStore implements SegmentStore {
       };
     });
   }
+}
+
+/** A piece of a segment, and where in it. */
+interface Place {
+  readonly index: number;
+  readonly piece: SegmentPiece;
+  readonly start: number;
+}
+
+function placesOf({ head: { pieces }, headBytes }: Opened): Place[] {
+  const starts = pieceOffsets(headBytes, pieces);
+  return pieces.map((piece, index) => ({ index, piece, start: starts[index] ?? 0 }));
+}
+
+function pieceAs(name: string, index: number): SealedAs {
+  return { kind: "piece", name: `${name}#${index}` };
 }
 
 interface Piece {

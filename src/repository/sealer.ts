@@ -1,4 +1,4 @@
-import type { OpenedWith } from "./envelope.ts";
+import { type OpenedWith, openEnvelope } from "./envelope.ts";
 
 /** What an object, or a blob in a pack, is. Part of what is authenticated. */
 export type ObjectKind = BlobType | "pack" | "index" | "segment" | "piece" | "base" | "verified" | "lock" | "expired";
@@ -13,9 +13,6 @@ export interface SealedAs {
   readonly name: string;
 }
 
-/** See openEnvelope. */
-export type EnvelopeOpener = (as: SealedAs, stored: Uint8Array, opened: OpenedWith) => Uint8Array | Promise<Uint8Array>;
-
 /**
  * Turns what is to be stored into the sealed envelope of proto/repository.md and back: compressed, and encrypted when the
  * repository has a key.
@@ -25,13 +22,16 @@ export interface RepositorySealer {
   /** The result owns its memory. */
   seal(as: SealedAs, raw: Uint8Array): Uint8Array;
   /**
-   * What was sealed, proved to be that and under this name. It may be a view into `stored`.
-   *
-   * `run`: who does the work.
+   * With what an envelope is opened, of which the beginning is there: see openEnvelope.
    *
    * @throws RecordProblem and NewerObject (without the object's name, which the caller knows), KEY_MISSING, KEY_WRONG
    */
-  open(as: SealedAs, stored: Uint8Array, run?: EnvelopeOpener): Promise<Uint8Array>;
+  opening(as: SealedAs, stored: Uint8Array): Promise<OpenedWith>;
   /** Name of a blob: 32 bytes, SHA-256 of what is in it, or HMAC-SHA-256 under the chunk-name key. */
   blobId(data: Uint8Array): Uint8Array;
+}
+
+/** What was sealed, proved to be that and under this name. It may be a view into `stored`. @throws as `opening`, RecordProblem */
+export async function openSealed(sealer: RepositorySealer, as: SealedAs, stored: Uint8Array): Promise<Uint8Array> {
+  return openEnvelope(as, stored, await sealer.opening(as, stored));
 }

@@ -1,13 +1,14 @@
 import { decodeWithoutContent, encodeWithoutContent } from "../event/body-codec.ts";
 import { kindOfCode } from "../event/body-fields.ts";
 import { decodeRecordHeader, type RecordHeader } from "../event/codec.ts";
-import type { EventBody, LogEvent } from "../event/kinds.ts";
+import type { EventBody, EventKind, LogEvent } from "../event/kinds.ts";
 import { epoch, offset, type Offset } from "../event/positions.ts";
+import { PageListReader } from "../event/page-list.ts";
 import { newerRecord, RecordProblem } from "../event/record-error.ts";
 import { FLAG, MAX_TIME_MS, RECORD_HEADER_BYTES } from "../event/record-header.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { objectError, type ObjectPlace } from "./object-error.ts";
-import type { ArchivedRecord, SegmentEvent, SegmentEventHead } from "./segment.ts";
+import type { ArchivedRecord, OutlinedEvent, SegmentEvent, SegmentEventHead } from "./segment.ts";
 
 /**
  * Events that are compressed as one: their number (u32), then a column of each field of their heads, then all maps, then
@@ -21,6 +22,8 @@ const COLUMN_BYTES = [1, 2, 4, 8, 4, 4, 4] as const;
 const [KIND, FLAGS, EPOCH, TIME, STORED, MAP, PAGES] = [0, 1, 2, 3, 4, 5, 6] as const;
 const HEAD_BYTES = COLUMN_BYTES.reduce<number>((sum, bytes) => sum + bytes, 0);
 const COUNT_BYTES = 4;
+/** Of a commit. */
+const LIKELY_MAP_BYTES = 256;
 /** What only the record itself can have. */
 const RECORD_ONLY_FLAGS = FLAG.zstd | FLAG.encrypted;
 const KNOWN_FLAGS = FLAG.skippable | FLAG.consistent;
@@ -97,16 +100,63 @@ export interface PiecePlace extends ObjectPlace {
 
 /** Bodies are decoded when they are asked for; page images are views into `raw`. @throws RecordProblem */
 export function decodePiece(raw: Uint8Array, place: PiecePlace): SegmentEvent[] {
+  return layOut(raw, raw.length, place).map(({ head, map: [mapAt, mapEnd], pages: [pagesAt, pagesEnd] }) => {
+    const [map, pages] = [raw.subarray(mapAt, mapEnd), raw.subarray(pagesAt, pagesEnd)];
+    return { head, event: () => eventOf({ head, map, pages }, place) };
+  });
+}
+
+/** So many bytes from its beginning say what its events are, as far as `start` tells it. @throws RecordProblem */
+export function outlineBytes(start: Uint8Array, place: Pick<PiecePlace, "first" | "last">): number {
   const count = place.last - place.first + 1;
-  const view = new DataView(raw.buffer, raw.byteOffset, raw.length);
-  if (raw.length < COUNT_BYTES || view.getUint32(0) !== count || raw.length < COUNT_BYTES + count * HEAD_BYTES)
+  const headsEnd = COUNT_BYTES + count * HEAD_BYTES;
+  if (start.length < headsEnd) return headsEnd;
+  const view = new DataView(start.buffer, start.byteOffset, start.length);
+  const columnAt = columnsOf(count)[MAP] ?? 0;
+  let bytes = headsEnd;
+  for (let index = 0; index < count; index += 1) bytes += view.getUint32(columnAt + index * 4);
+  return bytes;
+}
+
+/** A guess at outlineBytes. */
+export function likelyOutlineBytes({ first, last }: Pick<PiecePlace, "first" | "last">): number {
+  return COUNT_BYTES + (last - first + 1) * (HEAD_BYTES + LIKELY_MAP_BYTES);
+}
+
+/** What its events say of databases; `start` has outlineBytes at least. @throws RecordProblem, OBJECT_CORRUPT */
+export function outlinePiece(start: Uint8Array, rawBytes: number, place: PiecePlace): OutlinedEvent[] {
+  const events: OutlinedEvent[] = [];
+  const lists = new PageListReader(start);
+  for (const { head, map, pages } of layOut(start, rawBytes, place)) {
+    const kind = kindOfCode(head.kind);
+    if (kind !== "sqlite.part" && kind !== "sqlite.commit") continue;
+    const { body, pageNumbers } = locatingBody({ head, kind, place }, () => lists.read(kind, map));
+    const [pagesAt, pagesEnd] = pages;
+    if (pagesEnd - pagesAt !== pageNumbers.length * body.pageSize)
+      throw new RecordProblem(`the event at offset ${head.offset} has ${pagesEnd - pagesAt} bytes of pages`);
+    events.push({ offset: head.offset, body, pageNumbers, pagesAt });
+  }
+  return events;
+}
+
+/** Where an event lies in a piece: from and to. */
+interface EventPlace {
+  readonly head: SegmentEventHead;
+  readonly map: readonly [number, number];
+  readonly pages: readonly [number, number];
+}
+
+/** `start`: the heads of a piece of so many bytes, and perhaps more of it. @throws RecordProblem */
+function layOut(start: Uint8Array, rawBytes: number, place: PiecePlace): EventPlace[] {
+  const count = place.last - place.first + 1;
+  const view = new DataView(start.buffer, start.byteOffset, start.length);
+  if (start.length < COUNT_BYTES || view.getUint32(0) !== count || start.length < COUNT_BYTES + count * HEAD_BYTES)
     throw new RecordProblem(`it does not hold the ${count} events that are said to be in it`);
   const columns = columnsOf(count);
-  const events: SegmentEvent[] = [];
+  const events: EventPlace[] = [];
   let time = 0;
   let mapAt = COUNT_BYTES + count * HEAD_BYTES;
-  let pagesAt = mapAt;
-  for (let index = 0; index < count; index += 1) pagesAt += view.getUint32((columns[MAP] ?? 0) + index * 4);
+  let pagesAt = outlineBytes(start, place);
   for (let index = 0; index < count; index += 1) {
     const at = (column: number): number => (columns[column] ?? 0) + index * (COLUMN_BYTES[column] ?? 0);
     time += Number(view.getBigUint64(at(TIME)));
@@ -120,12 +170,12 @@ export function decodePiece(raw: Uint8Array, place: PiecePlace): SegmentEvent[] 
     };
     checkHead(head);
     const [mapEnd, pagesEnd] = [mapAt + view.getUint32(at(MAP)), pagesAt + view.getUint32(at(PAGES))];
-    if (pagesEnd > raw.length) throw new RecordProblem(`the event at offset ${head.offset} goes beyond the end`);
-    const [map, pages] = [raw.subarray(mapAt, mapEnd), raw.subarray(pagesAt, pagesEnd)];
-    events.push({ head, event: () => eventOf({ head, map, pages }, place) });
+    if (pagesEnd > rawBytes || mapEnd > start.length)
+      throw new RecordProblem(`the event at offset ${head.offset} goes beyond the end`);
+    events.push({ head, map: [mapAt, mapEnd], pages: [pagesAt, pagesEnd] });
     [mapAt, pagesAt] = [mapEnd, pagesEnd];
   }
-  if (pagesAt !== raw.length) throw new RecordProblem(`${raw.length - pagesAt} bytes follow its events`);
+  if (pagesAt !== rawBytes) throw new RecordProblem(`${rawBytes - pagesAt} bytes follow its events`);
   return events;
 }
 
@@ -150,10 +200,18 @@ function eventOf({ head, map, pages }: EventParts, place: ObjectPlace): LogEvent
     if ((flags & FLAG.skippable) !== 0) return { ...whole, body: { kind: "skipped", code: head.kind } };
     throw newerRecord(`${place.location}: ${place.name}: event at offset ${at}`, `unknown kind ${head.kind}`);
   }
+  const body: EventBody = locatingBody({ head, kind, place }, () => decodeWithoutContent(kind, map, pages));
+  return { ...whole, body };
+}
+
+/** @throws OBJECT_CORRUPT, naming the event */
+function locatingBody<T>(
+  { head, kind, place }: { readonly head: SegmentEventHead; readonly kind: EventKind; readonly place: ObjectPlace },
+  decode: () => T,
+): T {
   try {
-    const body: EventBody = decodeWithoutContent(kind, map, pages);
-    return { ...whole, body };
+    return decode();
   } catch (error) {
-    throw objectError(error, { ...place, name: `${place.name}: event at offset ${at} (${kind})` });
+    throw objectError(error, { ...place, name: `${place.name}: event at offset ${head.offset} (${kind})` });
   }
 }

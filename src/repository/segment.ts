@@ -1,5 +1,6 @@
 import type { RecordHeader } from "../event/codec.ts";
 import type { LogEvent } from "../event/kinds.ts";
+import type { PageList } from "../event/page-list.ts";
 import type { Epoch, Offset } from "../event/positions.ts";
 
 /** A segment by its name. */
@@ -104,6 +105,25 @@ export interface OpenSegment {
   readonly head: SegmentHead;
   /** One piece at a time, in order; the first is on its way when this returns. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
   read(options: ReadSegmentOptions): AsyncGenerator<readonly SegmentEvent[], void, void>;
+  /** What one of its pieces says of databases. All of the piece is proved. @throws OBJECT_MISSING, OBJECT_CORRUPT, REPOSITORY_VERSION */
+  outline(piece: number, signal: AbortSignal): Promise<PieceOutline>;
+}
+
+/** Of a part or a commit everything but its page images. */
+export interface OutlinedEvent extends PageList {
+  readonly offset: Offset;
+  /** Where its first page image begins in the piece; the others follow. */
+  readonly pagesAt: number;
+}
+
+/** To be disposed of when its bytes are not needed any more. */
+export interface PieceOutline extends Disposable {
+  readonly first: Offset;
+  readonly last: Offset;
+  /** Parts and commits, in order. */
+  readonly events: readonly OutlinedEvent[];
+  /** The piece from its beginning up to this byte, or further. @throws OBJECT_CORRUPT */
+  raw(throughByte: number): Promise<Uint8Array>;
 }
 
 export interface ReadSegmentOptions {

@@ -15,9 +15,10 @@ import {
   type Surveyed,
   type SurveyRange,
 } from "./history.ts";
-import { type Cursor, type HeldSegment, HeldSegments, notFollowing, type ReadOptions } from "./held-segments.ts";
+import { type Cursor, type HeldSegment, HeldSegments, OnlyForward, type ReadOptions } from "./held-segments.ts";
 import type { LogHistory } from "./log-history.ts";
-import type { EventsToRead } from "./plan-base.ts";
+import type { EventsBack, EventsToRead } from "./plan-base.ts";
+import { type BackwardPiece, notFollowing } from "./segments-back.ts";
 
 export interface HeldBase {
   readonly offset: Offset;
@@ -51,6 +52,11 @@ export class ArchiveHistory implements History {
   readonly location: string;
   readonly #options: ArchiveHistoryOptions;
   readonly #segments: HeldSegments;
+  readonly #back: EventsBack = {
+    reach: (range) => this.#segments.reach(range),
+    pieces: (range) => this.#piecesBack(range),
+  };
+  #onlyForward = false;
   readonly #away = new Map<Repository, TidemarkError>();
 
   constructor(options: ArchiveHistoryOptions) {
@@ -179,6 +185,21 @@ export class ArchiveHistory implements History {
     return [...marks.values()].toSorted((one, other) => one.offset - other.offset);
   }
 
+  /** Undefined once something was damaged that is not in another segment, but in the log. */
+  get back(): EventsBack | undefined {
+    return this.#onlyForward ? undefined : this.#back;
+  }
+
+  async *#piecesBack(range: EventRange): AsyncGenerator<BackwardPiece, void, void> {
+    try {
+      yield* this.#segments.back(range);
+    } catch (error) {
+      if (!(error instanceof OnlyForward)) throw error;
+      this.#onlyForward = true;
+      throw error.cause;
+    }
+  }
+
   /** What reading events takes; nothing is fetched. */
   reading({ after, through }: Pick<EventRange, "after" | "through">): EventsToRead {
     let position = after;
@@ -223,7 +244,7 @@ export class ArchiveHistory implements History {
   }
 
   async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
-    const cursor: Cursor = { position: range.after, hash: undefined };
+    const cursor: Cursor = { position: range.after, hash: range.previousHash };
     for (let more = true; more;) {
       for await (const read of this.#segments.read(cursor, range)) {
         if ("events" in read) yield read.events.map(({ event }) => event());

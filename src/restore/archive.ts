@@ -9,7 +9,7 @@ import { ArchiveHistory, type HeldBase } from "./archive-history.ts";
 import { BlobCopies, isAway, isOfOneCopy, unlessOfOneCopy } from "./blob-copies.ts";
 import type { HeldSegment } from "./held-segments.ts";
 import type { LogHistory } from "./log-history.ts";
-import type { Archive, BaseDatabase, BlobReader, EventsToRead, PlanBase } from "./plan-base.ts";
+import type { Archive, BaseDatabase, BlobReader, EventsBack, EventsToRead, PlanBase } from "./plan-base.ts";
 
 export interface OpenArchiveOptions {
   /** One at least; the one that is preferred first. */
@@ -125,6 +125,10 @@ export class RepositoryArchive implements Archive {
 
   get through(): Offset {
     return this.history.archivedThrough;
+  }
+
+  get back(): EventsBack | undefined {
+    return this.history.back;
   }
 
   reading(range: { readonly after: Offset; readonly through: Offset }): EventsToRead {

@@ -1,7 +1,7 @@
 import type { BlobStore } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
-import { giveBack } from "../runtime/give-back.ts";
+import { giveBack, giveBackShare } from "../runtime/give-back.ts";
 import type { BlobReader } from "./plan-base.ts";
 
 /** Whether another repository would help: something in this one is damaged or missing, or it is away. */
@@ -14,8 +14,9 @@ export function isAway(error: unknown): error is TidemarkError {
   return hasCode(error, "STORE_UNREACHABLE", "STORE_DENIED");
 }
 
-/** The memory of a blob that was written, unless others lie in it too: those bring an envelope and something in it. */
+/** The memory of a blob that was written, once, and of those that it shares it with when all of them were. */
 export function freeBlob(data: Uint8Array): void {
+  if (giveBackShare(data)) return;
   if (data.buffer.byteLength - data.byteLength <= LEAST_ENVELOPE_BYTES) giveBack(data.buffer);
 }
 

@@ -10,9 +10,10 @@ import { fillDatabases } from "./fill-databases.ts";
 import { fillTrees } from "./fill-trees.ts";
 import { finishTrees, type Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
-import type { BlobReader } from "./plan-base.ts";
+import type { BlobReader, EventsBack } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { readBack } from "./read-back.ts";
+import { replayBack } from "./replay-back.ts";
 import type { Finished } from "./report.ts";
 import { type History, requireGoingOn } from "./history.ts";
 import { TreeBuilder } from "./tree-builder.ts";
@@ -45,6 +46,8 @@ export interface CarryOutOptions {
 export interface Archived {
   readonly blobs: BlobReader;
   readonly fetched: FetchedState;
+  /** See Archive. */
+  readonly back: EventsBack | undefined;
   /** Pages of the base cannot be had. */
   readonly onBaseDamage: (error: TidemarkError) => void;
 }
@@ -97,7 +100,7 @@ async function build(history: History, options: CarryOutOptions): Promise<Map<Pl
     builders.set(database.name, builder);
   }
   await fetch({ builders, contents }, options);
-  await applyEvents(history, { builders, contents }, options);
+  await replay(history, { builders, contents }, options);
   for (const builder of builders.values()) await builder.finish();
   return new Map([...builders.values()].map((builder) => [builder.plan, builder.file]));
 }
@@ -140,16 +143,39 @@ export function firstNeeded({ plan, trees }: PlannedRestore): Offset {
   return ofTrees < plan.afterOffset ? ofTrees : plan.afterOffset;
 }
 
+async function replay(history: History, { builders, contents }: Builders, options: CarryOutOptions): Promise<void> {
+  const { planned, archived, signal, onProgress } = options;
+  const { afterOffset: after } = planned.plan;
+  const through = planned.point.offset;
+  const onEvents = (done: number): void => onProgress({ phase: "write", done, total: through - after });
+  onEvents(0);
+  const rest =
+    archived?.back && builders.size > 0
+      ? await replayBack(builders, { back: archived.back, after, through, signal, onEvents })
+      : { after, previousHash: undefined };
+  const ofTrees = planned.trees?.plan.afterOffset() ?? through;
+  const isEarlier = ofTrees < rest.after;
+  await applyEvents(history, { builders, contents }, { ...options, ...(isEarlier ? { after: ofTrees } : rest) });
+}
+
+/** Events behind `after`, in their order. */
 async function applyEvents(
   history: History,
   { builders, contents }: Builders,
-  { planned, signal, onProgress }: CarryOutOptions,
+  {
+    planned,
+    signal,
+    onProgress,
+    after,
+    previousHash,
+  }: CarryOutOptions & { readonly after: Offset; readonly previousHash?: Uint8Array | undefined },
 ): Promise<void> {
-  const after = firstNeeded(planned);
   const through = planned.point.offset;
   const total = through - after;
+  if (total === 0) return;
   onProgress({ phase: "write", done: 0, total });
-  for await (const events of history.events({ after, through, signal })) {
+  const range = { after, through, signal, ...(previousHash ? { previousHash } : {}) };
+  for await (const events of history.events(range)) {
     requireGoingOn(signal);
     for (const event of events) {
       const { body } = event;

@@ -60,7 +60,7 @@ export class ConsistentPoints {
   /** Of events of databases, of which the last one alone may be a consistent point. */
   takeSummary({ last: offset, lastTimeMs: timeMs, lastConsistent, databases }: EventSummary): void {
     this.#last = { offset, timeMs };
-    if (lastConsistent === undefined) this.#changedSince ||= databases.length > 0;
+    if (lastConsistent === undefined) this.#changedSince ||= databases.some(({ commits }) => commits > 0);
     else {
       this.#nearest = this.#last;
       this.#changedSince = false;

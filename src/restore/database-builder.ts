@@ -3,7 +3,7 @@ import fs from "node:fs";
 import type { LogEvent, PageImage, SqliteCommit, SqlitePart } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
 import { lockBytePage } from "../format/database-header.ts";
-import { writeFully } from "../sqlite/write-fully.ts";
+import { writeAll, writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import type { PageHashes } from "./fetched-state.ts";
@@ -24,10 +24,13 @@ export class DatabaseBuilder {
   readonly #fd: number;
   readonly #index: PageIndex;
   readonly #syncer: SyncBehind;
+  /** Events up to here are in it. */
+  #settledAt: Offset;
   #open: { readonly transaction: number; readonly before: bigint; parts: number } | undefined;
 
   constructor(plan: PlannedDatabase, file: string, seed: bigint) {
     this.plan = plan;
+    this.#settledAt = plan.afterOffset;
     this.file = file;
     // One that a killed restore left behind is gone on with: see takeOver.
     this.#fd = fs.openSync(file, O_RDWR | O_CREAT, 0o666);
@@ -84,9 +87,38 @@ export class DatabaseBuilder {
     if (found !== checksum) throw checksumMismatch(name, at, { when: "of the base after", found, expected: checksum });
   }
 
+  /** Pages as they are after the events that are replayed, in ascending order. */
+  putPages(pages: readonly PageImage[]): void {
+    const { pageSize } = this.plan;
+    for (const { pageNumber, data } of pages) this.#index.set(pageNumber, data);
+    for (const run of runsOf(pages)) {
+      writeAll(
+        this.#fd,
+        run.map(({ data }) => data),
+        ((run[0]?.pageNumber ?? 1) - 1) * pageSize,
+      );
+      this.#syncer.wrote(run.length * pageSize);
+    }
+  }
+
+  /** All pages of the events up to `at` were put, and those that are `gone` belong to nothing any more. @throws CHECKSUM_MISMATCH */
+  settle(at: Offset, { sizePages, checksum, gone }: Settled): void {
+    const { name, pageSize } = this.plan;
+    const zeros = new Uint8Array(pageSize);
+    for (const pageNumber of gone) {
+      this.#index.setHash(pageNumber, 0n);
+      writeFully(this.#fd, zeros, (pageNumber - 1) * pageSize);
+    }
+    this.#index.resize(sizePages);
+    fs.ftruncateSync(this.#fd, sizePages * pageSize);
+    const found = this.#index.checksum;
+    if (found !== checksum) throw checksumMismatch(name, at, { when: "after", found, expected: checksum });
+    this.#settledAt = at;
+  }
+
   /** @throws CHECKSUM_MISMATCH, RECORD_INVALID */
   take(event: LogEvent, body: SqlitePart | SqliteCommit): void {
-    if (event.offset <= this.plan.afterOffset || event.offset > this.plan.offset) return;
+    if (event.offset <= this.#settledAt || event.offset > this.plan.offset) return;
     if (body.kind === "sqlite.commit") this.#commit(event.offset, body);
     else if (this.plan.transactions.has(body.transaction)) this.#part(event.offset, body);
   }
@@ -151,6 +183,32 @@ export class DatabaseBuilder {
   }
 }
 
+/** The state of a database after some event. */
+export interface Settled {
+  readonly sizePages: number;
+  readonly checksum: bigint;
+  /** Pages that were dropped and came back without being written. */
+  readonly gone: Iterable<number>;
+}
+
+/** Most that one call writes from as many places. */
+const MAX_VECTORS = 1024;
+
+/** Pages that follow each other in the database, wherever they lie in memory. */
+function* runsOf(pages: readonly PageImage[]): Generator<readonly PageImage[]> {
+  for (let at = 0; at < pages.length;) {
+    let end = at + 1;
+    while (
+      end < pages.length &&
+      end - at < MAX_VECTORS &&
+      pages[end]?.pageNumber === (pages[end - 1]?.pageNumber ?? 0) + 1
+    )
+      end += 1;
+    yield pages.slice(at, end);
+    at = end;
+  }
+}
+
 /** Pages that follow each other in the database and in memory, as those of a copy do, in one piece: fewer, larger writes. */
 function* neighbours(pages: readonly PageImage[]): Generator<{ firstPage: number; data: Uint8Array }> {
   for (let at = 0; at < pages.length;) {
@@ -174,7 +232,11 @@ function requireImage(page: PageImage, body: SqlitePart | SqliteCommit, at: Offs
   throw notWhole(body, at, `page ${page.pageNumber} has ${page.data.length} bytes`);
 }
 
-function notWhole(body: SqlitePart | SqliteCommit, at: Offset, evidence: string): TidemarkError {
+export function notWhole(
+  body: Pick<SqlitePart, "transaction" | "database">,
+  at: Offset,
+  evidence: string,
+): TidemarkError {
   return new TidemarkError(
     "RECORD_INVALID",
     `offset ${at}: transaction ${body.transaction} of ${body.database} is not whole: ${evidence}`,

@@ -2,11 +2,12 @@ import { type Offset, offset } from "../event/positions.ts";
 import { equalBytes } from "../log/log-reader.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { SegmentEvent, SegmentHead, SegmentInfo } from "../repository/segment.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import type { TidemarkError } from "../runtime/errors.ts";
 import { isAway, isOfOneCopy, unlessOfOneCopy } from "./blob-copies.ts";
 import { type Piece, PieceIndex } from "./coverage.ts";
 import { type EventRange, requireGoingOn } from "./history.ts";
 import { SegmentsAhead } from "./segments-ahead.ts";
+import { type BackwardPiece, notFollowing, readBack, SegmentFailure, type Stretch } from "./segments-back.ts";
 
 /** A segment, and which repository has it. */
 export interface HeldSegment extends Piece {
@@ -142,6 +143,34 @@ export class HeldSegments {
     if (cursor.position < Math.min(through, segment.last)) throw notFollowing(segment);
   }
 
+  /** Up to here segments go on without a gap. */
+  reach({ after, through }: Pick<EventRange, "after" | "through">): Offset {
+    return stretchesOf(this.#index, { after, through }).at(-1)?.through ?? after;
+  }
+
+  /**
+   * Pieces of the segments between two offsets, which reach that far, last first.
+   *
+   * @throws OnlyForward when something is damaged that can be had from elsewhere, but not in this way
+   */
+  async *back({ after, through, signal }: EventRange): AsyncGenerator<BackwardPiece, void, void> {
+    for (let low = through; low > after;) {
+      try {
+        for await (const piece of readBack(stretchesOf(this.#index, { after, through: low }), signal)) {
+          requireGoingOn(signal);
+          yield piece;
+          low = offset(piece.outline.first - 1);
+        }
+        return;
+      } catch (error) {
+        if (!(error instanceof SegmentFailure)) throw error;
+        await this.#requireOther(error.segment, offset(Math.max(after + 1, error.segment.first)), error.cause);
+        if (this.reach({ after, through: low }) < low)
+          throw new OnlyForward("a segment is damaged", { cause: error.cause });
+      }
+    }
+  }
+
   /** Another copy of what comes next takes its place. @throws the error when there is none */
   async #requireOther(segment: HeldSegment, next: Offset, error: unknown): Promise<void> {
     if (!isOfOneCopy(error)) throw error;
@@ -154,11 +183,21 @@ export class HeldSegments {
   }
 }
 
-/** What it says of itself and what is in it differ, or it is of another history. */
-export function notFollowing({ repository, info }: HeldSegment): TidemarkError {
-  return new TidemarkError(
-    "OBJECT_CORRUPT",
-    `${repository.location}: ${info.name} does not follow the events before it`,
-    { hint: "`tidemark verify` tells what is damaged and what depends on it." },
-  );
+/** Events have to be read in their order: some of them are in the log alone. */
+export class OnlyForward extends Error {}
+
+/** What is read of which segment, as far as they go on without a gap. */
+function stretchesOf(
+  index: PieceIndex<HeldSegment>,
+  { after, through }: Pick<EventRange, "after" | "through">,
+): Stretch[] {
+  const stretches: Stretch[] = [];
+  for (let position = after; position < through;) {
+    const segment = index.at(offset(position + 1));
+    if (!segment) break;
+    const end = offset(Math.min(segment.last, through));
+    stretches.push({ segment, after: position, through: end });
+    position = end;
+  }
+  return stretches;
 }

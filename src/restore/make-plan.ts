@@ -53,6 +53,8 @@ export interface MakePlanOptions {
   /** See TreePlannerOptions. */
   readonly archivedThrough: Offset;
   readonly wanted: Wanted;
+  /** Which transactions are in several parts need not be known of what the heads of segments tell: see replayBack. */
+  readonly replaysBack: boolean;
   /** Where the plan of trees is kept meanwhile; undefined: in files of SQLite's own. */
   readonly directory: string | undefined;
   readonly signal: AbortSignal;
@@ -136,9 +138,10 @@ interface Reading {
 }
 
 async function readToTarget(history: History, reading: Reading, options: MakePlanOptions): Promise<void> {
-  const { point, signal, onProgress } = options;
+  const { point, signal, onProgress, replaysBack } = options;
   const after = beginsAfter(options);
   const total = point.offset - after;
+  const isEnough = (summary: EventSummary): boolean => saysEnough(summary, { replaysBack });
   for await (const step of history.survey({ after, through: point.offset, signal, isEnough })) {
     const done = ("summary" in step ? step.summary.last : step.head.offset) - after;
     if ("summary" in step) takeSummary(reading, step.summary);
@@ -150,9 +153,12 @@ async function readToTarget(history: History, reading: Reading, options: MakePla
   }
 }
 
-/** Nothing in it but whole commits, and no doubt whether databases and files fit at its end. */
-function isEnough({ last, databases, trees, lastConsistent }: EventSummary): boolean {
-  const isPlain = databases.every(({ copy, parts }) => copy === undefined && !parts);
+/** Nothing in it but commits, and no doubt whether databases and files fit at its end. */
+function saysEnough(
+  { last, databases, trees, lastConsistent }: EventSummary,
+  { replaysBack }: Pick<MakePlanOptions, "replaysBack">,
+): boolean {
+  const isPlain = databases.every(({ copy, parts }) => copy === undefined && (replaysBack || !parts));
   return isPlain && trees.length === 0 && (lastConsistent === undefined || lastConsistent === last);
 }
 

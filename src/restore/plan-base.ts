@@ -3,6 +3,8 @@ import type { TableBlock } from "../repository/base.ts";
 import type { BlobStore } from "../repository/blob-store.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import type { TreeEntry } from "../tree/tree-index.ts";
+import type { EventRange } from "./history.ts";
+import type { BackwardPiece } from "./segments-back.ts";
 
 /** A database as a base of a repository holds it. */
 export interface BaseDatabase {
@@ -42,11 +44,21 @@ export interface EventsToRead {
   readonly logEvents: number;
 }
 
+/** Events with the last ones first: of each page only the last image need be looked at. */
+export interface EventsBack {
+  /** Up to here they can be had so, from `after` on. */
+  reach(range: Pick<EventRange, "after" | "through">): Offset;
+  /** What parts and commits say; `through` is not beyond `reach`. @throws what is damaged, INTERRUPTED */
+  pieces(range: EventRange): AsyncGenerator<BackwardPiece, void, void>;
+}
+
 /** What a repository adds to the events of a history: states to begin with, and contents. */
 export interface Archive {
   /** Events up to here are in it, and the contents that came with them. */
   readonly through: Offset;
   readonly blobs: BlobReader;
+  /** Undefined when events must be had in their order, as something of them is in the log alone. */
+  readonly back: EventsBack | undefined;
   /** What reading these events takes. */
   reading(range: { readonly after: Offset; readonly through: Offset }): EventsToRead;
   /** The newest base at or before `at` from which the history goes on to there without a gap. */

@@ -19,7 +19,7 @@ export interface PlannedDatabase {
   /** Largest size on the way there. */
   readonly peakPages: number;
   readonly checksum: bigint;
-  /** Transactions in several parts that were closed at or before the target: others' parts are never applied. */
+  /** Transactions in several parts that were closed at or before the target, but for those that summaries stood for: others' parts are never applied. */
   readonly transactions: ReadonlySet<number>;
 }
 
@@ -83,7 +83,7 @@ export class RestorePlanner {
     else this.#takeCommit({ ...event, body });
   }
 
-  /** What several events up to the target come to, of which none holds a copy or has parts. */
+  /** What several events up to the target come to, of which none holds a copy. */
   takeSummary({ name, largestPages, commits, ...last }: SegmentDatabase): void {
     if (commits === 0) return;
     const beginning = this.#drafts.get(name)?.beginning;

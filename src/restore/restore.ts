@@ -106,10 +106,12 @@ async function perform(asked: RestoreOptions): Promise<RestoreReport> {
   for (;;) {
     times.begin("plan");
     const begins = await beginning(options);
+    const wasBack = options.archive?.back !== undefined;
     let damage: TidemarkError | undefined;
     try {
       return await attempt(options, { ...begins, times, onBaseDamage: (error) => void (damage = error) });
     } catch (error) {
+      if (wasBack && !options.archive?.back) continue;
       const { base } = begins;
       if (!damage || !base || !(await options.archive?.avoid(base, damage))) throw error;
     }
@@ -173,6 +175,7 @@ async function planRestore(
     point,
     base,
     archivedThrough: archive?.through ?? BEFORE_FIRST,
+    replaysBack: archive?.back !== undefined,
     wanted: { databases, paths, tables: options.tables !== undefined },
     directory,
     signal,
@@ -204,6 +207,7 @@ async function build(
       fetched && {
         blobs: planned.base?.blobs ?? options.archive.blobs,
         fetched,
+        back: options.archive.back,
         onBaseDamage: options.onBaseDamage,
       };
     const onNaming = (): void => workspace.forgetIdentity();

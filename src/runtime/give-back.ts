@@ -9,6 +9,23 @@ export function giveBack(buffer: ArrayBufferLike): void {
   if (isLarge(buffer) && !buffer.detached) buffer.transfer(0);
 }
 
+/** How many of those that lie in one buffer still need it. */
+const shares = new WeakMap<ArrayBufferLike, number>();
+
+/** The memory of this buffer goes when so many that lie in it were given back by `giveBackShare`. */
+export function shareOut(buffer: ArrayBufferLike, count: number): void {
+  shares.set(buffer, count);
+}
+
+/** False when it was not shared out. */
+export function giveBackShare({ buffer }: Uint8Array): boolean {
+  const count = shares.get(buffer);
+  if (count === undefined) return false;
+  shares.set(buffer, count - 1);
+  if (count === 1) giveBack(buffer);
+  return true;
+}
+
 /** Whether it has a large buffer of its own, which can be handed to a thread. */
 export function ownsLargeBuffer({ buffer, byteLength }: Uint8Array): boolean {
   return byteLength === buffer.byteLength && isLarge(buffer);

@@ -7,6 +7,17 @@ export function writeFully(fd: number, bytes: Uint8Array, position: number): voi
   }
 }
 
+/** Writes all of `parts`, one behind the other, from `position` on. */
+export function writeAll(fd: number, parts: readonly Uint8Array[], position: number): void {
+  let written = fs.writevSync(fd, parts, position);
+  let at = position;
+  for (const part of parts) {
+    if (written < part.length) writeFully(fd, part.subarray(written), at + written);
+    at += part.length;
+    written = Math.max(0, written - part.length);
+  }
+}
+
 /** Reads until `target` is full or the file ends; returns the length read. */
 export function readUpTo(fd: number, target: Uint8Array, position: number): number {
   let done = 0;

@@ -4,6 +4,7 @@ import { crashPoint } from "../../runtime/crash-point.ts";
 import type { BlobUse, PackUse } from "../blob-use.ts";
 import { blobAs } from "../pack.ts";
 import { NewerObject } from "../object-error.ts";
+import { openSealed } from "../sealer.ts";
 import type { Repository } from "../repository.ts";
 
 export interface CopyOptions {
@@ -34,7 +35,7 @@ export async function copyPacks(
       const blobs = use.keptIn(name).map((blob) => {
         return { blob, sealed: data.subarray(blob.position, blob.position + blob.storedBytes) };
       });
-      for (const { blob, sealed } of blobs) await sealer.open(blobAs(blob), sealed);
+      for (const { blob, sealed } of blobs) await openSealed(sealer, blobAs(blob), sealed);
       for (const { blob, sealed } of blobs) await writer.copy(blob, sealed);
       return true;
     } catch (error) {

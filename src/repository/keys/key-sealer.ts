@@ -3,8 +3,8 @@ import { Nonces } from "../../event/record-cipher.ts";
 import { bytesOf } from "../../event/tree-path.ts";
 import type { DataKey } from "../../keys/data-key.ts";
 import { contentId } from "../../tree/content-id.ts";
-import { decodeEnvelopeHead, encodeEnvelope, openEnvelope } from "../envelope.ts";
-import type { EnvelopeOpener, RepositorySealer, SealedAs } from "../sealer.ts";
+import { decodeEnvelopeHead, encodeEnvelope, type OpenedWith } from "../envelope.ts";
+import type { RepositorySealer, SealedAs } from "../sealer.ts";
 import type { RepositoryKeys } from "./repository-keys.ts";
 
 /** Encrypts under the key in use when it was opened, and opens what is under any. */
@@ -33,11 +33,11 @@ export class KeySealer implements RepositorySealer {
     return encodeEnvelope(as, raw, { id: this.#id, dataKey, nonce: this.#nonces.next() });
   }
 
-  async open(as: SealedAs, stored: Uint8Array, run: EnvelopeOpener = openEnvelope): Promise<Uint8Array> {
+  async opening(as: SealedAs, stored: Uint8Array): Promise<OpenedWith> {
     const head = decodeEnvelopeHead(stored, as);
     if (!head.keyId) throw new RecordProblem("it is not encrypted, unlike the repository");
     const { dataKey } = await this.#keyOf(Buffer.from(head.keyId).toString("hex"));
-    return run(as, stored, { head, dataKey });
+    return { head, dataKey };
   }
 
   blobId(data: Uint8Array): Uint8Array {
