@@ -3,6 +3,7 @@ import type { EpochStart, EventBody, LogEvent } from "../event/kinds.ts";
 import { BEFORE_FIRST, type Epoch, type Offset, offset } from "../event/positions.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack } from "../runtime/give-back.ts";
+import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog, LogBounds, ReadOptions, StoredRecord } from "./change-log.ts";
 import { foreignError, gapError, recreatedError } from "./log-errors.ts";
 import { RecordOpener } from "./open-record.ts";
@@ -86,6 +87,12 @@ export class HashChain {
     this.position = options.after;
     this.#firstOffset = options.after + 1;
     this.#hash = options.after === BEFORE_FIRST ? NO_PREVIOUS_HASH : options.previousHash;
+  }
+
+  /** Of the record at `position`. */
+  get hash(): Uint8Array {
+    invariant(this.#hash, "a record was read");
+    return this.#hash;
   }
 
   async next(record: StoredRecord): Promise<LogEvent> {

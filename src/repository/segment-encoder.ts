@@ -6,7 +6,7 @@ import { giveBack } from "../runtime/give-back.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { segmentName } from "./object-names.ts";
 import type { RepositorySealer } from "./sealer.ts";
-import type { ArchivedRecord, SegmentInfo, SegmentPiece, SegmentRun } from "./segment.ts";
+import type { SegmentInfo, SegmentPiece, SegmentRun } from "./segment.ts";
 import { encodeHead } from "./segment-head.ts";
 import { encodePiece, type PackedEvent, packedBytes, packEvent } from "./segment-piece.ts";
 import { summarize } from "./segment-summary.ts";
@@ -29,7 +29,7 @@ export function* encodeSegments(
   for (let at = 0; at < records.length;) {
     const packed: PackedEvent[] = [];
     for (let bytes = 0; at < records.length; at += 1) {
-      const event = packEvent(records[at] as ArchivedRecord);
+      const event = packEvent(records[at] as SegmentRun["records"][number]);
       bytes += packedBytes(event);
       if (packed.length > 0 && bytes > SEGMENT_BYTES) break;
       packed.push(event);
@@ -69,7 +69,7 @@ function encodeSegment(
     firstEpoch: from.epoch,
     lastEpoch: to.epoch,
     hashBefore: from.previousHash,
-    hashAfter: recordHash(lastRecord.stored.data),
+    hashAfter: "hash" in lastRecord ? lastRecord.hash : recordHash(lastRecord.stored.data),
     ...summarize(records.map(({ event }) => event)),
     pieces,
   });

@@ -8,7 +8,7 @@ import { newerRecord, RecordProblem } from "../event/record-error.ts";
 import { FLAG, MAX_TIME_MS, RECORD_HEADER_BYTES } from "../event/record-header.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { objectError, type ObjectPlace } from "./object-error.ts";
-import type { ArchivedRecord, OutlinedEvent, SegmentEvent, SegmentEventHead } from "./segment.ts";
+import type { ArchivedRecord, KeptRecord, OutlinedEvent, SegmentEvent, SegmentEventHead } from "./segment.ts";
 
 /**
  * Events that are compressed as one: their number (u32), then a column of each field of their heads, then all maps, then
@@ -37,8 +37,8 @@ export interface PackedEvent {
 }
 
 /** Page images are those of the event, not copies. @throws RecordProblem, RECORD_INVALID */
-export function packEvent({ stored, event }: ArchivedRecord): PackedEvent {
-  const header = decodeRecordHeader(stored.data);
+export function packEvent({ event, ...record }: ArchivedRecord | KeptRecord): PackedEvent {
+  const header = "header" in record ? record.header : decodeRecordHeader(record.stored.data);
   invariant(event.body.kind !== "sealed", "what is archived was opened with its key");
   // Of a kind that this version does not know, only that it was there.
   if (event.body.kind === "skipped") return { header, map: new Uint8Array(0), pages: [], pageBytes: 0 };

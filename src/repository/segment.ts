@@ -94,10 +94,18 @@ export interface ArchivedRecord {
   readonly event: LogEvent;
 }
 
+/** What an archive needs of a record. Content of files may be left out of the event. */
+export interface KeptRecord {
+  readonly header: RecordHeader;
+  /** SHA-256 of the record. */
+  readonly hash: Uint8Array;
+  readonly event: LogEvent;
+}
+
 /** Records with neither gap nor repetition. Contents that they name are durable in the repository. */
 export interface SegmentRun {
   readonly logId: string;
-  readonly records: readonly ArchivedRecord[];
+  readonly records: readonly (ArchivedRecord | KeptRecord)[];
 }
 
 /** One whose beginning was fetched. */

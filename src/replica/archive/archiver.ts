@@ -7,7 +7,6 @@ import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, offset as toOffset, type Offset } from "../../event/positions.ts";
 import { type ByteString, bytesOf } from "../../event/tree-path.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
-import { free } from "../../log/log-reader.ts";
 import type { BlobWriter } from "../../repository/blob-store.ts";
 import type { Repository } from "../../repository/repository.ts";
 import type { Clock } from "../../runtime/clock.ts";
@@ -16,6 +15,7 @@ import { type TidemarkError, toTidemarkError } from "../../runtime/errors.ts";
 import { isContent } from "../../tree/content-id.ts";
 import { ahead, interrupted, otherLog, wouldBePlain, wrongContent } from "./archive-errors.ts";
 import type { ArchivePoint } from "./archive-status.ts";
+import { KeptRecords } from "./kept-records.ts";
 import { LogCursor, type ReadRecord } from "./log-cursor.ts";
 
 /** A segment is written after this long, or this much, whichever is first. */
@@ -46,7 +46,7 @@ interface Beginning {
 
 /** Events that are read and not in a segment yet. */
 class Gathered {
-  readonly records: ReadRecord[] = [];
+  readonly kept = new KeptRecords();
   bytes = 0;
   /** When it has waited long enough; monotonic. */
   dueMs = Infinity;
@@ -189,8 +189,8 @@ export class Archiver {
 
   /** Until the next segment is due; 0 when it is. */
   #waitMs(): number {
-    const { records, dueMs, bytes } = this.#gathered;
-    const last = records.at(-1)?.event.offset ?? BEFORE_FIRST;
+    const { kept, dueMs, bytes } = this.#gathered;
+    const last = kept.records.at(-1)?.event.offset ?? BEFORE_FIRST;
     if (last === BEFORE_FIRST) return Infinity;
     const wanted = [...this.#waiting].some(({ offset }) => offset <= last);
     return wanted || bytes >= SEGMENT_BYTES ? 0 : Math.max(0, dueMs - this.#options.clock.monotonic());
@@ -203,7 +203,7 @@ export class Archiver {
     if (!repository.config.encrypted && isSealed(read)) throw wouldBePlain(repository.location);
     const nowMs = this.#options.clock.monotonic();
     const worth = event.body.kind !== "heartbeat";
-    gathered.records.push(read);
+    gathered.kept.add(read);
     gathered.bytes += rawBytesOf(event);
     gathered.worth ||= worth;
     gathered.dueMs = Math.min(gathered.dueMs, nowMs + (worth ? SEGMENT_MS : IDLE_SEGMENT_MS));
@@ -239,7 +239,8 @@ export class Archiver {
   /** Contents first: a segment never names one that is not durable. */
   async #write(contents: BlobWriter, signal: AbortSignal): Promise<void> {
     const { repository, logId, onProgress } = this.#options;
-    const { records, worth } = this.#gathered;
+    const { kept, worth } = this.#gathered;
+    const { records } = kept;
     const newest = records.at(-1)?.event;
     if (!newest) return;
     await contents.finish(signal);
@@ -247,10 +248,7 @@ export class Archiver {
     this.#added.clear();
     const written = await repository.segments.write({ logId, records }, signal);
     for (const { bytes } of written) this.#bytes += bytes;
-    free(
-      records.map(({ event }) => event),
-      records.map(({ stored }) => stored),
-    );
+    kept.free();
     if (worth) this.#changedBytes += records.reduce((sum, { event }) => sum + event.bytes, 0);
     this.#gathered = new Gathered();
     this.#archived = { offset: newest.offset, atMs: newest.timeMs };

@@ -18,6 +18,8 @@ export interface CursorOptions {
 export interface ReadRecord {
   readonly stored: StoredRecord;
   readonly event: LogEvent;
+  /** SHA-256 of the record. */
+  readonly hash: Uint8Array;
 }
 
 /** Reads a log record by record, proved to follow each other, and can be waited for together with a time and a call. */
@@ -53,7 +55,9 @@ export class LogCursor implements AsyncDisposable {
     }
     const stored = this.#records[this.#next];
     this.#next += 1;
-    return stored && { stored, event: await this.#chain.next(stored) };
+    if (!stored) return undefined;
+    const event = await this.#chain.next(stored);
+    return { stored, event, hash: this.#chain.hash };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
