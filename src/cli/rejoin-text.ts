@@ -1,42 +1,53 @@
 import { formatDuration, formatSize } from "../config/units.ts";
-import type { DivergedDatabase, RejoinReport } from "../failover/rejoin/report.ts";
+import type { DivergedDatabase, DivergedTree, RejoinReport } from "../failover/rejoin/report.ts";
 
 /** What a rejoin did, or would do, for people. */
 export function rejoinText(report: RejoinReport, standby: string): string[] {
-  const { offset, at, epoch, primary, durationMs, already } = report;
+  const { already, anew, dryRun, durationMs, refusal, repaired } = report;
   if (already) return [`${standby} is a standby already: start \`tidemark replica\``];
-  return [
-    `rejoined in ${formatDuration(durationMs)}: ${standby} is a standby as of offset ${offset}, ${at}; host ${primary} is the primary (epoch ${epoch})`,
-    ...divergedText(report),
-    `repaired ${report.repaired.pages} pages, ${formatSize(report.repaired.bytes)} out of the log`,
-    "start `tidemark replica` here: it follows the log from there",
-  ];
+  const size = `${repaired.pages} pages, ${formatSize(repaired.bytes)}`;
+  if (dryRun)
+    return [
+      `would become a standby as of ${sharedText(report)}`,
+      ...divergedText(report),
+      `would take ${size} out of the log`,
+      ...(refusal ? [`not now: ${refusal}`] : []),
+    ];
+  const done = `rejoined in ${formatDuration(durationMs)}: ${standby} is a standby`;
+  const next = "start `tidemark replica` here: it follows the log from there";
+  if (anew) return [`${done} that is to be built anew`, ...divergedText(report), next];
+  return [`${done} as of ${sharedText(report)}`, ...divergedText(report), `took ${size} out of the log`, next];
 }
 
-function divergedText({ diverged, takenBack }: RejoinReport): string[] {
-  const { databases, trees, directory } = diverged;
-  const taken =
-    takenBack === null
-      ? []
-      : [
-          `events ${takenBack.after + 1} to ${takenBack.through} are in the log and were taken back by a forced promotion: \`tidemark restore --to ${takenBack.through}\` has them`,
-        ];
-  if (databases.length + trees.length === 0)
-    return ["nothing had diverged: everything committed here is in the log", ...taken];
+function sharedText({ offset, at, epoch, primary }: RejoinReport): string {
+  return `offset ${offset}, ${at}, the last that host ${primary}, which began epoch ${epoch}, has too`;
+}
+
+function divergedText(report: RejoinReport): string[] {
+  const { databases, trees, directory } = report.diverged;
+  const found = [...databases.map(databaseText), ...trees.map(treeText)];
+  if (report.anew) return [`the old databases are in ${directory}`, ...found, ...takenBackText(report)];
+  if (found.length === 0)
+    return ["nothing diverged: all that was committed here is in the log", ...takenBackText(report)];
+  const where = directory === null ? "" : `, saved in ${directory}`;
+  return [`committed here and not in the log${where}:`, ...found, ...takenBackText(report)];
+}
+
+function takenBackText({ takenBack }: RejoinReport): string[] {
+  if (takenBack === null) return [];
+  const { after, through } = takenBack;
   return [
-    `what was committed here and is not in the log is saved in ${directory ?? "a directory of its own"}:`,
-    ...databases.map(databaseText),
-    ...trees.map(
-      ({ name, files, bytes, removed }) =>
-        `  ${name}: ${files} files, ${formatSize(bytes)}, other or new; ${removed} removed`,
-    ),
-    ...taken,
+    `events ${after + 1} to ${through} are in the log, and a forced promotion took them back: \`tidemark restore --to ${through}\` has them`,
   ];
 }
 
 function databaseText({ name, commits, until, pages, tables, uncompared }: DivergedDatabase): string {
   const span = `${commits === null ? "commits" : `${commits} commits`} until ${until}`;
   const rows = tables?.map((one) => `${one.name} +${one.inserted} ~${one.updated} -${one.deleted}`).join(", ");
-  const whole = uncompared.length > 0 ? `; kept whole (${uncompared.join("; ")})` : "";
-  return `  ${name}: ${span}, ${pages} pages${rows ? `; rows: ${rows}` : ""}${whole}`;
+  const whole = uncompared.length > 0 ? `; a copy of all of it, because ${uncompared.join("; ")}` : "";
+  return `  ${name}: ${span}, ${pages} pages${rows ? `; rows of ${rows}` : ""}${whole}`;
+}
+
+function treeText({ name, files, bytes, removed }: DivergedTree): string {
+  return `  ${name}: ${files} files new or other, ${formatSize(bytes)}; ${removed} removed`;
 }

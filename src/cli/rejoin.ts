@@ -7,6 +7,11 @@ import { progressLine } from "./progress-line.ts";
 import { rejoinText } from "./rejoin-text.ts";
 import { agentConfig, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
+interface RejoinCommandOptions extends SetOptions {
+  readonly dryRun?: boolean;
+  readonly force?: boolean;
+}
+
 export function rejoinCommand(cli: Cli): Command {
   return setCommand({
     name: "rejoin",
@@ -17,11 +22,21 @@ export function rejoinCommand(cli: Cli): Command {
       "The application and the agent are stopped before. Killed at any moment it goes on when it is run again. Start `tidemark replica` afterwards.",
       "Refused (exit code 6) when this host is the primary, or a process has one of its databases open.",
     ].join("\n"),
-    examples: ["tidemark rejoin -c tidemark.yml", "tidemark rejoin -c tidemark.yml --json"],
-  }).action((options: SetOptions) => oneShot(cli, () => rejoin(cli, options)));
+    examples: [
+      "tidemark rejoin -c tidemark.yml --dry-run",
+      "tidemark rejoin -c tidemark.yml --json",
+      "tidemark rejoin --set app --state /var/lib/tidemark/app --standby /srv/standby --log nats://nats-1:4222",
+    ],
+  })
+    .option("--dry-run", "say what diverged and what would be done; change nothing")
+    .option(
+      "--force",
+      "where the log tells no common state any more: keep the old databases whole, and have the standby built anew",
+    )
+    .action((options: RejoinCommandOptions) => oneShot(cli, () => rejoin(cli, options)));
 }
 
-async function rejoin(cli: Cli, options: SetOptions): Promise<void> {
+async function rejoin(cli: Cli, options: RejoinCommandOptions): Promise<void> {
   const { standby, state } = await settingsFor(cli, "client", options);
   if (standby === undefined)
     throw configError(
@@ -37,6 +52,8 @@ async function rejoin(cli: Cli, options: SetOptions): Promise<void> {
     logger,
     clock: cli.clock,
     signal: cli.signal,
+    force: options.force ?? false,
+    dryRun: options.dryRun ?? false,
     onProgress: (shown) => progress.show(shown),
   });
   progress.clear();

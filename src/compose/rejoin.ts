@@ -4,6 +4,7 @@ import { openLog } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import { standbyState } from "../config/load-config.ts";
 import { formerPrimary } from "../failover/rejoin/former-primary.ts";
+import { previewRejoin } from "../failover/rejoin/preview.ts";
 import { rejoin, type RejoinOptions } from "../failover/rejoin/rejoin.ts";
 import { RejoinRecord } from "../failover/rejoin/rejoin-record.ts";
 import type { RejoinReport } from "../failover/rejoin/report.ts";
@@ -19,20 +20,23 @@ export interface RejoinHostOptions {
   readonly logger: Logger;
   readonly clock: Clock;
   readonly signal: AbortSignal;
+  readonly force: boolean;
+  /** Agents may run. */
+  readonly dryRun: boolean;
   readonly onProgress: NonNullable<RejoinOptions["onProgress"]>;
 }
 
 /** Rejoins with this host, on which no agent may run meanwhile. @throws AGENT_RUNNING, and as `rejoin` */
 export async function rejoinHost(options: RejoinHostOptions): Promise<RejoinReport> {
-  const { config, clock } = options;
+  const { config, clock, dryRun } = options;
   const { standby = "", log: where, set, encryption } = config;
   const former = RejoinRecord.read(standby)?.now.former ?? formerPrimary(config);
   await using scope = new AsyncDisposableStack();
-  for (const directory of new Set([former.state, standbyState(standby)]))
+  for (const directory of dryRun ? [] : new Set([former.state, standbyState(standby)]))
     scope.use(await startControlServer({ directory, handlers: {} }));
   invariant(where !== undefined, "a replica has a log");
   const log = scope.use(await openLog({ log: where, set, encryption, mode: "read", state: former.state }));
   const repositories = repositoriesToRead(config, { clock, state: former.state });
   const lookBack = scope.use(new LookBack({ ...options, repositories }));
-  return await rejoin({ ...options, former, log, lookBack });
+  return await (dryRun ? previewRejoin : rejoin)({ ...options, former, log, lookBack });
 }

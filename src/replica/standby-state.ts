@@ -34,6 +34,8 @@ export interface RecordSteps {
   readonly saveIndexes: () => void;
   /** Makes all that the position says durable. */
   readonly durable: () => Promise<void>;
+  /** What is recorded survives a power cut when the call returns. */
+  readonly lasting?: true;
 }
 
 /**
@@ -144,7 +146,8 @@ export class StandbyState {
    * Records a position together with what `saveIndexes` writes, as of the call; commits only after `durable`, so that
    * a position is never recorded before the pages are safe.
    */
-  async record(position: StandbyPosition, { filesOffset, saveIndexes, durable }: RecordSteps): Promise<void> {
+  async record(position: StandbyPosition, { filesOffset, saveIndexes, durable, lasting }: RecordSteps): Promise<void> {
+    if (lasting) this.#database.pragma("synchronous=FULL");
     this.#database.exec("BEGIN IMMEDIATE");
     try {
       saveIndexes();
@@ -157,6 +160,8 @@ export class StandbyState {
       if (this.#database.inTransaction) this.#database.exec("ROLLBACK");
       this.indexes.rolledBack();
       throw error;
+    } finally {
+      if (lasting) this.#database.pragma("synchronous=NORMAL");
     }
   }
 

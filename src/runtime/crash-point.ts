@@ -116,6 +116,8 @@ export const CRASH_POINTS = [
   "rejoin: database repaired",
   "rejoin: database placed",
   "rejoin: tree index made",
+  "rejoin: tree saved",
+  "rejoin: file moved",
   "rejoin: position recorded",
   "rejoin: role dropped",
   "rejoin: fence lifted",

@@ -3,13 +3,15 @@ import path from "node:path";
 
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
-import type { SqlSession } from "../support/apps/sql-session.ts";
+import { offset } from "../../src/event/positions.ts";
+import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
+import { SqlSession } from "../support/apps/sql-session.ts";
 import { comparePages } from "../support/compare.ts";
 import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene } from "../support/failover-scene.ts";
-import { NatsServer } from "../support/nats-server.ts";
+import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
@@ -65,19 +67,66 @@ async function follows({ former, promoted }: Pick<Two, "former" | "promoted">): 
   );
 }
 
-test.concurrent("nothing diverged: it follows, nothing is saved, and the application's path is empty", async () => {
+/** A file of the tree `uploads`, below the application's directory or the standby's. */
+function upload(root: string, name: string, content?: string): string {
+  const file = path.join(root, "uploads", name);
+  if (content !== undefined) fs.writeFileSync(file, content);
+  return fs.existsSync(file) ? fs.readFileSync(saved?.file ?? "", "utf8") : "none";
+}
+
+const UPLOADS = ["{ path: app/uploads, name: uploads, exclude: ['*.part'] }"];
+
+test.concurrent("there and back: paused and nothing diverged, then rows and files on a host that was promoted", async () => {
   await using scene = new FailoverScene(server.address);
-  const two = await promotedBeside(scene, async (app) => app.disconnect());
-  const report = await two.former.answer("rejoin");
-  expect(report).toMatchObject({
-    ok: true,
-    epoch: 2,
-    diverged: { directory: null, databases: [] },
-    repaired: { pages: 0 },
-  });
-  expect(fs.existsSync(two.former.database)).toBe(false);
-  await follows(two);
-  expect((await two.promoted.commits()).filter(({ cause }) => cause === "copy")).toHaveLength(1);
+  const { host: one, app } = await scene.primary("", UPLOADS);
+  const two = scene.host("", UPLOADS);
+  fs.mkdirSync(one.pathOf("uploads"));
+  for (const name of ["kept", "changed", "deleted", "local.part"]) upload(one.databaseDirectory, name, name);
+  const capture = await one.start("capture");
+  const replica = await two.start("replica");
+  await one.answer("sync");
+  await app.disconnect();
+  capture.child.kill("SIGSTOP");
+  await two.answer("promote");
+  capture.child.kill("SIGCONT");
+  await waitFor("it to be fenced", () => fs.existsSync(path.join(one.state, "fenced.json")));
+  const served = scene.open(two.standbyDatabase);
+  await served.run("INSERT INTO t (body) VALUES ('second')");
+  await two.answer("sync");
+  expect(codeOf(await one.command("rejoin"))).toEqual([6, "AGENT_RUNNING"]);
+  await capture.kill9();
+  const nothing = { ok: true, epoch: 2, diverged: { databases: [], trees: [] }, repaired: { pages: 0, bytes: 0 } };
+  expect(await one.answer("rejoin", "--dry-run")).toMatchObject({ ...nothing, dryRun: true, refusal: null });
+  expect(await one.answer("rejoin")).toMatchObject({ ...nothing, diverged: { directory: null, databases: [] } });
+  expect([fs.existsSync(one.database), upload(one.databaseDirectory, "kept")]).toEqual([false, "none"]);
+  expect(upload(one.databaseDirectory, "local.part")).toBe("local.part");
+  expect(await one.answer("rejoin")).toMatchObject({ already: true });
+  await follows({ former: one, promoted: two });
+
+  await replica.kill9();
+  await served.run("INSERT INTO t (body) VALUES ('diverged')");
+  await served.disconnect();
+  upload(two.standby, "changed", "diverged");
+  for (const name of ["fresh", "fresh.part"]) upload(two.standby, name, name);
+  fs.rmSync(path.join(two.standbyOf("uploads"), "deleted"));
+  await one.answer("promote", "--force");
+  const expected = { databases: [{ name: "app.db", pages: 1 }], trees: [{ name: "uploads", files: 2, removed: 1 }] };
+  expect(await two.answer("rejoin", "--dry-run")).toMatchObject({ diverged: expected });
+  const { diverged, repaired } = await two.answer("rejoin");
+  expect(diverged).toMatchObject(expected);
+  expect(repaired).toMatchObject({ pages: 1, bytes: 4096 + "changed".length + "deleted".length });
+  const saved = (diverged as { directory: string }).directory;
+  const files = path.join(saved, "files");
+  expect(["changed", "fresh", "kept"].map((name) => upload(files, name))).toEqual(["diverged", "fresh", "none"]);
+  expect(fs.readFileSync(path.join(files, "uploads.removed"), "utf8")).toBe("deleted\n");
+  expect(fs.readFileSync(path.join(saved, "databases/app.db.sql"), "utf8")).toContain("'diverged'");
+  const names = ["kept", "changed", "deleted", "fresh", "fresh.part"];
+  expect(names.map((name) => upload(two.standby, name))).toEqual(["kept", "changed", "deleted", "none", "fresh.part"]);
+  await follows({ former: two, promoted: one });
+  // No copy was sent, and no content a second time.
+  const events = await one.events();
+  expect(events.filter(({ body }) => "cause" in body && body.cause === "copy")).toHaveLength(1);
+  expect(events.filter(({ body }) => body.kind === "file.put" && body.path === "kept" && body.data)).toHaveLength(1);
 });
 
 test.concurrent("many commits diverged: what was inserted, updated and deleted is saved, and can be run again", async () => {
@@ -86,18 +135,25 @@ test.concurrent("many commits diverged: what was inserted, updated and deleted i
     await app.run("UPDATE t SET body = 'changed' WHERE body = 'to be changed'");
     await app.run("DELETE FROM t WHERE body = 'to be deleted'");
     for (let i = 0; i < 20; i += 1) await app.run(`INSERT INTO t (id, body) VALUES (${100 + i}, 'diverged ${i}')`);
-    await app.disconnect();
+    await app.run("CREATE VIRTUAL TABLE words USING fts5(word)");
+    await app.program.end("SIGKILL");
   });
   const { former, served } = two;
   const report = await former.answer("rejoin");
-  const { diverged } = report as { diverged: { directory: string; databases: { file: string }[] } };
+  const { diverged } = report as { diverged: { directory: string; databases: { file: string; copy: string }[] } };
   expect(diverged.databases).toMatchObject([
-    { tables: [{ name: "t", inserted: 20, updated: 1, deleted: 1 }], copy: null },
+    {
+      commits: 23,
+      tables: [{ name: "t", inserted: 20, updated: 1, deleted: 1 }],
+      uncompared: [expect.stringContaining("words")],
+    },
   ]);
-  const sql = fs.readFileSync(diverged.databases[0]?.file ?? "", "utf8");
+  const [saved] = diverged.databases;
+  await using whole = new SqlSession(saved?.copy ?? "");
+  expect(await whole.value("SELECT count(*) FROM t JOIN words")).toBe(0);
   await follows(two);
   expect(await served.value("SELECT count(*) FROM t WHERE body LIKE 'diverged%'")).toBe(0);
-  await served.run(sql);
+  await served.run(fs.readFileSync(saved?.file ?? "", "utf8"));
   expect(await served.value("SELECT group_concat(DISTINCT substr(body, 1, 8)) FROM t")).toBe(
     "first,common,changed,on the n,diverged",
   );
@@ -111,6 +167,29 @@ test.concurrent("an application has the database open: refused, and named; this 
   expect(lastJson(refusal.stderr)["message"]).toMatch(/app\.db is open in process \d+ \(node\)/);
   expect(fs.existsSync(two.former.database)).toBe(true);
   expect(codeOf(await two.promoted.command("rejoin"))).toEqual([6, "AGENT_RUNNING"]);
+});
+
+test.concurrent("nothing tells the last common state: refused; forced, the old database is kept whole, and the standby built anew", async () => {
+  await using mine = await NatsServer.start();
+  await using scene = new FailoverScene(mine.address);
+  const two = await promotedBeside(scene, async (app) => {
+    await app.run("INSERT INTO t (body) VALUES ('diverged')");
+    await app.disconnect();
+  });
+  const { former, promoted } = two;
+  await promoted.answer("sync");
+  await using log = await openJetStreamLog({ config: natsConfig(mine.address), set: scene.set, mode: "write" });
+  await log.trim(offset((await log.bounds()).last - 1));
+  expect(codeOf(await former.command("rejoin"))).toEqual([1, "LOG_GAP"]);
+  expect(fs.existsSync(former.database)).toBe(true);
+  const { anew, diverged } = await former.answer("rejoin", "--force");
+  const kept = path.join((diverged as { directory: string }).directory, "databases/app.db");
+  await using whole = new SqlSession(kept);
+  expect([anew, await whole.value("SELECT count(*) FROM t WHERE body = 'diverged'")]).toEqual([true, 1]);
+  expect([fs.existsSync(former.database), fs.existsSync(path.join(former.state, "fenced.json"))]).toEqual([
+    false,
+    false,
+  ]);
 });
 
 test.concurrent("killed at each step, one after the other, the next call goes on", async () => {

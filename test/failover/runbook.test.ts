@@ -45,7 +45,8 @@ test("the runbook: a planned change, the former primary as a standby, the new on
   expect(await next(two, "status")).toMatchObject({ code: 0 });
   await two.answer("sync");
 
-  fs.renameSync(one.state, `${one.state}.before`);
+  expect(await next(one, "rejoin --dry-run")).toMatchObject({ code: 0 });
+  expect(await next(one, "rejoin")).toMatchObject({ code: 0 });
   expect(rest.shift()).toEqual(["replica"]);
   await one.start("replica");
   const rows = scene.open(one.standbyDatabase);

@@ -10,8 +10,8 @@ import { scanWal } from "../../capture/sqlite/wal-scan.ts";
 import { CHECK_SLICE_BYTES, indexAsRead } from "../../replica/page-check.ts";
 import type { PageSource } from "../../replica/sqlite/frame-writer.ts";
 import type { PageSpool } from "../../replica/sqlite/page-spool.ts";
-import { storedPageSize } from "../../replica/sqlite/stored-page-size.ts";
-import { isInWalMode, WalWriter } from "../../replica/sqlite/wal-writer.ts";
+import { storedHeader } from "../../replica/sqlite/stored-page-size.ts";
+import { WalWriter } from "../../replica/sqlite/wal-writer.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { readCommittedPages } from "../../sqlite/committed-pages.ts";
@@ -31,15 +31,30 @@ export interface FormerDatabaseOptions {
  */
 export class FormerDatabase implements Disposable {
   readonly path: string;
+  /** Last write to its files, ms since 1970. */
+  readonly writtenMs: number;
   readonly writer: WalWriter;
   readonly known: PageIndex;
   /** Of the file as it is. */
   readonly index: PageIndex;
   /** Pages that are not as the log says, those that it knows nothing of included. */
   readonly differing: readonly number[];
+  /** Closed last: it cannot checkpoint, so the WAL stays, which tells how many commits there were. */
+  readonly #reader: Database.Database;
 
-  private constructor(path: string, { writer, known, index }: Pick<FormerDatabase, "writer" | "known" | "index">) {
+  private constructor(
+    reader: Database.Database,
+    {
+      path,
+      writtenMs,
+      writer,
+      known,
+      index,
+    }: Pick<FormerDatabase, "path" | "writtenMs" | "writer" | "known" | "index">,
+  ) {
+    this.#reader = reader;
     this.path = path;
+    this.writtenMs = writtenMs;
     this.writer = writer;
     this.known = known;
     this.index = index;
@@ -48,16 +63,18 @@ export class FormerDatabase implements Disposable {
 
   /** Reads every page. Undefined: the file is not one whose pages can be compared. */
   static async open({ path, known, clock }: FormerDatabaseOptions): Promise<FormerDatabase | undefined> {
-    if (storedPageSize(path) !== known.pageSize) return undefined;
-    requireWalMode(path);
-    const writer = new WalWriter({ path, pageSize: known.pageSize, clock });
-    try {
-      const index = await indexAsRead(writer, new PageIndex(known.pageSize, known.seed));
-      return new FormerDatabase(path, { writer, known, index });
-    } catch (error) {
-      writer.close();
-      throw error;
-    }
+    const header = storedHeader(path);
+    if (header?.pageSize !== known.pageSize) return undefined;
+    const writtenMs = Math.max(...["", "-wal"].map((suffix) => writtenAt(path + suffix)));
+    // Its pages differ then, like others that were changed.
+    if (!header.wal) switchToWal(path);
+    using scope = new DisposableStack();
+    const reader = scope.adopt(new Database(path, { readonly: true, timeout: 0 }), (opened) => opened.close());
+    const writer = scope.adopt(new WalWriter({ path, pageSize: known.pageSize, clock }), (opened) => opened.close());
+    reader.pragma("schema_version");
+    const index = await indexAsRead(writer, new PageIndex(known.pageSize, known.seed));
+    scope.move();
+    return new FormerDatabase(reader, { path, writtenMs, writer, known, index });
   }
 
   get isAsKnown(): boolean {
@@ -114,12 +131,18 @@ export class FormerDatabase implements Disposable {
       await this.writer.append(source, this.known.sizePages);
       await this.writer.sync();
     }
-    if (!this.writer.checkpoint()) throw stillRead(this.path);
+    this.emptyWal();
     return this.isAsKnown ? 0 : pages.size;
+  }
+
+  /** @throws APPLICATION_RUNNING */
+  emptyWal(): void {
+    if (!this.writer.checkpoint()) throw stillRead(this.path);
   }
 
   [Symbol.dispose](): void {
     this.writer.close();
+    this.#reader.close();
   }
 
   #page(firstPage: number): Uint8Array {
@@ -138,14 +161,19 @@ function differing(index: PageIndex, known: PageIndex): number[] {
   return pages;
 }
 
-/** The pages of one that was taken out of WAL mode differ then, like others that were changed. */
-function requireWalMode(path: string): void {
+function switchToWal(path: string): void {
   const connection = new Database(path, { fileMustExist: true, timeout: 0 });
   try {
-    if (!isInWalMode(connection)) connection.pragma("journal_mode=WAL");
+    connection.pragma("journal_mode=WAL");
   } finally {
     connection.close();
   }
+}
+
+/** 0: it is not there, or has nothing in it. */
+function writtenAt(file: string): number {
+  const stat = fs.statSync(file, { throwIfNoEntry: false });
+  return stat && stat.size > 0 ? stat.mtimeMs : 0;
 }
 
 function stillRead(path: string): TidemarkError {

@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { syncDirectory, syncFile } from "../../runtime/durable-directory.ts";
+import { makeDirectory, syncDirectory, syncFile } from "../../runtime/durable-directory.ts";
 import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { findOpenFile, shownProcess } from "../../runtime/open-by-process.ts";
 
@@ -33,6 +33,25 @@ export function moveDatabase(from: string, to: string): void {
     copyOver(from, to);
   }
   removeDatabase(from);
+  syncDirectory(path.dirname(from));
+  syncDirectory(path.dirname(to));
+}
+
+/** Keeps a database as it lies there, its WAL included. Killed on the way, it goes on when it is called again. */
+export function moveWhole(from: string, to: string): void {
+  makeDirectory(path.dirname(to), { mode: 0o700 });
+  // The database last: as long as it is there, there is something to move.
+  for (const suffix of ["-wal", ""]) {
+    if (!fs.existsSync(from + suffix)) continue;
+    try {
+      fs.renameSync(from + suffix, to + suffix);
+    } catch (error) {
+      if (errnoOf(error) !== "EXDEV") throw error;
+      copyOver(from + suffix, to + suffix);
+    }
+    fs.rmSync(from + suffix, { force: true });
+  }
+  fs.rmSync(`${from}-shm`, { force: true });
   syncDirectory(path.dirname(from));
   syncDirectory(path.dirname(to));
 }

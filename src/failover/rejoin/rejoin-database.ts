@@ -51,7 +51,7 @@ export class RejoinDatabase implements Disposable {
   constructor(database: DatabaseToRejoin, context: RejoinContext) {
     this.#database = database;
     this.#context = context;
-    this.#work = path.join(context.record.directory, "databases", encodeURIComponent(database.name));
+    this.#work = workPlace(context.record, database.name);
   }
 
   /** @throws APPLICATION_RUNNING, NO_COMMON_STATE, STANDBY_WRITTEN, what the log and the repositories throw */
@@ -96,6 +96,7 @@ export class RejoinDatabase implements Disposable {
       if (!former) throw notComparable(at);
       await this.#saveOnce(former);
       if (at !== source || this.#isInPlace) pages = await former.repair(await this.#pagesFor(former));
+      else former.emptyWal();
     }
     crashPoint("rejoin: database repaired");
     if (at === source && !this.#isInPlace) return this.#move();
@@ -131,7 +132,7 @@ export class RejoinDatabase implements Disposable {
       found,
       pages,
       common,
-      directory: diverged(),
+      directory: path.join(diverged(), "databases"),
       scratch: record.directory,
     });
     crashPoint("rejoin: divergence saved");
@@ -186,15 +187,19 @@ export class RejoinDatabase implements Disposable {
   }
 }
 
+/** Where a database is between the application's place and the standby's. */
+export function workPlace({ directory }: RejoinRecord, name: string): string {
+  return path.join(directory, "databases", encodeURIComponent(name));
+}
+
 export function divergenceOf(name: string, former: FormerDatabase, shipped: ShippedState): DivergedDatabase {
   const pages = former.differing.length;
-  const written = ["", "-wal"].map((suffix) => fs.statSync(former.path + suffix, { throwIfNoEntry: false })?.mtimeMs);
   return {
     name,
     pages,
     bytes: pages * former.known.pageSize,
     commits: former.commitsAfter(shipped.position) ?? null,
-    until: new Date(Math.max(...written.map((ms) => ms ?? 0))).toISOString(),
+    until: new Date(former.writtenMs).toISOString(),
     tables: null,
     schemaChanges: 0,
     file: null,

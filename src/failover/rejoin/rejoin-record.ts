@@ -22,7 +22,9 @@ interface Content {
   readonly moved: readonly string[];
   /** Databases that are where the standby wants them, as of the offset, with the pages that were written for it. */
   readonly placed: Readonly<Record<string, number>>;
-  readonly savedTrees: readonly DivergedTree[] | null;
+  readonly savedTrees: readonly DivergedTree[];
+  /** Trees whose files leave the application's place. */
+  readonly movedTrees: readonly string[];
   /** Bytes of the trees that came out of the log. */
   readonly treeBytes: number;
   /** Once the standby's state is recorded: what is left is to lift the fence. */
@@ -89,7 +91,8 @@ const NOTHING_YET = {
   saved: {},
   moved: [],
   placed: {},
-  savedTrees: null,
+  savedTrees: [],
+  movedTrees: [],
   treeBytes: 0,
   report: null,
 } as const;

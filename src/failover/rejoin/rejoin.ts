@@ -5,7 +5,6 @@ import type { Logger } from "pino";
 
 import { CaptureState } from "../../capture/capture-state.ts";
 import { FILE_INDEX } from "../../capture/files/file-index.ts";
-import { recoverIndexes } from "../../capture/recover.ts";
 import type { ShippedState } from "../../capture/sqlite/shipper.ts";
 import type { Config } from "../../config/config.ts";
 import type { ChangeLog } from "../../log/change-log.ts";
@@ -15,17 +14,20 @@ import { StandbyState } from "../../replica/standby-state.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
-import { TidemarkError } from "../../runtime/errors.ts";
-import { fenceFile, readFence, writeFence } from "../fence-record.ts";
+import { hasCode, TidemarkError } from "../../runtime/errors.ts";
+import { replaceFile } from "../../runtime/replace-file.ts";
+import { fenceFile, type FenceRecord, readFence, writeFence } from "../fence-record.ts";
 import { removeOffer } from "../offer-record.ts";
 import { dropRole } from "../standby-role.ts";
+import { databasesAt } from "./databases-at.ts";
 import type { FormerPrimary } from "./former-primary.ts";
 import { findLastCommon, type LastCommon } from "./last-common.ts";
 import { requireClosed } from "./move-database.ts";
 import { type DatabaseToRejoin, RejoinDatabase } from "./rejoin-database.ts";
+import { rejoinAnew } from "./rejoin-anew.ts";
 import { RejoinRecord } from "./rejoin-record.ts";
 import { rejoinTrees } from "./rejoin-trees.ts";
-import type { RejoinReport } from "./report.ts";
+import { type DivergedDatabase, type RejoinReport, standing } from "./report.ts";
 
 export interface RejoinOptions {
   readonly config: Config;
@@ -35,6 +37,8 @@ export interface RejoinOptions {
   readonly clock: Clock;
   readonly logger: Logger;
   readonly signal: AbortSignal;
+  /** Where nothing tells the last common state: the old databases are kept whole, and the standby is built anew. */
+  readonly force: boolean;
   readonly onProgress?: (progress: { phase: string; done: number; total: number }) => void;
 }
 
@@ -55,62 +59,75 @@ export async function rejoin(options: RejoinOptions): Promise<RejoinReport> {
 type Report = Omit<RejoinReport, "durationMs">;
 
 async function rejoinOnce(options: RejoinOptions): Promise<Report> {
-  const { config, former, log, signal } = options;
+  const { config, former } = options;
   const { standby = "" } = config;
   const begun = RejoinRecord.read(standby);
   if (begun?.now.report) return lift(options, { record: begun, report: begun.now.report });
   using capture = new CaptureState(former.state, config.set);
-  const common = await findLastCommon(log, capture, signal);
   const paths = prepareStandby(standby);
   const state = new StandbyState(paths);
   try {
-    const databases = await databasesAt(options, { capture, common, paths });
-    requireClosed(databases.map(({ source }) => source));
-    if (!begun && !former.isPromoted) {
-      if (isStandbyAlready(state, databases)) return alreadyStandby(common);
-      requireFree({ paths, state, databases });
-    }
-    const record = begun ?? RejoinRecord.begin(standby, { former, offset: common.offset });
-    requireSame(record, common);
-    fence(options, common);
-    const report = await new Rejoining(options, { common, paths, state, record }).bring(databases);
-    return lift(options, { record, report });
+    return await bring(options, { capture, paths, state, begun });
+  } catch (error) {
+    if (!options.force || !hasCode(error, "NO_COMMON_STATE", "LOG_GAP")) throw error;
+    return anew(options, { capture, paths, state, begun: RejoinRecord.read(standby) });
   } finally {
     state.close();
   }
 }
 
-interface Standby {
-  readonly common: LastCommon;
+interface Opened {
+  readonly capture: CaptureState;
   readonly paths: StandbyPaths;
+  readonly state: StandbyState;
+  readonly begun: RejoinRecord | undefined;
 }
 
-/** @throws NO_COMMON_STATE */
-async function databasesAt(
-  { former, log, signal }: RejoinOptions,
-  { capture, common, paths }: Standby & { readonly capture: CaptureState },
-): Promise<DatabaseToRejoin[]> {
-  const captured = capture.captured();
-  const stored = new Map(
-    [...captured.keys()].flatMap((name) => {
-      const one = capture.load(name, common.checksumSeed);
-      return one ? [[name, one] as const] : [];
-    }),
-  );
-  const shipped = await recoverIndexes({ log, stored, head: common.offset, signal });
-  return [...captured].map(([name, source]) => {
-    const known = shipped.get(name);
-    if (!known || known.copy) throw notKnown(name);
-    const target = databasePath(paths, name);
-    return { name, source: former.isPromoted ? target : source, target, shipped: known };
-  });
+async function bring(options: RejoinOptions, { capture, paths, state, begun }: Opened): Promise<Report> {
+  const { former, log, signal } = options;
+  const common = await findLastCommon(log, capture, signal);
+  const targetOf = (name: string): string => databasePath(paths, name);
+  const databases = await databasesAt({ ...options, capture, common, targetOf });
+  requireClosed(databases.map(({ source }) => source));
+  if (!begun && !former.isPromoted) {
+    if (isStandbyAlready(state, databases)) return alreadyStandby(common);
+    requireFree({ paths, state, databases });
+  }
+  const record = begun ?? RejoinRecord.begin(paths.root, { former, offset: common.offset });
+  requireSame(record, common);
+  const { winner, epoch, offset } = common;
+  fence(options, { epoch, offset, reason: `host ${winner.host} is the primary from offset ${winner.offset} on` });
+  const report = await new Rejoining(options, { common, paths, state, record }).bring(databases);
+  return lift(options, { record, report });
+}
+
+/** On the user's word. */
+function anew(options: RejoinOptions, { begun, ...opened }: Opened): Report {
+  const { former } = options;
+  const record = begun ?? RejoinRecord.begin(opened.paths.root, { former, offset: 0 });
+  fence(options, { epoch: 0, offset: 0, reason: "another host is the primary" });
+  rejoinAnew({ ...options, ...opened, record, diverged: () => divergedDirectory(record, options) });
+  const diverged = { directory: record.now.directory, databases: savedDatabases(record), trees: record.now.savedTrees };
+  const report = { ...standing(undefined), diverged, repaired: { pages: 0, bytes: 0 } };
+  end(record, report);
+  return lift(options, { record, report });
+}
+
+/** The standby's own state is recorded: what is left is told, and the fence lifted. */
+function end(record: RejoinRecord, report: Report): void {
+  const { directory } = record.now;
+  const text = `${JSON.stringify(report, null, 2)}\n`;
+  if (directory !== null) replaceFile(path.join(directory, "summary.json"), text, { mode: 0o600 });
+  record.note({ report });
 }
 
 interface Databases {
   readonly databases: readonly DatabaseToRejoin[];
 }
 
-interface Begun extends Standby {
+interface Begun {
+  readonly common: LastCommon;
+  readonly paths: StandbyPaths;
   readonly state: StandbyState;
   readonly record: RejoinRecord;
 }
@@ -145,10 +162,12 @@ function requireSame({ now, directory }: RejoinRecord, { offset }: LastCommon): 
 }
 
 /** So that an agent which is started before this is finished captures nothing. */
-function fence({ config, former, clock }: RejoinOptions, { epoch, offset, winner }: LastCommon): void {
+function fence(
+  { config, former, clock }: RejoinOptions,
+  known: Pick<FenceRecord, "epoch" | "offset" | "reason">,
+): void {
   if (readFence(former.state)) return;
-  const reason = `host ${winner.host} is the primary from offset ${winner.offset} on`;
-  writeFence(former.state, { set: config.set, epoch, offset, reason, at: new Date(clock.now()).toISOString() });
+  writeFence(former.state, { ...known, set: config.set, at: new Date(clock.now()).toISOString() });
   crashPoint("rejoin: fenced");
 }
 
@@ -189,19 +208,20 @@ class Rejoining {
 
   async bring(databases: readonly DatabaseToRejoin[]): Promise<Report> {
     const { state, record, common } = this.#at;
-    const { onProgress, former, config } = this.#options;
+    const { onProgress } = this.#options;
     for (const [done, database] of databases.entries()) {
       onProgress?.({ phase: "databases", done, total: databases.length });
       state.claim(database.name);
       using one = new RejoinDatabase(database, this.#context);
       await one.bring();
     }
-    const hasTrees = config.trees.length > 0 || fs.existsSync(path.join(former.state, FILE_INDEX));
-    if (hasTrees) await rejoinTrees({ ...this.#options, ...this.#at, diverged: () => this.#diverged() });
-    await this.#recordPosition(databases, hasTrees);
+    const withTrees = hasTrees(this.#options);
+    const sources = databases.map(({ source }) => source);
+    if (withTrees) await rejoinTrees({ ...this.#options, ...this.#at, sources, diverged: () => this.#diverged() });
+    await this.#recordPosition(databases, withTrees);
     crashPoint("rejoin: position recorded");
     const report = reportOf(common, record, databases);
-    record.note({ report });
+    end(record, report);
     return report;
   }
 
@@ -213,16 +233,11 @@ class Rejoining {
   }
 
   #diverged(): string {
-    const { record } = this.#at;
-    const { clock, former } = this.#options;
-    const directory = record.now.directory ?? path.join(former.state, `diverged-${stampOf(clock)}`);
-    makeDirectory(directory, { mode: 0o700 });
-    if (record.now.directory === null) record.note({ directory });
-    return directory;
+    return divergedDirectory(this.#at.record, this.#options);
   }
 
   /** All in place: the replica goes on from here. */
-  async #recordPosition(databases: readonly DatabaseToRejoin[], hasTrees: boolean): Promise<void> {
+  async #recordPosition(databases: readonly DatabaseToRejoin[], withTrees: boolean): Promise<void> {
     const { common, state } = this.#at;
     const { set } = this.#options.config;
     const { logId, offset, hash, timeMs, epoch } = common;
@@ -232,7 +247,7 @@ class Rejoining {
     };
     await state.record(
       { set, logId, offset, hash, timeMs, epoch },
-      { filesOffset: hasTrees ? offset : undefined, saveIndexes, durable: async () => undefined },
+      { filesOffset: withTrees ? offset : undefined, saveIndexes, durable: async () => undefined, lasting: true },
     );
   }
 }
@@ -245,14 +260,14 @@ function saveIndex(
   state.indexes.save(name, index, offset);
 }
 
-function reportOf(common: LastCommon, { now }: RejoinRecord, databases: readonly DatabaseToRejoin[]): Report {
+function reportOf(common: LastCommon, record: RejoinRecord, databases: readonly DatabaseToRejoin[]): Report {
+  const { now } = record;
   const pageSizes = new Map(databases.map(({ name, shipped }) => [name, shipped.index.pageSize]));
   const placed = Object.entries(now.placed);
   const bytes = placed.reduce((sum, [name, pages]) => sum + pages * (pageSizes.get(name) ?? 0), now.treeBytes);
-  const saved = Object.values(now.saved).map(({ found }) => found);
   return {
     ...standing(common),
-    diverged: { directory: now.directory, databases: saved, trees: now.savedTrees ?? [] },
+    diverged: { directory: now.directory, databases: savedDatabases(record), trees: now.savedTrees },
     repaired: { pages: placed.reduce((sum, [, pages]) => sum + pages, 0), bytes },
   };
 }
@@ -262,24 +277,19 @@ function alreadyStandby(common: LastCommon): Report {
   return { ...standing(common), diverged, repaired: { pages: 0, bytes: 0 }, already: true };
 }
 
-function standing({ offset, timeMs, winner, contains }: LastCommon): Omit<Report, "diverged" | "repaired"> {
-  return {
-    ok: true,
-    offset,
-    at: new Date(timeMs).toISOString(),
-    epoch: winner.epoch,
-    primary: winner.host,
-    takenBack: contains === undefined ? null : { after: contains, through: offset },
-    anew: false,
-  };
+function savedDatabases({ now }: RejoinRecord): DivergedDatabase[] {
+  return Object.values(now.saved).map(({ found }) => found);
 }
 
-function notKnown(name: string): TidemarkError {
-  return new TidemarkError(
-    "NO_COMMON_STATE",
-    `it is not known here what the log holds of ${name} at the last common offset`,
-    {
-      hint: "`tidemark rejoin --force` keeps the old databases whole and has the standby built anew.",
-    },
-  );
+/** Where what diverged is saved: made when it is first asked for. */
+function divergedDirectory(record: RejoinRecord, { former, clock }: RejoinOptions): string {
+  const directory = record.now.directory ?? path.join(former.state, `diverged-${stampOf(clock)}`);
+  makeDirectory(directory, { mode: 0o700 });
+  if (record.now.directory === null) record.note({ directory });
+  return directory;
+}
+
+/** Whether the set has file trees, or had. */
+export function hasTrees({ config, former }: Pick<RejoinOptions, "config" | "former">): boolean {
+  return config.trees.length > 0 || fs.existsSync(path.join(former.state, FILE_INDEX));
 }

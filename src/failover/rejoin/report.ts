@@ -1,3 +1,4 @@
+import type { LastCommon } from "./last-common.ts";
 import type { ComparedTable } from "./table-changes.ts";
 
 /** What a former primary had in a database, and the log has not. */
@@ -35,13 +36,13 @@ export interface DivergedTree {
 
 export interface RejoinReport {
   readonly ok: true;
-  /** Last common offset: the standby begins with it. */
-  readonly offset: number;
+  /** Last common offset: the standby begins with it. Null: it is not known. */
+  readonly offset: number | null;
   /** Its time, RFC 3339. */
-  readonly at: string;
-  /** The primary's. */
-  readonly epoch: number;
-  readonly primary: string;
+  readonly at: string | null;
+  /** Of the first writer after this host; null: it is not known. */
+  readonly epoch: number | null;
+  readonly primary: string | null;
   readonly diverged: {
     /** Null when nothing did, and in a dry run. */
     readonly directory: string | null;
@@ -60,4 +61,21 @@ export interface RejoinReport {
   readonly refusal?: string | null;
   /** It was a standby before. */
   readonly already?: true;
+}
+
+type Standing = Omit<RejoinReport, "durationMs" | "diverged" | "repaired">;
+
+/** What is known of where the ways part. */
+export function standing(common: LastCommon | undefined): Standing {
+  if (!common) return { ok: true, offset: null, at: null, epoch: null, primary: null, takenBack: null, anew: true };
+  const { offset, timeMs, winner, contains } = common;
+  return {
+    ok: true,
+    offset,
+    at: new Date(timeMs).toISOString(),
+    epoch: winner.epoch,
+    primary: winner.host,
+    takenBack: contains === undefined ? null : { after: contains, through: offset },
+    anew: false,
+  };
 }

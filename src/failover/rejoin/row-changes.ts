@@ -71,7 +71,8 @@ class Comparison {
   }
 
   #made(table: TableRow, sql: string): void {
-    if (table.type !== "table") return void this.#uncompared.push(`the ${table.type} table ${table.name} is new`);
+    if (table.type === "virtual") this.#uncompared.push(`the virtual table ${table.name} is new`);
+    if (table.type !== "table") return;
     this.#schemaLine(`${sql};`);
     this.#attempt(table, { isNew: true });
   }

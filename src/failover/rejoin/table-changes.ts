@@ -31,10 +31,11 @@ export function changedTable(
   line: (sql: string) => void,
 ): ComparedTable | undefined {
   const shape = shapeOf(connection, table);
+  // In this order rows that exchange what is unique get out of each other's way, mostly.
+  const deleted = shape.isNew ? 0 : tellDeleted(connection, shape, line);
+  const updated = shape.isNew ? 0 : tellUpdated(connection, shape, line);
   const inserted = tellInserted(connection, shape, line);
-  if (shape.isNew) return { name: table.name, inserted, updated: 0, deleted: 0 };
-  const updated = tellUpdated(connection, shape, line);
-  const deleted = tellDeleted(connection, shape, line);
+  if (shape.isNew) return { name: table.name, inserted, updated, deleted };
   return inserted + updated + deleted === 0 ? undefined : { name: table.name, inserted, updated, deleted };
 }
 

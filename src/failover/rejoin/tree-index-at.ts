@@ -3,13 +3,13 @@ import type { ChangeLog } from "../../log/change-log.ts";
 import { readEvents } from "../../log/log-reader.ts";
 import { FilesState } from "../../replica/files/files-state.ts";
 import type { LookBack } from "../../replica/look-back.ts";
-import type { StandbyPaths } from "../../replica/standby-paths.ts";
 import { entriesOf, findBase } from "../../replica/seed.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 
 export interface TreeIndexOptions {
-  readonly paths: StandbyPaths;
+  /** Where the index is. */
+  readonly files: string;
   readonly log: ChangeLog;
   readonly lookBack: LookBack;
   readonly logId: string;
@@ -23,8 +23,8 @@ export interface TreeIndexOptions {
  * and the events behind it. What stands in the trees is not looked at. @throws NO_COMMON_STATE
  */
 export async function bringTreeIndexTo(options: TreeIndexOptions): Promise<void> {
-  const { paths, log, logId, at, signal } = options;
-  const state = FilesState.open(paths.files, logId);
+  const { files, log, logId, at, signal } = options;
+  const state = FilesState.open(files, logId);
   try {
     if (state.offset >= at) return;
     state.begin();

@@ -4,7 +4,7 @@ import path from "node:path";
 import { type Chunk, contentName } from "../../event/chunk-list.ts";
 import type { LogEvent } from "../../event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../event/positions.ts";
-import { TREE_ROOT } from "../../event/tree-path.ts";
+import { TREE_ROOT, type TreePath } from "../../event/tree-path.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { TidemarkError } from "../../runtime/errors.ts";
 import { invariant } from "../../runtime/invariant.ts";
@@ -204,6 +204,16 @@ export class StandbyFiles {
   adopt(): void {
     const { state } = (this.#parts ??= this.#open());
     for (const tree of state.index.names()) this.#claim(tree);
+  }
+
+  /** Removes what the log knows nothing of, the innermost last; of directories those in which nothing is left. */
+  removeUnknown(tree: string, places: readonly TreePath[]): void {
+    const parts = this.#parts;
+    for (const place of places.toReversed()) {
+      const at = standbyPath(tree, place);
+      const isInUse = parts?.reader.stat(at)?.isDirectory() === true && parts.reader.list(at).length > 0;
+      if (!isInUse) parts?.writer.remove(at);
+    }
   }
 
   /** Makes places anew as the index says, while nothing is pending. What the log does not hold any more cannot be. */

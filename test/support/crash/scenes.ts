@@ -127,6 +127,8 @@ const SCENES = {
   "rejoin: database repaired": "rejoin",
   "rejoin: database placed": "rejoin",
   "rejoin: tree index made": "rejoin",
+  "rejoin: tree saved": "rejoin",
+  "rejoin: file moved": "rejoin",
   "rejoin: position recorded": "rejoin",
   "rejoin: role dropped": "rejoin",
   "rejoin: fence lifted": "rejoin",
