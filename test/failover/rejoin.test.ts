@@ -71,7 +71,7 @@ async function follows({ former, promoted }: Pick<Two, "former" | "promoted">): 
 function upload(root: string, name: string, content?: string): string {
   const file = path.join(root, "uploads", name);
   if (content !== undefined) fs.writeFileSync(file, content);
-  return fs.existsSync(file) ? fs.readFileSync(saved?.file ?? "", "utf8") : "none";
+  return fs.existsSync(file) ? fs.readFileSync(file, "utf8") : "none";
 }
 
 const UPLOADS = ["{ path: app/uploads, name: uploads, exclude: ['*.part'] }"];
