@@ -41,8 +41,9 @@ function takenBackText({ takenBack }: RejoinReport): string[] {
   ];
 }
 
-function databaseText({ name, commits, until, pages, tables, uncompared }: DivergedDatabase): string {
-  const span = `${commits === null ? "commits" : `${commits} commits`} until ${until}`;
+function databaseText({ name, commits, atLeast, until, pages, tables, uncompared }: DivergedDatabase): string {
+  const count = commits === null ? "commits" : `${atLeast ? "at least " : ""}${commits} commits`;
+  const span = `${count} until ${until}`;
   const rows = tables?.map((one) => `${one.name} +${one.inserted} ~${one.updated} -${one.deleted}`).join(", ");
   const whole = uncompared.length > 0 ? `; a copy of all of it, because ${uncompared.join("; ")}` : "";
   return `  ${name}: ${span}, ${pages} pages${rows ? `; rows of ${rows}` : ""}${whole}`;

@@ -13,7 +13,7 @@ import type { PageSpool } from "../../replica/sqlite/page-spool.ts";
 import { storedHeader } from "../../replica/sqlite/stored-page-size.ts";
 import { WalWriter } from "../../replica/sqlite/wal-writer.ts";
 import type { Clock } from "../../runtime/clock.ts";
-import { TidemarkError } from "../../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../../runtime/errors.ts";
 import { readCommittedPages } from "../../sqlite/committed-pages.ts";
 import { PageIndex } from "../../sqlite/page-index.ts";
 import { writeFully } from "../../sqlite/write-fully.ts";
@@ -86,15 +86,19 @@ export class FormerDatabase implements Disposable {
     return this.differing.filter((page) => page <= this.known.sizePages);
   }
 
-  /** SQLite's commits since the log's last one, as far as the WAL still tells; undefined: it does not. */
-  commitsAfter(position: WalPosition): number | undefined {
+  /**
+   * SQLite's commits since the log's last one, as far as the WAL tells. When it was begun anew since, there may have been more
+   * before that. Undefined: it is gone.
+   */
+  commitsAfter(position: WalPosition): { readonly count: number; readonly isAll: boolean } | undefined {
     const header = this.writer.files.readWalIndex()?.header;
-    const isSameWal = header?.salt1 === position.salt1 && header.salt2 === position.salt2;
-    if (!header || !isSameWal || position.frame > header.mxFrame) return undefined;
+    if (!header || header.mxFrame === 0) return undefined;
+    const isAll = header.salt1 === position.salt1 && header.salt2 === position.salt2;
     try {
-      return scanWal(this.writer.files.walFd, position, header).commits.length;
-    } catch {
-      return undefined;
+      return { count: scanWal(this.writer.files.walFd, position, header).commits.length, isAll };
+    } catch (error) {
+      if (hasCode(error, "WAL_GAP")) return undefined;
+      throw error;
     }
   }
 

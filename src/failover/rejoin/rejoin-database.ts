@@ -194,11 +194,13 @@ export function workPlace({ directory }: RejoinRecord, name: string): string {
 
 export function divergenceOf(name: string, former: FormerDatabase, shipped: ShippedState): DivergedDatabase {
   const pages = former.differing.length;
+  const commits = former.commitsAfter(shipped.position);
   return {
     name,
     pages,
     bytes: pages * former.known.pageSize,
-    commits: former.commitsAfter(shipped.position) ?? null,
+    commits: commits?.count ?? null,
+    atLeast: commits?.isAll === false,
     until: new Date(former.writtenMs).toISOString(),
     tables: null,
     schemaChanges: 0,

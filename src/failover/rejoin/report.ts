@@ -7,8 +7,10 @@ export interface DivergedDatabase {
   /** Pages that differ, and their bytes. */
   readonly pages: number;
   readonly bytes: number;
-  /** SQLite's commits; null: its WAL does not tell any more. */
+  /** SQLite's commits, as far as its WAL tells; null: it is gone. */
   readonly commits: number | null;
+  /** The WAL was begun anew since the last common offset, so there may have been more. */
+  readonly atLeast: boolean;
   /** Last write to its files, RFC 3339. */
   readonly until: string;
   /** Null until rows were compared: a dry run does not. */
