@@ -67,6 +67,9 @@ export class Sentinel implements Disposable, Moments {
   /** The number of one that was sent after the call and announced. Undefined: it is not announced, or not for long. */
   async pass(): Promise<number | undefined> {
     if (!this.#watch) return undefined;
+    // libuv reads announcements until there are none: one that calls for the next before its reader is left would keep timers
+    // and everything else from their turn for as long as that goes on.
+    await nextTurn();
     const passed = Promise.withResolvers<boolean>();
     const late = new AbortController();
     const patienceMs = this.isHopeful ? this.#options.patienceMs : UNHEARD_PATIENCE_MS;

@@ -74,7 +74,7 @@ export class TreeScans {
   }
 
   get dueMs(): number {
-    return this.#running ? Infinity : this.#dueMs;
+    return this.#running || this.#options.stop.aborted ? Infinity : this.#dueMs;
   }
 
   /** Changes may have passed unseen, and no scan that began later is over. */
