@@ -39,23 +39,25 @@ export interface DeploymentOptions {
   readonly trees?: readonly string[];
   /** Further lines of the configuration file. */
   readonly config?: string;
-  /** Somewhere else than under the temporary directory. */
+  /** Everything in a directory below this one; below the temporary directory when left out. */
+  readonly parent?: string;
+  /** Somewhere else than in the deployment's directory. */
   readonly standby?: string;
   readonly logDirectory?: string;
 }
 
 /** A set of databases, its agents run by the real command line, everything in one temporary directory. */
 export class Deployment implements AsyncDisposable {
-  readonly directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-e2e-"));
+  readonly directory: string;
   /** Of the application, with nothing in it but its database. */
-  readonly databaseDirectory = path.join(this.directory, "app");
+  readonly databaseDirectory: string;
   readonly database: string;
   readonly standby: string;
   readonly standbyDatabase: string;
-  readonly state = path.join(this.directory, "state");
+  readonly state: string;
   readonly logDirectory: string;
   readonly set: string;
-  readonly configFile = path.join(this.directory, "tidemark.yml");
+  readonly configFile: string;
   readonly #nats: string | undefined;
   readonly #agents: RunningTidemark[] = [];
   #restores = 0;
@@ -70,6 +72,10 @@ export class Deployment implements AsyncDisposable {
     } = options;
     this.set = set;
     this.#nats = options.nats;
+    this.directory = fs.mkdtempSync(path.join(options.parent ?? os.tmpdir(), "tidemark-e2e-"));
+    this.databaseDirectory = path.join(this.directory, "app");
+    this.state = path.join(this.directory, "state");
+    this.configFile = path.join(this.directory, "tidemark.yml");
     fs.mkdirSync(this.databaseDirectory);
     const [name = ""] = names;
     this.database = this.pathOf(name);

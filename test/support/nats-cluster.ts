@@ -8,14 +8,17 @@ import { waitFor } from "./wait.ts";
 export class NatsCluster implements AsyncDisposable {
   readonly servers: NatsServer[] = [];
   readonly #routePorts: readonly number[];
+  readonly #advertise: boolean;
 
-  private constructor(routePorts: readonly number[]) {
+  private constructor(routePorts: readonly number[], advertise: boolean) {
     this.#routePorts = routePorts;
+    this.#advertise = advertise;
   }
 
-  static async start(servers = 3): Promise<NatsCluster> {
+  /** Without `advertise` clients learn no other addresses than those that they were given. */
+  static async start(servers = 3, { advertise = true } = {}): Promise<NatsCluster> {
     const ports = await Promise.all(Array.from({ length: servers }, freePort));
-    const cluster = new NatsCluster(ports);
+    const cluster = new NatsCluster(ports, advertise);
     cluster.servers.push(...(await Promise.all(ports.map(async (port, index) => cluster.#startServer(port, index)))));
     await cluster.ready();
     return cluster;
@@ -28,7 +31,8 @@ export class NatsCluster implements AsyncDisposable {
 
   async #startServer(port: number, index: number): Promise<NatsServer> {
     const routes = this.#routePorts.map((other) => `nats-route://127.0.0.1:${other}`).join(", ");
-    const cluster = `cluster { name: tide, listen: "127.0.0.1:${port}", routes: [${routes}] }`;
+    const where = `listen: "127.0.0.1:${port}", routes: [${routes}]`;
+    const cluster = `cluster { name: tide, ${where}, no_advertise: ${!this.#advertise} }`;
     return NatsServer.start({ config: `server_name: n${index}\n${cluster}` });
   }
 

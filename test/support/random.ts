@@ -1,15 +1,14 @@
 import { randomInt } from "node:crypto";
 
-/** Repeatable random numbers. The seed comes from TIDEMARK_TEST_SEED or is drawn, and is printed. */
+/** Repeatable random numbers. A seed that is not given comes from TIDEMARK_TEST_SEED or is drawn, and is printed. */
 export class Random {
   readonly seed: number;
   #state: number;
 
-  constructor(what: string) {
-    const given = process.env["TIDEMARK_TEST_SEED"];
-    this.seed = given === undefined ? randomInt(2 ** 31) : Number(given);
+  constructor(what: string, seed?: number) {
+    this.seed = seed ?? Number(process.env["TIDEMARK_TEST_SEED"] ?? randomInt(2 ** 31));
     this.#state = this.seed;
-    process.stdout.write(`${what}: TIDEMARK_TEST_SEED=${this.seed}\n`);
+    if (seed === undefined) process.stdout.write(`${what}: TIDEMARK_TEST_SEED=${this.seed}\n`);
   }
 
   /** 0 <= x < 1 (mulberry32). */
