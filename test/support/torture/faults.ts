@@ -152,11 +152,16 @@ export const FAULTS = {
       await Promise.all(world.standbys.map(async (standby) => promoted(world, standby)));
     },
   },
-  return: {
-    summary: "a fenced host becomes a standby again",
-    weight: 2,
-    run: async (world) => {
-      for (const host of world.standbys) await returned(world, host);
+  switchover: {
+    summary: "the primary hands its place over",
+    weight: 3,
+    run: async (world) => world.switchOver(),
+  },
+  rejoin: {
+    summary: "whoever is fenced becomes a standby again; the command may be killed once",
+    weight: 3,
+    run: async (world, { variant, forMs }) => {
+      for (const host of world.standbys) await returned(world, host, variant < 0.4 ? forMs : undefined);
     },
   },
 } as const satisfies Record<string, Fault>;
@@ -193,11 +198,11 @@ export async function runFault(world: World, action: Action): Promise<void> {
 }
 
 /** Whoever is fenced comes back as the runbook says. */
-export async function returned(world: World, host: Host): Promise<void> {
+export async function returned(world: World, host: Host, killMs?: number): Promise<void> {
   await alone(world, host, async () => {
     if ((await host.status())?.fence?.final !== true) return;
     world.tell(`${host.name}: becomes a standby again`);
-    await host.becomeStandby();
+    await host.becomeStandby(killMs);
   });
 }
 

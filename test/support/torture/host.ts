@@ -11,7 +11,7 @@ import { Deployment } from "../deployment.ts";
 import type { NatsServer } from "../nats-server.ts";
 import { SmallDisk } from "../small-disk.ts";
 import { TcpProxy } from "../tcp-proxy.ts";
-import type { RunningTidemark } from "../tidemark-cli.ts";
+import { type RunningTidemark, startTidemark } from "../tidemark-cli.ts";
 import { waitFor } from "../wait.ts";
 import type { LedgerWriterOptions } from "./ledger-writer.ts";
 
@@ -22,6 +22,7 @@ export const TREE = "uploads";
 const RESTART_MS = 300;
 const STOP_MS = 8000;
 const BEGIN_TIMEOUT_MS = 45_000;
+const REJOIN_MS = 20_000;
 /** What the units of docs/operations.md do not start again. */
 const STAYS_ENDED: readonly number[] = [2, 5];
 const WRITERS = [
@@ -50,6 +51,8 @@ export class Host implements AsyncDisposable {
   readonly proxies: readonly TcpProxy[];
   readonly disk: SmallDisk | undefined;
   diskIsFull = false;
+  /** Nobody is to have its databases open. */
+  isOffline = false;
   readonly agents: RunningTidemark[] = [];
   readonly journals: string[] = [];
   readonly #options: HostOptions;
@@ -188,17 +191,29 @@ export class Host implements AsyncDisposable {
     await Promise.all(this.#apps);
   }
 
-  /** docs/runbooks/failover.md, "The former primary becomes a standby". */
-  async becomeStandby(): Promise<void> {
+  /** `rejoin`, as often as it takes; killed the first time after `killMs`, if that is given. */
+  async becomeStandby(killMs?: number): Promise<void> {
     await this.stopApp();
     await this.stopAgent();
-    const { state, standby } = this.deployment;
-    const before = `before-${this.#standbys}`;
-    if (fs.existsSync(state)) fs.renameSync(state, `${state}.${before}`);
-    if (fs.existsSync(standby)) fs.renameSync(standby, `${standby}.${before}`);
+    this.isOffline = true;
+    for (let limitMs = killMs ?? REJOIN_MS; !(await this.#rejoin(limitMs)); limitMs = REJOIN_MS)
+      await sleep(RESTART_MS);
+    this.isOffline = false;
     this.#standbys += 1;
     this.#role = "replica";
     this.startAgent();
+  }
+
+  /** Whether it worked. */
+  async #rejoin(limitMs: number): Promise<boolean> {
+    const asked = ["rejoin", "-c", this.deployment.configFile, "--json"];
+    const limit = new AbortController();
+    const rejoin = startTidemark(asked);
+    void sleep(limitMs, limit.signal).then(() => limit.signal.aborted || rejoin.child.kill("SIGKILL"));
+    const { code, stdout, stderr } = await rejoin.exited;
+    limit.abort();
+    this.#options.tell(`${this.name}: rejoin: ${code} ${(stdout || stderr).trim()}`);
+    return code === 0;
   }
 
   /** What its agent tells; undefined: it does not answer. */

@@ -29,19 +29,24 @@ export class StandbyReader {
 
   async run(signal: AbortSignal): Promise<void> {
     for (let looks = 1; !signal.aborted; looks += 1) {
-      if (looks % FRESH_EVERY === 0) this.#attempt(() => this.#lookAnew());
+      if (this.#host.isOffline) this.#close();
+      else if (looks % FRESH_EVERY === 0) this.#attempt(() => this.#lookAnew());
       else this.#attempt(() => this.#lookAgain());
       await sleep(EVERY_MS, signal);
     }
+    this.#close();
+  }
+
+  #close(): void {
     this.#held?.connection.close();
+    this.#held = undefined;
   }
 
   #lookAgain(): void {
     const file = this.#identity();
     if (file === undefined) return;
     if (this.#held?.file !== file) {
-      this.#held?.connection.close();
-      this.#held = undefined;
+      this.#close();
       this.#held = { connection: this.#open(), file };
     }
     this.#note(lookAtLedger(this.#held.connection, ENTRIES));

@@ -147,6 +147,17 @@ export class World implements AsyncDisposable {
     return undefined;
   }
 
+  /** The primary hands its place over, and the users follow. */
+  async switchOver(): Promise<void> {
+    const result = await this.command(this.active, "switchover", "--timeout", "5s");
+    if (result?.code !== 0) return;
+    const { to } = lastJson(result.stdout) as { to: { standby: string } };
+    const host = this.hosts.find(({ deployment }) => deployment.standby === to.standby);
+    if (!host) throw new Error(`switched over to ${to.standby}`);
+    this.active = host;
+    host.startApp();
+  }
+
   /** Ends readers and questions. */
   async stopLooking(): Promise<void> {
     this.#stop.abort();
