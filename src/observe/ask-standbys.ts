@@ -27,7 +27,7 @@ export interface AskOptions {
  * @throws TIMEOUT when the log does not take it, INTERRUPTED, and what the log refuses
  */
 export async function askStandbys(
-  { agent, log }: { readonly agent: CaptureAgent; readonly log: ChangeLog },
+  { agent, log }: { readonly agent: Pick<CaptureAgent, "sync" | "askStandbys">; readonly log: ChangeLog },
   enough: (standbys: readonly RegisteredReplica[], offset: Offset) => boolean,
   { clock, timeoutMs, answerMs = timeoutMs, signal }: AskOptions,
 ): Promise<Asked> {
