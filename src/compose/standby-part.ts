@@ -117,7 +117,7 @@ export class StandbyPart {
 }
 
 function already({ agent, fence }: PrimaryPart, { config }: PartOptions): PromoteReport {
-  if (fence) throw fencedError(fence, config.state);
+  if (fence?.final) throw fencedError(fence, config.state);
   if (!agent) {
     throw new TidemarkError("AGENT_NOT_RUNNING", "this host was promoted, and its capture is not up yet", {
       hint: "`tidemark status` tells what it waits for.",

@@ -6,7 +6,7 @@ import { expect, test, vi } from "vitest";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene, fenceOf } from "../support/failover-scene.ts";
 import { NatsServer } from "../support/nats-server.ts";
-import type { CliResult } from "../support/tidemark-cli.ts";
+import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000 });
@@ -36,17 +36,18 @@ test("the runbook: a planned change, the former primary as a standby, the new on
   const replica = await two.start("replica");
   await app.run("INSERT INTO t (body) VALUES ('the last')");
   await app.disconnect();
-  expect(await next(one, "sync")).toMatchObject({ code: 0 });
-  await capture.stop();
-  expect(await next(two, "promote --dry-run")).toMatchObject({ code: 0 });
-  expect(await next(two, "promote")).toMatchObject({ code: 0 });
+  expect(await next(one, "switchover --dry-run")).toMatchObject({ code: 0 });
+  expect(await next(one, "switchover")).toMatchObject({ code: 0 });
   const served = scene.open(two.standbyDatabase);
   await served.run("INSERT INTO t (body) VALUES ('on the second host')");
   expect(await next(two, "status")).toMatchObject({ code: 0 });
   await two.answer("sync");
 
+  expect(await capture.stop()).toMatchObject({ code: 5 });
   expect(await next(one, "rejoin --dry-run")).toMatchObject({ code: 0 });
-  expect(await next(one, "rejoin")).toMatchObject({ code: 0 });
+  const rejoined = await next(one, "rejoin");
+  expect(rejoined).toMatchObject({ code: 0 });
+  expect(lastJson(rejoined.stdout)).toMatchObject({ diverged: { directory: null, databases: [] } });
   expect(rest.shift()).toEqual(["replica"]);
   await one.start("replica");
   const rows = scene.open(one.standbyDatabase);
