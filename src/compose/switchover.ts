@@ -2,13 +2,20 @@ import type { Logger } from "pino";
 
 import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { openLog } from "../compose.ts";
-import type { Config, LogConfig } from "../config/config.ts";
-import { formatDuration } from "../config/units.ts";
+import type { Config } from "../config/config.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
 import { answeredBy, chooseSuccessor, type Wanted } from "../failover/choose-successor.ts";
 import type { FenceRecord } from "../failover/fence-record.ts";
 import { makeOffer, type Taken, takenAfter } from "../failover/offer.ts";
 import { writeOffer } from "../failover/offer-record.ts";
+import {
+  notCapturing,
+  notLocked,
+  notTaken,
+  requireAllCaptured,
+  sharedLog,
+  tooSlow,
+} from "../failover/switchover-refusals.ts";
 import type { ChangeLog, RegisteredReplica } from "../log/change-log.ts";
 import { appliedBy, shownStandby } from "../log/watch-standbys.ts";
 import { askStandbys } from "../observe/ask-standbys.ts";
@@ -144,12 +151,23 @@ export class Switchover {
       if (!taken) throw error;
     }
     crashPoint("switchover: taken");
-    const { start, offset } = taken;
-    const reason = `switchover: host ${start.host} is the primary from offset ${offset} on (epoch ${start.epoch})`;
-    const at = new Date(clock.now()).toISOString();
-    this.#options.fence({ set: config.set, epoch, offset: offset - 1, reason, at });
+    this.#fence(taken, epoch);
     const captures = await this.#captures(log, taken, patience);
     return { taken, pausedMs: Math.round(clock.monotonic() - pausedAtMs), captures };
+  }
+
+  /** @throws FENCED when somebody promoted a standby in this moment: what that one lacks is its own affair */
+  #fence({ start: { host, reason: why, epoch: next }, offset }: Taken, epoch: number): void {
+    const { config, clock, fence } = this.#options;
+    const reason =
+      why === "switchover"
+        ? `switchover: host ${host} is the primary from offset ${offset} on (epoch ${next})`
+        : `host ${host} was promoted during a switchover, and is the primary from offset ${offset} on (epoch ${next})`;
+    fence({ set: config.set, epoch, offset: toOffset(offset - 1), reason, at: new Date(clock.now()).toISOString() });
+    if (why === "switchover") return;
+    throw new TidemarkError("FENCED", reason, {
+      hint: "Send the application there; `tidemark history` tells whether anything was lost.",
+    });
   }
 
   /** @throws DATABASE_BUSY */
@@ -166,13 +184,7 @@ export class Switchover {
 
   #requireTime({ deadlineMs, timeoutMs }: Patience): void {
     if (this.#options.clock.monotonic() < deadlineMs) return;
-    throw new TidemarkError(
-      "TIMEOUT",
-      `it took longer than ${formatDuration(timeoutMs)} to bring everything into the log`,
-      {
-        hint: "The application goes on here. Give it longer with --timeout, or choose a quieter moment.",
-      },
-    );
+    throw tooSlow(timeoutMs);
   }
 
   async #offer(log: ChangeLog, successor: string, { deadlineMs }: Patience): Promise<Offset> {
@@ -230,59 +242,4 @@ function standingOf({ successor, asked }: Plan): SwitchoverReport["to"] {
   const { id, host, standby } = successor;
   const applied = appliedBy(successor);
   return { id, host, standby, applied, behind: Math.max(0, asked - applied) };
-}
-
-/** @throws USAGE */
-function sharedLog({ log }: Config): LogConfig {
-  if (log?.kind === "nats") return log;
-  throw new TidemarkError(
-    "USAGE",
-    "the log is embedded: only one process can write it, so nobody can take over while this one runs",
-    {
-      hint: "Stop the application, `tidemark sync`, stop this agent, and give `tidemark promote` where the standby is. For a switchover in one step keep the log in NATS.",
-    },
-  );
-}
-
-/** @throws NOT_CAPTURED: what was committed there, or changed, would be nowhere else */
-function requireAllCaptured(agent: CaptureAgent): void {
-  const { databases, files } = agent.status();
-  const missing = [
-    ...databases.filter(({ state }) => state === "waiting" || state === "starting" || state === "copying"),
-    ...files.filter(({ state }) => state !== "following"),
-  ].map(({ name, state }) => `${name} (${state})`);
-  if (missing.length === 0) return;
-  throw new TidemarkError("NOT_CAPTURED", `not everything is captured just now: ${missing.join(", ")}`, {
-    hint: "See `tidemark status`. --force hands over without what is not captured.",
-  });
-}
-
-function notCapturing(): TidemarkError {
-  return new TidemarkError("AGENT_NOT_RUNNING", "the agent does not capture just now", {
-    hint: "`tidemark status` tells what it waits for.",
-  });
-}
-
-function notLocked(
-  waiting: readonly { readonly path: string; readonly problem: string }[],
-  timeoutMs: number,
-): TidemarkError {
-  const which = waiting.map(({ path, problem }) => `${path} (${problem})`).join(", ");
-  return new TidemarkError(
-    "DATABASE_BUSY",
-    `the write lock was not to be had within ${formatDuration(timeoutMs)}: ${which === "" ? "no database was tried yet" : which}`,
-    {
-      hint: "The application keeps a transaction open. It goes on here; try again when it has ended, or stop the application.",
-    },
-  );
-}
-
-function notTaken(to: string, { timeoutMs }: Patience): TidemarkError {
-  return new TidemarkError(
-    "TIMEOUT",
-    `${to} did not take over within ${formatDuration(timeoutMs)}; it cannot any more, and this host goes on as the primary`,
-    {
-      hint: "See the log of the replica there; it may need the writer's rights at the NATS server, and the recipients of an encrypted log.",
-    },
-  );
 }

@@ -113,6 +113,15 @@ test.concurrent("who cannot take over is refused before anything is locked; who 
   expect(await epochsOf(host)).toHaveLength(1);
   const offers = (await host.events()).filter(({ body }) => body.kind === "heartbeat" && body.successor !== undefined);
   expect(offers).toHaveLength(1);
+
+  // Somebody promotes another one in that moment.
+  replica.child.kill("SIGSTOP");
+  const asked = handOver(host.state, { force: true });
+  asked.catch(() => undefined);
+  await waitFor("the offer", () => readOffer(host.state));
+  await scene.takeOver();
+  await expect(asked).rejects.toMatchObject({ code: "FENCED" });
+  expect(await fenceOf(host)).toMatchObject({ final: true });
 });
 
 test.concurrent("the offer and whoever takes it back in the same moment: one of the two is in the log", async () => {
