@@ -55,6 +55,7 @@ export const order: Scenario = {
     const problems = [...wrong.slice(0, 20), ...missing(last, root)];
     for (let restored = 0; restored < Number(restores); restored += 1) {
       problems.push(...(await restore(deployment, random.pick(events as [LogEvent, ...LogEvent[]]).offset)));
+      if (restored % 10 === 9) say(`${restored + 1} restored, ${problems.length} problems`);
     }
     return outcome({ ...figures, ...asked, events: events.length, restores: Number(restores) }, problems);
   },

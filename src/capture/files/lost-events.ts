@@ -37,13 +37,12 @@ export class LostEvents implements Disposable {
     this.#counting = inotifyQueue.onAnnounced(() => this.#count());
   }
 
-  /** A sentinel was announced. */
+  /** A sentinel was announced, in the midst of a turn or not. */
   heard(number: number): void {
-    while (this.#probes[0] && this.#probes[0].number <= number) {
-      const waited = this.#inTurn - this.#heardAt;
-      this.#heardAt = this.#probes.shift()?.at ?? 0;
-      if (waited >= this.#most) this.#onLost(`${waited} changes waited to be announced`);
-    }
+    const waited = this.#inTurn - this.#heardAt;
+    while (this.#probes[0] && this.#probes[0].number <= number) this.#heardAt = this.#probes.shift()?.at ?? 0;
+    // Before anybody goes on who waits for this sentinel.
+    if (waited >= this.#most) this.#onLost(`${waited} changes waited to be announced`);
   }
 
   [Symbol.dispose](): void {

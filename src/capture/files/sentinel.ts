@@ -105,8 +105,8 @@ export class Sentinel implements Disposable, Moments {
   #onEvent(number: number): void {
     if (!(number > this.#passed)) return;
     this.#passed = number;
-    this.#onPassed(number);
     this.#options.onHeard?.(number);
+    this.#onPassed(number);
   }
 
   #file(): string {

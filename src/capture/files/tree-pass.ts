@@ -1,21 +1,12 @@
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import {
-  type ByteString,
-  fsPath,
-  joinPath,
-  nameOf,
-  parentPath,
-  type TreePath,
-  TREE_ROOT,
-} from "../../event/tree-path.ts";
+import { joinPath, parentPath, type TreePath, TREE_ROOT } from "../../event/tree-path.ts";
 import { sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
-import { errnoOf } from "../../runtime/errors.ts";
 import { inodeNumberOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
+import { Listings } from "./listings.ts";
 import { PathCompare } from "./path-compare.ts";
-import { namesIn } from "./real-place.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import type { Dirty, Findings, LookOptions } from "./tree-seam.ts";
 
@@ -49,7 +40,7 @@ export class TreePass {
   readonly #pending: { readonly directory: TreePath; readonly deep: boolean }[] = [];
   /** Files that did not stand still. */
   readonly #restless = new Set<TreePath>();
-  readonly #listings = new Map<TreePath, ReadonlySet<ByteString>>();
+  readonly #listings: Listings;
   #turnMs: number;
 
   constructor(parts: TreeParts, files: FileCapture, options: PassOptions) {
@@ -57,6 +48,7 @@ export class TreePass {
     this.#files = files;
     this.#options = options;
     this.#turnMs = parts.clock.monotonic();
+    this.#listings = new Listings(parts, options.root);
     const onList = (directory: TreePath, deep: boolean): void => {
       this.#pending.push({ directory, deep: deep || this.#isScan || options.unlisted.has(directory) });
     };
@@ -99,11 +91,7 @@ export class TreePass {
   isGone(path: TreePath): boolean {
     if (!this.#compare.isCaptured(path)) return true;
     // Where upper and lower case are the same, another name may have led to it.
-    const directory = parentPath(path);
-    if (path === TREE_ROOT) return false;
-    const names = this.#listings.get(directory) ?? new Set(this.#names(directory) ?? [nameOf(path)]);
-    this.#listings.set(directory, names);
-    return !names.has(nameOf(path));
+    return path !== TREE_ROOT && !this.#listings.has(path);
   }
 
   /** Something in this directory was said to be gone: its own times come after it. */
@@ -226,7 +214,7 @@ export class TreePass {
       return true;
     }
     this.#options.enter(directory, { dev: stat.dev, ino: stat.ino });
-    const names = this.#names(directory);
+    const names = this.#listings.names(directory);
     if (!names) return true;
     crashPoint("tree: directory listed");
     const known = entries.inDirectory(directory);
@@ -245,21 +233,6 @@ export class TreePass {
 
   get #isScan(): boolean {
     return this.#options.deadlineMs === Infinity;
-  }
-
-  /** In the order of bytes. Undefined: it cannot be read, and what is known of it stays as it is. */
-  #names(directory: TreePath): readonly ByteString[] | undefined {
-    const { problems } = this.#parts;
-    try {
-      const names = namesIn(fsPath(this.#options.root, directory));
-      problems.over(directory);
-      return names?.sort();
-    } catch (error) {
-      const errno = errnoOf(error);
-      if (errno !== "ENOENT" && errno !== "ENOTDIR" && errno !== "ELOOP")
-        problems.add(directory, `cannot be read (${errno ?? String(error)})`);
-      return undefined;
-    }
   }
 
   async #turn(): Promise<void> {
