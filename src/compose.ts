@@ -2,7 +2,7 @@ import type { EncryptionConfig, LogConfig, RepositoryConfig } from "./config/con
 import { Identities } from "./keys/identities.ts";
 import type { DataKey } from "./keys/data-key.ts";
 import { readKeptKeys } from "./keys/kept-keys.ts";
-import type { ChangeLog } from "./log/change-log.ts";
+import type { ChangeLog, LogBeginning } from "./log/change-log.ts";
 import { LogKeys } from "./log/log-keys.ts";
 import { keyInUse } from "./log/open-record.ts";
 import { RepositoryKeys } from "./repository/keys/repository-keys.ts";
@@ -21,6 +21,8 @@ export interface OpenLogOptions {
   readonly encryption: EncryptionConfig;
   /** Of a capture of this host, whose own keys open what it wrote itself. */
   readonly state?: string | undefined;
+  /** With mode write: makes a log that goes on with a lost one. */
+  readonly begin?: LogBeginning | undefined;
   readonly onProblem?: (error: TidemarkError) => void;
 }
 

@@ -28,7 +28,7 @@ async function history(cli: Cli, options: SetOptions): Promise<void> {
     at,
     host ?? "",
     reason ?? "(trimmed)",
-    lost === 0 ? "" : `${lost} events`,
+    lost === null ? "unknown" : lost === 0 ? "" : `${lost} events`,
   ]);
   for (const line of textTable([["epoch", "offset", "time", "host", "why", "lost"], ...rows], new Set([0, 1])))
     await cli.print(line);
@@ -42,6 +42,8 @@ function toldOf({ epoch, offset, timeMs, start }: CurrentEpoch) {
     host: start?.host ?? null,
     writer: start?.writer ?? null,
     reason: start?.reason ?? null,
-    lost: start?.contains === undefined ? 0 : Math.max(0, offset - 1 - start.contains),
+    // Of a log that was lost nobody knows where it ended.
+    lost:
+      start?.reason === "new-log" ? null : start?.contains === undefined ? 0 : Math.max(0, offset - 1 - start.contains),
   };
 }

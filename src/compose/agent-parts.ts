@@ -2,9 +2,10 @@ import type { Logger } from "pino";
 
 import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { startCapture } from "../capture/start-capture.ts";
-import { type OpenLogOptions, openLogPatiently } from "../compose.ts";
+import { openLog, type OpenLogOptions, openLogPatiently } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import { currentEpoch } from "../log/log-reader.ts";
 import { requireKeys } from "../log/open-record.ts";
 import { type ArchiveAgent, startArchive } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
@@ -129,6 +130,8 @@ export class ReplicaPart {
   archive: ArchiveAgent | undefined;
   log: ChangeLog | undefined;
   readonly #options: ReplicaPartOptions;
+  /** Of the last log that was begun anew and followed. */
+  #newEpoch = 0;
 
   constructor(options: ReplicaPartOptions) {
     this.#options = options;
@@ -141,7 +144,36 @@ export class ReplicaPart {
 
   /** @throws what halted the standby */
   async run(): Promise<void> {
-    const { config, logger, clock, signal, reseed, onReady, onOffered } = this.#options;
+    for (let { reseed } = this.#options; ; reseed = false) {
+      try {
+        return await this.#once(reseed);
+      } catch (error) {
+        if (!hasCode(error, "LOG_RECREATED", "LOG_REGRESSED") || !(await this.#begunAnew())) throw error;
+        this.#options.logger.warn(
+          { epoch: this.#newEpoch },
+          "the log was lost and begun anew by another host: following it",
+        );
+      }
+    }
+  }
+
+  /** Whether what stands in the place of the log is one that goes on with it. */
+  async #begunAnew(): Promise<boolean> {
+    const { log: where, set, encryption } = this.#options.config;
+    if (!where) return false;
+    try {
+      await using log = await openLog({ log: where, set, encryption, mode: "read" });
+      const { epoch, start } = await currentEpoch(log, await log.bounds());
+      if (start?.reason !== "new-log" || epoch <= this.#newEpoch) return false;
+      this.#newEpoch = epoch;
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  async #once(reseed: boolean): Promise<void> {
+    const { config, logger, clock, signal, onReady, onOffered } = this.#options;
     const { set, standby: directory, replica } = config;
     invariant(directory !== undefined, "a replica has a standby");
     await using log = signal.aborted

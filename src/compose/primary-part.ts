@@ -1,8 +1,12 @@
 import type { CaptureAgent } from "../capture/capture-agent.ts";
+import { openLog } from "../compose.ts";
 import { type FenceRecord, fenceFile, readFence, writeFence } from "../failover/fence-record.ts";
 import { runHooks } from "../failover/hooks.ts";
 import { readOffer, removeOffer } from "../failover/offer-record.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import { promotedError } from "../log/log-errors.ts";
+import { currentEpoch } from "../log/log-reader.ts";
+import { isByPromotion } from "../log/resume-log.ts";
 import type { FenceStatus } from "../observe/status-report.ts";
 import type { SwitchoverReport, SwitchoverRequest } from "../observe/switchover-control.ts";
 import { aborted, sleep } from "../runtime/clock.ts";
@@ -152,9 +156,10 @@ export class PrimaryPart {
     try {
       await this.#capture.run();
     } catch (error) {
-      if (!hasCode(error, "FENCED")) throw error;
+      const fenced = await this.#fencedBy(error);
+      if (!fenced) throw error;
       const at = new Date(this.#options.clock.now()).toISOString();
-      this.#fence({ set: config.set, ...this.#standing(), reason: error.message, at });
+      this.#fence({ set: config.set, ...this.#standing(), reason: fenced.message, at });
     } finally {
       over.abort();
       await watching;
@@ -182,6 +187,22 @@ export class PrimaryPart {
     crashPoint("fence: recorded");
     removeOffer(state);
     this.#pause?.over.resolve();
+  }
+
+  /** The refusal of an append, or that another host was promoted in what stands in the place of the log; undefined: neither. */
+  async #fencedBy(error: unknown): Promise<TidemarkError | undefined> {
+    if (hasCode(error, "FENCED")) return error;
+    const { log: where, set, encryption } = this.#options.config;
+    if (!where || !this.#capture?.agent || !hasCode(error, "LOG_RECREATED", "LOG_REGRESSED")) return undefined;
+    try {
+      await using log = await openLog({ log: where, set, encryption, mode: "read" });
+      const { epoch, start } = await currentEpoch(log, await log.bounds());
+      if (!start || !isByPromotion(start) || epoch <= this.#standing().epoch) return undefined;
+      return promotedError(log.location, { ...start, wasOurs: true });
+    } catch {
+      // Nothing there says that anybody was promoted; the next start looks again.
+      return undefined;
+    }
   }
 
   async #stayFenced(record: FenceRecord): Promise<void> {

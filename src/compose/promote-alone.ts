@@ -2,21 +2,23 @@ import { openLog } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import { patiently, type Standing } from "../failover/promote.ts";
 import type { ChangeLog } from "../log/change-log.ts";
+import { readLogIdentity } from "../log/log-reader.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
 import { prepareStandby } from "../replica/standby-paths.ts";
 import { StandbyState } from "../replica/standby-state.ts";
-import { EXIT, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { EXIT, hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { Promotion } from "./promotion.ts";
 import { type AgentOptions, startAgents } from "./start-agents.ts";
 
-type AloneOptions = Omit<AgentOptions, "role">;
+export type AloneOptions = Omit<AgentOptions, "role">;
 
 /** Promotes a standby whose agent does not run, with one that ends afterwards. @throws as Promotion.promote */
 export async function promoteAlone(options: AloneOptions, request: PromoteRequest): Promise<PromoteReport> {
   // An agent would wait for a log that is away.
   const open = async (): Promise<ChangeLog> => openToRead(options.config);
   await using log = await patiently(open, { ...options, ...request });
+  await requireBegun(log, options.signal);
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const agents = await startAgents({ ...options, role: "replica", signal });
@@ -38,6 +40,19 @@ export async function promoteAlone(options: AloneOptions, request: PromoteReques
 async function openToRead({ log, set, encryption }: Config): Promise<ChangeLog> {
   invariant(log !== undefined, "a replica has a log");
   return openLog({ log, set, encryption, mode: "read" });
+}
+
+/** A replica would wait for what nobody will ever write. @throws LOG_EMPTY */
+async function requireBegun(log: ChangeLog, signal: AbortSignal): Promise<void> {
+  try {
+    await readLogIdentity(log, signal);
+  } catch (error) {
+    if (!hasCode(error, "LOG_EMPTY")) throw error;
+    throw new TidemarkError("LOG_EMPTY", `${log.location} holds nothing: there is no primary to take the place of`, {
+      hint: "If it stands in the place of one that is lost for good, promote with --new-log or --from-repository.",
+      cause: error,
+    });
+  }
 }
 
 interface Halted {

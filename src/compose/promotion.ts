@@ -51,6 +51,8 @@ interface Taken {
 export class Promotion {
   readonly #options: PromotionOptions;
   #underWay = false;
+  /** Of a promotion during which the agent was killed. */
+  #finishing: Promise<PromoteReport> | undefined;
 
   constructor(options: PromotionOptions) {
     this.#options = options;
@@ -58,6 +60,8 @@ export class Promotion {
 
   /** @throws STANDBY_BEHIND, STANDBY_UNVERIFIED, PROMOTED_ELSEWHERE, LOG_UNREACHABLE, LOG_DENIED, AGENT_RUNNING */
   async promote(request: Promote): Promise<PromoteReport> {
+    // Whoever gives the command again after a crash means that one.
+    if (this.#finishing && !request.dryRun) return this.#finishing;
     if (this.#underWay) throw alreadyUnderWay();
     this.#underWay = true;
     try {
@@ -71,12 +75,14 @@ export class Promotion {
   async goOn(id: string): Promise<void> {
     const { config, signal, logger } = this.#options;
     const { log } = this.#replica();
-    if (this.#underWay) return;
     if (await isOwnEpoch(config, log, signal)) {
+      if (this.#underWay) return;
       logger.warn("this standby was being promoted when its agent ended: it goes on");
-      await this.promote(UNASKED);
+      this.#finishing = this.promote(UNASKED);
+      await this.#finishing.finally(() => (this.#finishing = undefined));
       return;
     }
+    if (this.#underWay) return;
     const offeredAt = await offerTo(id, log);
     if (offeredAt === undefined) return;
     logger.warn({ offeredAt }, "the primary hands over to this standby");

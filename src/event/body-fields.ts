@@ -46,7 +46,7 @@ export const KIND_FORMATS: Readonly<Record<EventKind, KindFormat>> = {
       epoch: integer(1, 0xffffffff),
       writer: text,
       host: text,
-      reason: oneOf("start", "takeover", "promotion", "switchover"),
+      reason: oneOf("start", "takeover", "promotion", "switchover", "new-log"),
     },
     optional: { contains: safe },
   },

@@ -19,7 +19,7 @@ export interface WalPosition {
   readonly checksum2: number;
 }
 
-/** First record of every log. */
+/** First record of every log; of one that goes on where a lost one ended it is kept aside, as when it was trimmed. */
 export interface Genesis {
   readonly kind: "genesis";
   readonly set: string;
@@ -38,7 +38,8 @@ export interface EpochStart {
   /** UUID of the capture agent's state. */
   readonly writer: string;
   readonly host: string;
-  readonly reason: "start" | "takeover" | "promotion" | "switchover";
+  /** new-log: a promotion with a log that was begun anew, because the one before is lost; `previousHash` is of its record. */
+  readonly reason: "start" | "takeover" | "promotion" | "switchover" | "new-log";
   /**
    * Last offset whose state the writer has. Left out when that is all before this record: of a promotion that was forced,
    * what lies between is lost, and taken back by the first commits of the epoch.

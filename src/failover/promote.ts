@@ -56,6 +56,9 @@ export interface Lost {
   readonly ms: number;
 }
 
+/** As is said of a log that nobody can look into any more. */
+export const UNKNOWN_LOSS = { offsets: null, ms: null } as const;
+
 /** Waits until the standby has applied what the log holds now, then judges. Changes nothing. @throws LOG_UNREACHABLE and others */
 export async function examine(candidate: Candidate, timeoutMs: number): Promise<Examined> {
   const { config, log, replica, clock, signal, offeredAt } = candidate;
@@ -126,7 +129,7 @@ function wasPromoted({ standby = "" }: Config): boolean {
 }
 
 /** UUID with which this standby writes once it is promoted; on its disk before the log hears of it. */
-function writerOf({ standby = "", set }: Config): string {
+export function writerOf({ standby = "", set }: Config): string {
   using state = new CaptureState(promotedState(standby), set);
   return state.writer;
 }
@@ -230,8 +233,8 @@ function logGone(error: TidemarkError): TidemarkError {
     `${error.message}; without the log nothing says how far the primary was, and nothing would keep it from going on`,
     {
       hint:
-        "Bring the log back and promote then. If it is gone for good: stop the primary by hand; the standby's databases are a consistent copy that can be read and copied, " +
-        "and `tidemark restore --repository` rebuilds the set; a new log then begins with a capture of either.",
+        "Bring the log back and promote then. If it is gone for good: stop the primary by hand, put an empty server (or directory) in its place, and promote with --new-log, which begins a new log " +
+        "behind what the standby has, or with --from-repository, which takes from there what the standby lacks.",
       cause: error,
     },
   );

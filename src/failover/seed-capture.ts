@@ -6,7 +6,7 @@ import { FileIndex } from "../capture/files/file-index.ts";
 import { NO_PREVIOUS_HASH, recordHash } from "../event/codec.ts";
 import { type Offset, offset as toOffset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
-import { readLogIdentity } from "../log/log-reader.ts";
+import { currentEpoch, readLogIdentity } from "../log/log-reader.ts";
 import { TreeSnapshot } from "../replica/files/tree-snapshot.ts";
 import { prepareStandby, type StandbyPaths } from "../replica/standby-paths.ts";
 import { StandbyState } from "../replica/standby-state.ts";
@@ -37,6 +37,9 @@ export async function seedCapture(options: SeedOptions): Promise<{ databases: st
     const { position } = state;
     if (position?.logId !== logId) throw notFollowing(standby, log.location);
     const databases = state.indexes.names();
+    // A log that was begun anew holds no copies: whoever comes later needs some.
+    const { start } = await currentEpoch(log, await log.bounds());
+    if (start?.reason === "new-log") return { databases, trees: treesOf(paths) };
     for (const name of databases) {
       // Its own commits may be newer than the common position: their index is exact where the last of them is.
       const at = toOffset(Math.max(position.offset, state.indexes.offsetOf(name) ?? 0));
@@ -51,6 +54,12 @@ export async function seedCapture(options: SeedOptions): Promise<{ databases: st
   } finally {
     state.close();
   }
+}
+
+function treesOf({ files }: StandbyPaths): string[] {
+  if (!fs.existsSync(files)) return [];
+  using snapshot = new TreeSnapshot(files);
+  return snapshot.index.names();
 }
 
 /** A record that was trimmed is compared with nothing. */

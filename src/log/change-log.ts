@@ -9,6 +9,16 @@ export interface LogBounds {
   readonly bytes: number;
 }
 
+/** A log that is made anew and goes on with the offsets of one that is lost. It looks like one that was trimmed. */
+export interface LogBeginning {
+  /** Its first record comes after this offset. */
+  readonly after: Offset;
+  /** UUID of the writer who makes it. The same one may do it again; for others it exists. */
+  readonly writer: string;
+  /** First record of the lost log, made anew: it names the set, and stays the name of the log. */
+  readonly genesis: Uint8Array;
+}
+
 /** One record as the log stores it: opaque but for the header of proto/record.md. */
 export interface StoredRecord {
   readonly offset: Offset;

@@ -64,7 +64,7 @@ try {
 function openStore(): Store {
   makeDirectory(options.directory);
   const lock = takeWriterLock();
-  const database = openStoreForWrite(options.directory, options.set);
+  const database = openStoreForWrite(options);
   crashPoint("log: made");
   const bell = openSync(bellFile(options.directory), constants.O_RDWR | constants.O_CREAT);
   syncDirectory(options.directory);

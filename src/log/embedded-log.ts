@@ -6,6 +6,7 @@ import { sleep } from "../runtime/clock.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import type {
   ChangeLog,
+  LogBeginning,
   LogBounds,
   LogDurability,
   ReadOptions,
@@ -37,6 +38,8 @@ export interface EmbeddedLogOptions {
   readonly set: string;
   /** write: creates the log when it is missing and keeps every other writer out. read: never creates anything. */
   readonly mode: "write" | "read";
+  /** Makes a log that goes on with a lost one. */
+  readonly begin?: LogBeginning | undefined;
   readonly keys?: LogKeys | undefined;
   /** Called while appends wait for something that can come back, such as room on the disk. */
   readonly onProblem?: (error: TidemarkError) => void;
@@ -45,7 +48,7 @@ export interface EmbeddedLogOptions {
 /**
  * The log as one SQLite file, `<directory>/log.db`, for one machine or a shared disk.
  *
- * @throws AGENT_RUNNING (another writer), LOG_UNREACHABLE (mode read: not there yet), LOG_FOREIGN, LOG_DENIED
+ * @throws AGENT_RUNNING (another writer), LOG_EXISTS (`begin`: there is one), LOG_UNREACHABLE (mode read: not there yet), LOG_FOREIGN, LOG_DENIED
  */
 export async function openEmbeddedLog(options: EmbeddedLogOptions): Promise<ChangeLog> {
   const directory = resolve(options.directory);
@@ -62,6 +65,7 @@ function openWriter(options: EmbeddedLogOptions, directory: string): Promise<Emb
   return EmbeddedWriter.open({
     directory,
     set: options.set,
+    begin: options.begin,
     onProblem: options.onProblem ?? (() => {}),
     onCommit: () => wakeReaders(realpathSync(directory)),
   });

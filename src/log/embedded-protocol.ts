@@ -1,3 +1,4 @@
+import type { LogBeginning } from "./change-log.ts";
 import { type ErrorCode, TidemarkError } from "../runtime/errors.ts";
 
 /** What the main thread and the thread that owns the embedded log's write connection say to each other. */
@@ -41,6 +42,7 @@ export type FromWorker =
 export interface WorkerOptions {
   readonly directory: string;
   readonly set: string;
+  readonly begin?: LogBeginning | undefined;
 }
 
 export interface PlainError {

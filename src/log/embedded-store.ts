@@ -3,7 +3,9 @@ import { statSync } from "node:fs";
 import { join } from "node:path";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
-import { foreignError, unreachableError } from "./log-errors.ts";
+import type { LogBeginning } from "./change-log.ts";
+import type { WorkerOptions } from "./embedded-protocol.ts";
+import { existsError, foreignError, unreachableError } from "./log-errors.ts";
 
 /** `PRAGMA application_id` of an embedded log: "TMLG". */
 const APPLICATION_ID = 0x544d4c47;
@@ -40,13 +42,14 @@ export function fileIdentity(path: string): string | undefined {
   return found && `${found.dev}:${found.ino}`;
 }
 
-/** Opens or creates the log for its one writer. The caller holds the writer lock. */
-export function openStoreForWrite(directory: string, set: string): Database.Database {
+/** Opens or creates the log for its one writer. The caller holds the writer lock. @throws LOG_EXISTS */
+export function openStoreForWrite({ directory, set, begin }: WorkerOptions): Database.Database {
   // Short: while it waits the thread hears nothing. Who is busy longer is waited out by the caller.
   const database = new Database(logFile(directory), { timeout: 1_000 });
   try {
     if (isBlank(database, directory)) create(database, set);
     else assertOurs(database, { directory, set });
+    if (begin) beginAgain(database, begin, directory);
     database.pragma("journal_mode = WAL");
     database.pragma("synchronous = FULL");
     database.pragma(`cache_size = -${WRITE_CACHE_KIB}`);
@@ -113,6 +116,17 @@ function create(database: Database.Database, set: string): void {
   })();
 }
 
+/** Says in a log that holds nothing yet where it goes on; one that has something must say so already. */
+function beginAgain(database: Database.Database, { after, writer, genesis }: LogBeginning, directory: string): void {
+  const insert = database.prepare("INSERT INTO meta VALUES (?, ?)");
+  database.transaction(() => {
+    const fresh = ends(database).last === 0 && metaValue(database, "writer") === undefined;
+    if (fresh) for (const [key, value] of Object.entries({ genesis, after, writer })) insert.run(key, value);
+    const same = metaValue(database, "after") === after && metaValue(database, "writer") === writer;
+    if (!same) throw existsError(embeddedLocation(directory));
+  })();
+}
+
 function assertOurs(database: Database.Database, options: { directory: string; set: string }): void {
   const location = embeddedLocation(options.directory);
   if (applicationId(database) !== APPLICATION_ID)
@@ -156,7 +170,8 @@ function ends(database: Database.Database): { first: number; last: number } {
       "SELECT (SELECT min(offset) FROM record) AS first, (SELECT max(offset) FROM record) AS last",
     )
     .get();
-  const last = row?.last ?? 0;
+  // Nothing yet: a log that goes on with a lost one says after which offset.
+  const last = row?.last ?? Number(metaValue(database, "after") ?? 0);
   return { first: row?.first ?? last + 1, last };
 }
 

@@ -47,7 +47,8 @@ export class EmbeddedWriter implements AsyncDisposable {
   static async open(options: EmbeddedWriterOptions): Promise<EmbeddedWriter> {
     // From a checkout Node runs the sources, from the package the compiled files.
     const file = import.meta.url.endsWith(".ts") ? "./embedded-log-worker.ts" : "./embedded-log-worker.js";
-    const workerData: WorkerOptions = { directory: options.directory, set: options.set };
+    const { directory, set, begin } = options;
+    const workerData: WorkerOptions = { directory, set, begin };
     const worker = new Worker(new URL(file, import.meta.url), { workerData, execArgv: [] });
     const [message] = (await once(worker, "message")) as [FromWorker];
     if (message.type === "opened") return new EmbeddedWriter(worker, options);

@@ -122,7 +122,7 @@ export class JetStreamAppender implements Disposable {
     const header = headers();
     header.set("Nats-Msg-Id", entry.messageId);
     header.set("Nats-Expected-Stream", this.#stream.name);
-    header.set("Nats-Expected-Last-Sequence", String(entry.offset - 1));
+    header.set("Nats-Expected-Last-Sequence", String(entry.offset - 1 - this.#stream.base));
     const before = this.#queue[this.#sent - 1];
     if (before) header.set("Nats-Expected-Last-Msg-Id", before.messageId);
     const reply = `${this.#inbox}.${this.#round}.${entry.offset}`;
@@ -144,7 +144,8 @@ export class JetStreamAppender implements Disposable {
     const ack = parseAck(message, { location: this.#stream.location, bytes: entry.data.length });
     if (ack.kind === "refused") return void this.#recover(ack.error);
     // Of a duplicate the server says where the first one stands: there means stored, as with any other answer.
-    if (ack.kind === "elsewhere" || ack.sequence !== entry.offset) return void this.#recover(undefined);
+    if (ack.kind === "elsewhere" || ack.sequence + this.#stream.base !== entry.offset)
+      return void this.#recover(undefined);
     entry.acknowledged = true;
     this.#progressAt = systemClock.monotonic();
     this.#settleAcknowledged();

@@ -3,7 +3,7 @@ import { type Epoch, type Offset, offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import { toLogError } from "./jetstream-connection.ts";
 import { lookAgain } from "./jetstream-look.ts";
-import { messageAt, type OpenStream } from "./jetstream-stream.ts";
+import { boundsOf, messageAt, type OpenStream } from "./jetstream-stream.ts";
 import { fencedError, foreignWriterError, purgedError } from "./log-errors.ts";
 
 /** One record on its way. */
@@ -32,10 +32,10 @@ export async function markLanded(stream: OpenStream, entries: readonly Entry[]):
   const first = entries[0];
   if (!first) return undefined;
   try {
-    const info = await lookAgain(stream, offset(first.offset - 1));
-    for (const entry of entries.filter(({ offset: at }) => at <= info.state.last_seq)) {
-      const stored = await messageAt(stream.connection, stream.name, entry.offset);
-      const difference = differenceFrom(stored, { entry, location: stream.location, last: info.state.last_seq });
+    const { last } = boundsOf(await lookAgain(stream, offset(first.offset - 1)));
+    for (const entry of entries.filter(({ offset: at }) => at <= last)) {
+      const stored = await messageAt(stream, entry.offset);
+      const difference = differenceFrom(stored, { entry, location: stream.location, last });
       if (difference) return difference;
       entry.acknowledged = true;
     }

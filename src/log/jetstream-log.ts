@@ -4,6 +4,7 @@ import type { Offset } from "../event/positions.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import type {
   ChangeLog,
+  LogBeginning,
   LogBounds,
   LogDurability,
   ReadOptions,
@@ -36,6 +37,8 @@ export interface JetStreamLogOptions {
   readonly set: string;
   /** write: creates the stream when it is missing. read: never creates anything. */
   readonly mode: "write" | "read";
+  /** Makes a log that goes on with a lost one. */
+  readonly begin?: LogBeginning | undefined;
   readonly keys?: LogKeys | undefined;
   /** Called while appends wait: connection lost, stream full, server not answering. */
   readonly onProblem?: (error: TidemarkError) => void;
@@ -50,7 +53,7 @@ export interface JetStreamLogOptions {
 /**
  * The log as a NATS JetStream stream `TIDEMARK_<set>`.
  *
- * @throws LOG_UNREACHABLE (no server; mode read: no stream yet), LOG_DENIED, LOG_FOREIGN
+ * @throws LOG_UNREACHABLE (no server; mode read: no stream yet), LOG_DENIED, LOG_FOREIGN, LOG_EXISTS (`begin`: there is one)
  */
 export async function openJetStreamLog(options: JetStreamLogOptions): Promise<ChangeLog> {
   const location = `nats://${options.config.servers.join(",")} stream ${streamName(options.set)}`;
@@ -84,7 +87,7 @@ class JetStreamLog implements ChangeLog {
   }
 
   async get(at: Offset): Promise<Uint8Array | undefined> {
-    const found = await messageAt(this.#stream.connection, this.#stream.name, at);
+    const found = await messageAt(this.#stream, at);
     if (found || at !== 1) return found;
     const info = await streamInfo(this.#stream.connection, this.#stream.name);
     return info && keptGenesis(info.config);
@@ -105,7 +108,7 @@ class JetStreamLog implements ChangeLog {
 
   async locate(timeMs: number): Promise<Offset> {
     return lastOffsetWhere(await this.bounds(), async (at) => {
-      const data = await messageAt(this.#stream.connection, this.#stream.name, at);
+      const data = await messageAt(this.#stream, at);
       // A record trimmed meanwhile is older than all that are left.
       return data === undefined || decodeRecordHeader(data).timeMs <= timeMs;
     });
@@ -118,7 +121,7 @@ class JetStreamLog implements ChangeLog {
     if (keepFrom <= first) return;
     try {
       await keepGenesis(this.#stream, info);
-      await this.#stream.connection.manager.streams.purge(this.#stream.name, { seq: keepFrom });
+      await this.#stream.connection.manager.streams.purge(this.#stream.name, { seq: keepFrom - this.#stream.base });
     } catch (error) {
       throw toLogError(error, this.location);
     }

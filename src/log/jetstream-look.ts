@@ -1,7 +1,7 @@
 import type { StreamInfo } from "@nats-io/jetstream";
 import { type Offset, offset } from "../event/positions.ts";
 import { sleep } from "../runtime/clock.ts";
-import { boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-stream.ts";
+import { baseOf, boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-stream.ts";
 import { lostError, recreatedError, regressedError } from "./log-errors.ts";
 
 const LOOKS = 3;
@@ -17,13 +17,14 @@ export async function lookAgain(stream: OpenStream, known: Offset): Promise<Stre
   for (let look = 1; ; look += 1) {
     const info = await streamInfo(stream.connection, stream.name);
     if (info && info.created !== stream.created) {
-      if (seen > 0) throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
+      if (seen > stream.base || baseOf(info.config) !== stream.base)
+        throw recreatedError(stream.location, `the stream was created again at ${info.created}`);
       // Nothing of it was read or written yet. In a cluster a server tells a time of its own until the stream has its leader.
       stream.created = info.created;
     }
-    if (info && info.state.last_seq >= seen) return info;
+    if (info && boundsOf(info).last >= seen) return info;
     if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
-    if (look === LOOKS && info) throw regressedError(stream.location, seen, info.state.last_seq);
+    if (look === LOOKS && info) throw regressedError(stream.location, seen, boundsOf(info).last);
     await sleep(NEXT_LOOK_MS);
   }
 }
@@ -36,7 +37,7 @@ export async function assertHeld(stream: OpenStream, at: Offset): Promise<void> 
   for (let look = 1; ; look += 1) {
     const { first, last } = boundsOf(await lookAgain(stream, offset(at - 1)));
     if (last < at || first > at) return;
-    if (await messageAt(stream.connection, stream.name, at)) return;
+    if (await messageAt(stream, at)) return;
     if (look === LOOKS) throw lostError(stream.location, at, last);
     await sleep(NEXT_LOOK_MS);
   }

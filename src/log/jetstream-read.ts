@@ -141,7 +141,7 @@ class PullConsumer implements AsyncDisposable {
     const info = await stream.connection.manager.consumers.add(stream.name, {
       ack_policy: AckPolicy.None,
       deliver_policy: DeliverPolicy.StartSequence,
-      opt_start_seq: after + 1,
+      opt_start_seq: after + 1 - stream.base,
       inactive_threshold: INACTIVE_MS * NANOS,
       mem_storage: true,
     });
@@ -233,7 +233,7 @@ class PullConsumer implements AsyncDisposable {
     this.#awaited = Math.max(0, this.#awaited - 1);
     this.#recordAtMs = systemClock.monotonic();
     this.#patienceMs = this.#options.barrenMs ?? BARREN_MS;
-    this.#arrived.push({ offset: offset(at), data: message.data });
+    this.#arrived.push({ offset: offset(at + this.#stream.base), data: message.data });
   }
 
   #endPull(status: number, description: string): void {

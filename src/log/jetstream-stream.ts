@@ -8,11 +8,11 @@ import {
 } from "@nats-io/jetstream";
 import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecord, decodeRecordHeader, MAX_RECORD_BYTES } from "../event/codec.ts";
-import { type Offset, offset } from "../event/positions.ts";
+import { BEFORE_FIRST, type Offset, offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
-import type { LogBounds } from "./change-log.ts";
+import type { LogBeginning, LogBounds } from "./change-log.ts";
 import { type JetStreamConnection, toLogError } from "./jetstream-connection.ts";
-import { foreignError, tooLargeError } from "./log-errors.ts";
+import { existsError, foreignError, tooLargeError } from "./log-errors.ts";
 
 /** The window in which the server itself recognises a repeated message id; our own look does not rely on it. */
 const DUPLICATE_WINDOW_MS = 120_000;
@@ -24,6 +24,11 @@ const NO_SUITABLE_PEERS = 10005;
 export const PUBLISH_HEADER_BYTES = 512;
 /** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
 const GENESIS_MARK = "genesis:";
+/**
+ * Of a stream that goes on where a lost one ended: offsets are its sequence numbers and this. Servers can be told to begin with
+ * another sequence number only from 2.10 on; before, a purge beyond the head leaves them expecting the old one.
+ */
+const BEGINNING = /\bafter:(\d+) writer:(\S+) /;
 
 export const streamName = (set: string): string => `TIDEMARK_${set}`;
 export const streamSubject = (set: string): string => `tidemark.${set}`;
@@ -36,25 +41,33 @@ export interface OpenStream {
   readonly subject: string;
   /** Creation time as the server tells it: another one is another stream, once something of it is known. */
   created: string;
+  /** Offset before that of its first message ever: an offset is this and the sequence number. */
+  readonly base: Offset;
   /** Its head at opening. What a stream held stays its head, whatever is purged. */
   readonly head: Offset;
 }
 
-/** Finds the stream, or creates it in mode write. @throws LOG_FOREIGN, LOG_DENIED, LOG_UNREACHABLE */
-export async function openStream(
-  connection: JetStreamConnection,
-  options: { config: NatsLogConfig; set: string; mode: "write" | "read" },
-): Promise<OpenStream> {
+interface OpenStreamOptions {
+  readonly config: NatsLogConfig;
+  readonly set: string;
+  readonly mode: "write" | "read";
+  readonly begin?: LogBeginning | undefined;
+}
+
+/** Finds the stream, or creates it in mode write. @throws LOG_FOREIGN, LOG_DENIED, LOG_UNREACHABLE, LOG_EXISTS */
+export async function openStream(connection: JetStreamConnection, options: OpenStreamOptions): Promise<OpenStream> {
   const { location } = connection;
   const name = streamName(options.set);
   assertRoom(location, { max_payload: connection.nats.info?.max_payload });
   const subject = streamSubject(options.set);
-  const found = (await streamInfo(connection, name)) ?? (await createStream(connection, options));
+  const found = (await usableStream(connection, options)) ?? (await createStream(connection, options));
   assertOurShape(location, found.config, subject);
+  if (options.begin) assertBegunAs(location, found.config, options.begin);
   assertRoom(location, { max_msg_size: found.config.max_msg_size });
   await assertOurRecords(connection, { info: found, set: options.set });
   if (options.mode === "write") await applyLimits(connection, { info: found, config: options.config });
-  return { connection, location, name, subject, created: found.created, head: offset(found.state.last_seq) };
+  const base = baseOf(found.config);
+  return { connection, location, name, subject, created: found.created, base, head: boundsOf(found).last };
 }
 
 /** Better at the start than in the middle of the first large transaction. */
@@ -63,6 +76,18 @@ function assertRoom(location: string, limits: Readonly<Record<string, number | u
   for (const [name, limit = 0] of Object.entries(limits)) {
     if (limit > 0 && limit < bytes) throw tooLargeError(location, { bytes, evidence: `${name} is ${limit}` });
   }
+}
+
+/** One that was made and never used, by an agent that found its log gone, is no log yet: it gives way to one that goes on. */
+async function usableStream(
+  connection: JetStreamConnection,
+  { set, begin }: OpenStreamOptions,
+): Promise<StreamInfo | undefined> {
+  const name = streamName(set);
+  const info = await streamInfo(connection, name);
+  if (!begin || !info || boundsOf(info).last > 0) return info;
+  await connection.manager.streams.delete(name);
+  return undefined;
 }
 
 /** undefined when there is no such stream. */
@@ -76,12 +101,12 @@ export async function streamInfo(connection: JetStreamConnection, name: string):
 }
 
 export async function messageAt(
-  connection: JetStreamConnection,
-  name: string,
+  { connection, name, base }: Pick<OpenStream, "connection" | "name" | "base">,
   at: Offset,
 ): Promise<Uint8Array | undefined> {
+  if (at <= base) return undefined;
   try {
-    const found = await connection.manager.streams.getMessage(name, { seq: at });
+    const found = await connection.manager.streams.getMessage(name, { seq: at - base });
     return found?.data;
   } catch (error) {
     if (isStreamNotFound(error)) return undefined;
@@ -95,13 +120,22 @@ function isStreamNotFound(error: unknown): boolean {
 
 export function boundsOf(info: StreamInfo): LogBounds {
   const { messages, first_seq, last_seq, bytes } = info.state;
-  return { first: offset(messages > 0 ? first_seq : last_seq + 1), last: offset(last_seq), bytes };
+  const base = baseOf(info.config);
+  return { first: offset(base + (messages > 0 ? first_seq : last_seq + 1)), last: offset(base + last_seq), bytes };
 }
 
-async function createStream(
-  connection: JetStreamConnection,
-  options: { config: NatsLogConfig; set: string; mode: "write" | "read" },
-): Promise<StreamInfo> {
+export function baseOf({ description }: StreamConfig): Offset {
+  const [, after] = BEGINNING.exec(description ?? "") ?? [];
+  return after === undefined ? BEFORE_FIRST : offset(Number(after));
+}
+
+/** Whoever made the stream put himself into its description: of two that begin a log only one goes on. */
+function assertBegunAs(location: string, { description }: StreamConfig, { after, writer }: LogBeginning): void {
+  const [, at, by] = BEGINNING.exec(description ?? "") ?? [];
+  if (at !== String(after) || by !== writer) throw existsError(location);
+}
+
+async function createStream(connection: JetStreamConnection, options: OpenStreamOptions): Promise<StreamInfo> {
   const name = streamName(options.set);
   if (options.mode === "read") {
     throw new TidemarkError("LOG_UNREACHABLE", `${connection.location}: there is no such stream yet`, {
@@ -110,7 +144,7 @@ async function createStream(
   }
   try {
     return await connection.manager.streams.add(
-      newStreamConfig(options.config, { name, subject: streamSubject(options.set) }),
+      newStreamConfig(options, { name, subject: streamSubject(options.set) }),
     );
   } catch (error) {
     // Another writer may have made it in this very moment; who of the two may write is decided by the first append.
@@ -121,12 +155,12 @@ async function createStream(
 }
 
 function newStreamConfig(
-  config: NatsLogConfig,
+  { config, begin }: OpenStreamOptions,
   stream: { name: string; subject: string },
 ): Partial<StreamConfig> & { name: string } {
   return {
     name: stream.name,
-    description: "Tidemark log: written and trimmed by Tidemark only",
+    description: `Tidemark log: written and trimmed by Tidemark only${begin ? beginning(begin) : ""}`,
     subjects: [stream.subject],
     retention: RetentionPolicy.Limits,
     storage: StorageType.File,
@@ -138,6 +172,10 @@ function newStreamConfig(
     deny_delete: true,
     duplicate_window: DUPLICATE_WINDOW_MS * 1_000_000,
   };
+}
+
+function beginning({ after, writer, genesis }: LogBeginning): string {
+  return ` after:${after} writer:${writer} ${GENESIS_MARK}${Buffer.from(genesis).toString("base64")}`;
 }
 
 function createError(error: unknown, location: string): TidemarkError {
@@ -186,14 +224,15 @@ async function assertOurRecords(
 ): Promise<void> {
   const bounds = boundsOf(options.info);
   const { location } = connection;
+  const { config } = options.info;
+  const stream = { connection, name: config.name, base: baseOf(config) };
   if (bounds.first > bounds.last) return;
   for (const at of new Set([bounds.first, bounds.last])) {
-    const data = await messageAt(connection, options.info.config.name, at);
+    const data = await messageAt(stream, at);
     if (data && offsetIn(data) !== at)
       throw foreignError(location, `message ${at} of the stream is not a record of Tidemark's`);
   }
-  const genesis =
-    (await messageAt(connection, options.info.config.name, offset(1))) ?? keptGenesis(options.info.config);
+  const genesis = (await messageAt(stream, offset(1))) ?? keptGenesis(config);
   const body = genesis && decodeRecord(genesis).body;
   if (body?.kind === "genesis" && body.set !== options.set)
     throw foreignError(location, `it is the log of the set "${body.set}"`);
@@ -233,7 +272,7 @@ export function keptGenesis(config: StreamConfig): Uint8Array | undefined {
 /** Before the first purge: afterwards nothing else tells which log this is. */
 export async function keepGenesis(stream: OpenStream, info: StreamInfo): Promise<void> {
   if (keptGenesis(info.config)) return;
-  const genesis = await messageAt(stream.connection, stream.name, offset(1));
+  const genesis = await messageAt(stream, offset(1));
   if (!genesis) return;
   const description = `${info.config.description ?? ""} ${GENESIS_MARK}${Buffer.from(genesis).toString("base64")}`;
   await stream.connection.manager.streams.update(stream.name, { description });

@@ -54,6 +54,13 @@ export function recreatedError(location: string, evidence: string): TidemarkErro
   });
 }
 
+/** For whoever wants to make a log that goes on with a lost one. */
+export function existsError(location: string): TidemarkError {
+  return new TidemarkError("LOG_EXISTS", `${location}: there is a log, which this host did not begin`, {
+    hint: "Promote without --new-log or --from-repository if it is the right one (`tidemark history` tells). If it is damaged or of no use, remove it first: the stream, or the directory of an embedded log.",
+  });
+}
+
 export function foreignError(location: string, evidence: string): TidemarkError {
   return new TidemarkError("LOG_FOREIGN", `${location}: ${evidence}`, {
     hint: "Nothing there was touched. Choose another place with `--log`, or another set name with `set:` in tidemark.yml.",

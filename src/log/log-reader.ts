@@ -20,6 +20,8 @@ export interface ReadEventsOptions extends ReadOptions {
   readonly through?: Offset;
   /** Encrypted records whose key this host cannot open come as `sealed`. */
   readonly sealed?: boolean;
+  /** Told of the last event of a batch before it is handed on, with the SHA-256 of its record. */
+  readonly onBatch?: (at: Offset, hash: Uint8Array) => void;
   /** The caller has done with a batch when it asks for the next one: the memory of its page images is freed then. */
   readonly freed?: boolean;
 }
@@ -44,13 +46,17 @@ export async function* readEvents(log: ChangeLog, options: ReadEventsOptions): A
       events.push(event);
       dataBytes += dataBytesOf(event.body);
       if (dataBytes < DECODED_BYTES) continue;
+      chain.tell();
       yield events;
       if (options.freed) free(events, stored.slice(first, index + 1));
       first = index + 1;
       events = [];
       dataBytes = 0;
     }
-    if (events.length > 0) yield events;
+    if (events.length > 0) {
+      chain.tell();
+      yield events;
+    }
     if (options.freed) free(events, stored.slice(first));
     if (chain.position >= through) return;
   }
@@ -79,11 +85,13 @@ export class HashChain {
   readonly #firstOffset: number;
   position: Offset;
   readonly #opener: RecordOpener;
+  readonly #onBatch: ReadEventsOptions["onBatch"];
   #hash: Uint8Array | undefined;
 
   constructor(log: ChangeLog, options: ReadEventsOptions) {
     this.#log = log;
     this.#opener = new RecordOpener(log, options);
+    this.#onBatch = options.onBatch;
     this.position = options.after;
     this.#firstOffset = options.after + 1;
     this.#hash = options.after === BEFORE_FIRST ? NO_PREVIOUS_HASH : options.previousHash;
@@ -106,6 +114,10 @@ export class HashChain {
     this.#hash = recordHash(record.data);
     this.position = expected;
     return event;
+  }
+
+  tell(): void {
+    if (this.#hash) this.#onBatch?.(this.position, this.#hash);
   }
 
   #headerOf({ offset: at, data }: StoredRecord): ReturnType<typeof decodeRecordHeader> {
@@ -149,7 +161,8 @@ export interface LogIdentity {
 export async function readLogIdentity(log: ChangeLog, signal: AbortSignal): Promise<LogIdentity> {
   signal.throwIfAborted();
   const bounds = await log.bounds();
-  if (bounds.last === 0) {
+  // Also a log that was begun anew, and whose writer has not come to write yet.
+  if (bounds.first > bounds.last) {
     throw new TidemarkError("LOG_EMPTY", `${log.location}: nothing was captured yet`, {
       hint: "Start `tidemark capture` (or `run`) for this set first.",
     });

@@ -31,6 +31,8 @@ export interface LogWriterOptions {
   readonly promotion?: Promotion | undefined;
   /** Going on in its epoch, this writer offers it to this standby: nothing else may be appended then. */
   readonly successor?: string | undefined;
+  /** To begin with in a log that goes on with a lost one, and holds nothing yet. */
+  readonly begins?: OpenLog | undefined;
   /** Shown to people in the genesis record: `tidemark x.y.z`. */
   readonly createdBy?: string;
   /** With it every record is encrypted that can be. */
@@ -58,7 +60,8 @@ const RESUME_ATTEMPTS = 5;
 /** A promotion races with a primary that is alive and busy: each try takes about as long as one of its commits. */
 const PROMOTION_ATTEMPTS = 2000;
 
-interface OpenLog {
+/** What a writer goes on with. */
+export interface OpenLog {
   readonly logId: string;
   readonly checksumSeed: bigint;
   readonly epoch: Epoch;
@@ -103,6 +106,7 @@ export class LogWriter {
    *   LOG_FOREIGN_WRITER (another writer's newest record is younger than the grace time), FENCED, PROMOTED_ELSEWHERE
    */
   static async open(options: LogWriterOptions): Promise<LogWriter> {
+    if (options.begins) return LogWriter.#beginAgain(options, options.begins);
     if (options.promotion) return LogWriter.#promote(options, options.promotion);
     const bounds = await options.log.bounds();
     return bounds.last === 0 && !options.known ? LogWriter.#begin(options) : LogWriter.#resume(options);
@@ -119,6 +123,13 @@ export class LogWriter {
       { kind: "epoch", epoch: epoch(1), ...identity, reason: "start" },
       ...writer.#announcement(),
     ]).acknowledged;
+    return writer;
+  }
+
+  static async #beginAgain(options: LogWriterOptions, open: OpenLog): Promise<LogWriter> {
+    const writer = new LogWriter(options, open);
+    const start = { kind: "epoch", epoch: open.epoch, ...options.identity, reason: "new-log" } as const;
+    await writer.append([start, ...writer.#announcement()]).acknowledged;
     return writer;
   }
 

@@ -5,7 +5,7 @@ import type { Clock } from "../runtime/clock.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { ChangeLog, LogBounds } from "./change-log.ts";
 import { foreignError, promotedError, purgedError, recreatedError, regressedError } from "./log-errors.ts";
-import { type CurrentEpoch, currentEpoch, equalBytes, readGenesis } from "./log-reader.ts";
+import { type CurrentEpoch, currentEpoch, equalBytes, readGenesis, recordAt } from "./log-reader.ts";
 
 export interface WriterIdentity {
   /** UUID kept in the agent's state directory. */
@@ -65,12 +65,14 @@ export async function resumeLog(options: ResumeOptions): Promise<ResumedLog> {
   if (genesis.set !== options.set) {
     throw foreignError(log.location, `it is the log of the set "${genesis.set}", not of "${options.set}"`);
   }
-  if (known) await assertKnown(log, { known, logId: genesis.logId, bounds });
   const header = decodeRecordHeader(newest);
   const current = await currentEpoch(log, bounds);
   const owner = (await isOurs(options, current)) ? "us" : "nobody";
   const displaces = options.takeover || options.promotion !== undefined;
-  if (owner !== "us" && !displaces) assertNotPromoted(options, current);
+  const sameLog = known === undefined || known.logId === genesis.logId;
+  // First: in a log that was begun anew by another host there is nothing of what this one wrote last.
+  if (owner !== "us" && !displaces && sameLog) assertNotPromoted(options, current);
+  if (known) await assertKnown(log, { known, logId: genesis.logId, bounds });
   if (owner !== "us" && !displaces)
     assertSilent(options, { start: current.start, timeMs: header.timeMs, last: bounds.last });
   const head = { offset: bounds.last, timeMs: header.timeMs, hash: recordHash(newest) };
@@ -90,6 +92,9 @@ async function assertKnown(
   const { known, logId, bounds } = found;
   if (known.logId !== logId)
     throw recreatedError(log.location, `its identity is ${logId}, this host wrote ${known.logId}`);
+  const { epoch } = decodeRecordHeader(await recordAt(log, bounds.last));
+  if (known.epoch !== undefined && epoch < known.epoch)
+    throw recreatedError(log.location, `its newest epoch is ${epoch}, this host wrote in epoch ${known.epoch}`);
   if (bounds.last < known.offset) throw regressedError(log.location, known.offset, bounds.last);
   const record = known.offset === 0 ? undefined : await log.get(known.offset);
   // A record that was trimmed since cannot be compared; the identity and the head must do.
@@ -107,6 +112,7 @@ async function isOurs(options: ResumeOptions, current: CurrentEpoch): Promise<bo
   if (current.start || options.promotion) return current.start?.writer === options.identity.writer;
   const { known } = options;
   const record = known && known.offset > 0 ? await options.log.get(known.offset) : undefined;
+  if (known && record && !equalBytes(recordHash(record), known.hash)) return false;
   const epoch = record ? decodeRecordHeader(record).epoch : known?.epoch;
   return epoch === current.epoch;
 }
@@ -120,7 +126,7 @@ function assertNotPromoted({ log, known }: ResumeOptions, { epoch, start }: Curr
 
 /** Whether a standby became the writer, and not whoever found the one before it silent. */
 export function isByPromotion({ reason }: EpochStart): boolean {
-  return reason === "promotion" || reason === "switchover";
+  return reason === "promotion" || reason === "switchover" || reason === "new-log";
 }
 
 function assertSilent(

@@ -35,11 +35,13 @@ export interface PromoteReport {
   /** Of the record that begins the epoch. */
   readonly offset: number;
   /** What the log holds and the promoted standby does not. */
-  readonly lost: { readonly offsets: number; readonly ms: number };
+  readonly lost: { readonly offsets: number | null; readonly ms: number | null };
   readonly durationMs: number;
   readonly hooks: readonly { readonly command: string; readonly ok: boolean; readonly outcome: string }[];
   /** Nothing was done. */
   readonly dryRun?: true;
+  /** The log was lost: what its end was is not known, and a new one goes on behind this. */
+  readonly newLog?: { readonly after: number; readonly at: string; readonly ageMs: number; readonly source: string };
   /** It had been promoted before. */
   readonly already?: true;
 }

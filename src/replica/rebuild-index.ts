@@ -11,6 +11,7 @@ import { indexAsRead } from "./page-check.ts";
 import type { KnownDatabase, ProvedIndex, RepairContext } from "./repair-standby.ts";
 import { requireGoingOn } from "./standby-errors.ts";
 import { storedPageSize } from "./sqlite/stored-page-size.ts";
+import { databasePath, type StandbyPaths } from "./standby-paths.ts";
 import type { StandbyState } from "./standby-state.ts";
 import { WalWriter } from "./sqlite/wal-writer.ts";
 import type { Clock } from "../runtime/clock.ts";
@@ -59,6 +60,25 @@ function replaceIndex(state: StandbyState, name: string, proved: ProvedIndex): P
   state.replaceIndex(name, proved.index, proved.offset);
   crashPoint("standby: index rebuilt");
   return proved;
+}
+
+/**
+ * The first of the databases that is not what was recorded of it: damaged, written by a stranger, or ahead of the position because its
+ * replica was killed. Undefined: all are. Nothing of them is open in this process.
+ */
+export async function firstUnlikeRecorded(
+  { indexes }: StandbyState,
+  { paths, seed, clock }: { readonly paths: StandbyPaths; readonly seed: bigint; readonly clock: Clock },
+): Promise<string | undefined> {
+  for (const name of indexes.names()) {
+    const path = databasePath(paths, name);
+    const stored = indexes.load(name, seed)?.index;
+    const pageSize = storedPageSize(path);
+    if (!stored || stored.pageSize !== pageSize) return name;
+    const found = await indexOfFile(path, new PageIndex(pageSize, seed), clock);
+    if (found.checksum !== stored.checksum || found.sizePages !== stored.sizePages) return name;
+  }
+  return undefined;
 }
 
 async function indexOfFile(path: string, index: PageIndex, clock: Clock): Promise<PageIndex> {

@@ -3,7 +3,7 @@ import { offset as toOffset, type Offset } from "../event/positions.ts";
 import type { LogBounds } from "../log/change-log.ts";
 import { hashAt, readEvents, type LogIdentity } from "../log/log-reader.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
-import { errnoOf, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { errnoOf, hasCode, type TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { retry } from "../runtime/retry.ts";
 import { Waker } from "../runtime/waker.ts";
 import type { ImageRequests } from "./archive/image-requests.ts";
@@ -25,6 +25,7 @@ import type { StartReplicaOptions } from "./start-replica.ts";
 const RECORD_MS = 1000;
 const RECORD_BYTES = 64 * 1024 * 1024;
 const TICK_MS = 250;
+const LOG_GONE = ["LOG_UNREACHABLE", "LOG_RECREATED", "LOG_REGRESSED"] as const;
 /** No offset is as high: nothing is shown yet. */
 const NEVER = toOffset(Number.MAX_SAFE_INTEGER);
 /** What a timer can wait at most. */
@@ -64,6 +65,8 @@ export class ReplicaRun {
   readonly #halt = new AbortController();
   /** Of the loop: a batch is there, or somebody wants an image. */
   readonly #waker = new Waker();
+  /** Of the last records of batches since the position was recorded: the log may be away when it is recorded next. */
+  readonly #hashes = new Map<Offset, Uint8Array>();
   #following = false;
   #failure: unknown;
   #recordedAtMs: number;
@@ -87,7 +90,13 @@ export class ReplicaRun {
   async run(): Promise<void> {
     try {
       await this.#follow();
-      if (this.#failure === undefined && !this.#unsettled) await this.#record();
+    } catch (error) {
+      this.#failure ??= error;
+    }
+    try {
+      // Also when the log is gone: what is shown is as it was there.
+      const proved = this.#failure === undefined || hasCode(this.#failure, ...LOG_GONE);
+      if (proved && !this.#unsettled) await this.#record();
     } catch (error) {
       this.#failure ??= error;
     } finally {
@@ -113,7 +122,9 @@ export class ReplicaRun {
     const previousHash = trimmed ? await this.#lookBack(bounds) : stored?.hash;
     const hash = previousHash ? { previousHash } : {};
     if (this.set.taken >= bounds.last) await this.#show([]);
-    const events = readEvents(log, { after: this.set.taken, follow: true, freed: true, signal: this.#signal, ...hash });
+    const onBatch = (at: Offset, sha: Uint8Array): void => void this.#hashes.set(at, sha);
+    const reading = { follow: true, freed: true, signal: this.#signal, onBatch };
+    const events = readEvents(log, { after: this.set.taken, ...reading, ...hash });
     const read = (): Reading<Awaited<ReturnType<typeof events.next>>> => {
       let settled = false;
       const batch = events.next().finally(() => {
@@ -294,12 +305,15 @@ export class ReplicaRun {
     if (this.set.dirty) await this.set.record((at) => this.#hashAt(at));
     const { state, registration } = this.#context;
     if (state.position) registration.at(state.position.offset);
+    for (const at of this.#hashes.keys()) if (at < this.set.taken) this.#hashes.delete(at);
     this.#recordedAtMs = this.#context.clock.monotonic();
     this.#unrecordedBytes = 0;
   }
 
   /** Undefined when the log is away just now: the next start then cannot compare, but can go on. */
   async #hashAt(at: Offset): Promise<Uint8Array | undefined> {
+    const known = this.#hashes.get(at);
+    if (known) return known;
     try {
       return await hashAt(this.#context.log, at, new AbortController().signal);
     } catch (error) {

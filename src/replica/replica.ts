@@ -10,6 +10,7 @@ import type { StandbyImage } from "./archive/standby-image.ts";
 import { NO_TREE_SCRUB } from "./files/tree-scrub.ts";
 import type { DatabaseReplicaStatus, ReplicaAgent, ReplicaStatus, TreeReplicaStatus } from "./replica-agent.ts";
 import { LookBack } from "./look-back.ts";
+import { requireNotDiverged } from "./diverged.ts";
 import { reseedIfLeftBehind } from "./left-behind.ts";
 import { ReplicaProgress } from "./replica-progress.ts";
 import { ReplicaRun } from "./replica-run.ts";
@@ -171,6 +172,7 @@ export class Replica implements ReplicaAgent {
         this.#ready.resolve();
       };
       const context = this.#context(identity);
+      await requireNotDiverged(context);
       await reseedIfLeftBehind(context);
       this.#run = new ReplicaRun({
         ...this.#options,

@@ -143,8 +143,8 @@ export class StandbySet {
     // Read again, the parts must not look like those of a writer that was fenced since.
     const epoch = Math.min(this.#epoch, ...open.map((first) => first.epoch)) as Epoch;
     const hash = await hashAt(at);
-    const { set, logId } = identity;
-    const position = { set, logId, offset: at, hash, timeMs: this.#takenTimeMs, epoch };
+    const { set, logId, checksumSeed } = identity;
+    const position = { set, logId, checksumSeed, offset: at, hash, timeMs: this.#takenTimeMs, epoch };
     const changed = databases.filter((database) => database.dirty);
     const saveIndexes = (): void => {
       for (const database of changed) database.save();

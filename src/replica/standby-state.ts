@@ -25,6 +25,8 @@ export interface StandbyPosition {
   readonly hash: Uint8Array | undefined;
   readonly timeMs: number;
   readonly epoch: Epoch;
+  /** Of the log's genesis; undefined when an older version recorded the position. */
+  readonly checksumSeed: bigint | undefined;
 }
 
 export interface RecordSteps {
@@ -84,6 +86,7 @@ export class StandbyState {
     const logId = this.#meta.get("log_id");
     if (logId === undefined) return undefined;
     const hash = this.#meta.get("hash");
+    const seed = this.#meta.get("checksum_seed");
     return {
       logId,
       set: this.#meta.get("set") ?? "",
@@ -91,6 +94,7 @@ export class StandbyState {
       hash: hash ? Uint8Array.from(Buffer.from(hash, "hex")) : undefined,
       timeMs: Number(this.#meta.get("time_ms")),
       epoch: toEpoch(Number(this.#meta.get("epoch"))),
+      checksumSeed: seed === undefined ? undefined : BigInt(seed),
     };
   }
 
@@ -176,6 +180,7 @@ export class StandbyState {
     this.#meta.set("hash", position.hash ? Buffer.from(position.hash).toString("hex") : "");
     this.#meta.set("time_ms", String(position.timeMs));
     this.#meta.set("epoch", String(position.epoch));
+    if (position.checksumSeed !== undefined) this.#meta.set("checksum_seed", String(position.checksumSeed));
   }
 
   /** With an fsync: what follows on the disk relies on it. */

@@ -107,6 +107,7 @@ export const CRASH_POINTS = [
   "switchover: taken",
   "switchover: taken back",
   "switchover: offer read",
+  "promote: log begun",
   "promote: epoch begun",
   "promote: seeded",
   "promote: role noted",

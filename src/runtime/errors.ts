@@ -41,6 +41,9 @@ const CODES = {
   LOG_GAP: { exit: EXIT.failed, retryable: false },
   LOG_RECREATED: { exit: EXIT.failed, retryable: false },
   LOG_REGRESSED: { exit: EXIT.failed, retryable: false },
+  /** What this standby has applied is not in the log: the log was begun anew behind an earlier offset. */
+  LOG_DIVERGED: { exit: EXIT.failed, retryable: false },
+  LOG_EXISTS: { exit: EXIT.refused, retryable: false },
   LOG_FOREIGN: { exit: EXIT.failed, retryable: false },
   LOG_FOREIGN_WRITER: { exit: EXIT.failed, retryable: false },
   LOG_CORRUPT: { exit: EXIT.verification, retryable: false },

@@ -16,7 +16,7 @@ async function makePlace(): Promise<LogPlace> {
     blocker = undefined;
   };
   return {
-    open: (mode, set = "app") => openEmbeddedLog({ directory, set, mode }),
+    open: (mode, set = "app", begin) => openEmbeddedLog({ directory, set, mode, begin }),
     async save() {
       cpSync(directory, saved, { recursive: true });
     },

@@ -14,11 +14,12 @@ async function makePlace(): Promise<LogPlace> {
     await server.start();
   };
   return {
-    open: (mode, set = "app") =>
+    open: (mode, set = "app", begin) =>
       openJetStreamLog({
         config: natsConfig(server.address),
         set,
         mode,
+        begin,
         idleHeartbeatMs: 500,
         ackTimeoutMs: 1_000,
       }),

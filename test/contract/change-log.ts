@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import { recordHash } from "../../src/event/codec.ts";
 import { offset } from "../../src/event/positions.ts";
-import type { ChangeLog } from "../../src/log/change-log.ts";
+import type { ChangeLog, LogBeginning } from "../../src/log/change-log.ts";
 import { chain, codeOf, readAll, until } from "../support/log-records.ts";
 
 /** A place where a log can be, and what can happen to it there. */
 export interface LogPlace extends AsyncDisposable {
-  open(mode: "write" | "read", set?: string): Promise<ChangeLog>;
+  open(mode: "write" | "read", set?: string, begin?: LogBeginning): Promise<ChangeLog>;
   /** Copies the log aside. Nothing has it open. */
   save(): Promise<void>;
   /** Puts the copy back, as an operator with an old backup would. */
@@ -297,6 +297,40 @@ export function changeLogContract(makePlace: () => Promise<LogPlace>): void {
     await using anew = await place.open("write");
     await anew.append(chain(8, { name: "anew" }), offset(0), signal);
     expect(await waiting).toBe("LOG_RECREATED");
+  });
+
+  test("one that goes on with a lost log is like one that was trimmed; nobody else makes it", async () => {
+    await using place = await makePlace();
+    const [genesis] = chain(1);
+    const begin = { after: offset(1000), writer: "ours", genesis: genesis ?? new Uint8Array() };
+    // What an agent leaves behind that finds its log gone.
+    await (await place.open("write"))[Symbol.asyncDispose]();
+    await (await place.open("write", "app", begin))[Symbol.asyncDispose]();
+    expect(await codeOf(place.open("write", "app", { ...begin, writer: "other" }))).toBe("LOG_EXISTS");
+    expect(await codeOf(place.open("write", "app", { ...begin, after: offset(999) }))).toBe("LOG_EXISTS");
+    const log = await place.open("write", "app", begin);
+    expect(await log.bounds()).toMatchObject({ first: 1001, last: 1000 });
+    expect(await codeOf(log.append(chain(1, { from: 999 }), offset(998), signal))).toMatch(
+      /LOG_FOREIGN_WRITER|LOG_GAP/,
+    );
+    await log[Symbol.asyncDispose]();
+    const again = await place.open("write", "app", begin);
+    const records = chain(20, { from: 1001 });
+    await again.append(records.slice(0, 10), offset(1000), signal);
+    const rest = records.slice(10).map((record, index) => again.append([record], offset(1010 + index), signal));
+    expect((await Promise.all(rest)).at(-1)).toBe(1020);
+    await again.trim(offset(1005));
+    await place.save();
+    await using reader = await place.open("read");
+    expect(await reader.bounds()).toMatchObject({ first: 1006, last: 1020 });
+    expect((await readAll(reader, 1005)).map(({ offset: at }) => at)).toEqual(records.slice(5).map((_, i) => 1006 + i));
+    const held = async (at: number): Promise<Buffer> => Buffer.from((await reader.get(offset(at))) ?? "");
+    expect(await held(1)).toEqual(Buffer.from(begin.genesis));
+    expect(await held(1010)).toEqual(Buffer.from(records[9] ?? ""));
+    expect(await reader.get(offset(900))).toBeUndefined();
+    expect(await codeOf(readAll(reader, 1000))).toBe("LOG_GAP");
+    await again[Symbol.asyncDispose]();
+    expect(await codeOf(place.open("write", "app", { ...begin, writer: "other" }))).toBe("LOG_EXISTS");
   });
 
   test("an append that waits is given up when its signal aborts", async () => {

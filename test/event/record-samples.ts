@@ -209,7 +209,13 @@ const treeBody: fc.Arbitrary<EventBody> = fc.oneof(
 );
 
 const anyEpoch = fc.integer({ min: 1, max: 0xffffffff }).map(epoch);
-const reason = fc.constantFrom("start" as const, "takeover" as const, "promotion" as const, "switchover" as const);
+const reason = fc.constantFrom(
+  "start" as const,
+  "takeover" as const,
+  "promotion" as const,
+  "switchover" as const,
+  "new-log" as const,
+);
 export const anyBody: fc.Arbitrary<EventBody> = fc.oneof(
   fc.record({ kind: fc.constant("genesis" as const), set: text, logId: text, checksumSeed: u64, createdBy: text }),
   fc.record({ kind: fc.constant("epoch" as const), epoch: anyEpoch, writer: text, host: text, reason }),

@@ -6,7 +6,7 @@ import type { TreeCaptureStatus } from "../../src/capture/capture-agent.ts";
 import { reportOfAgents } from "../../src/cli/status.ts";
 import { syncAgents } from "../../src/cli/sync.ts";
 import type { LogEvent, SqliteCommit } from "../../src/event/kinds.ts";
-import { BEFORE_FIRST } from "../../src/event/positions.ts";
+import { offset } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
@@ -205,12 +205,13 @@ export class Deployment implements AsyncDisposable {
     return openEmbeddedLog({ directory: this.logDirectory, set, mode: "read" });
   }
 
-  /** Everything that is in the log now. */
+  /** What the log holds now. */
   async events(): Promise<LogEvent[]> {
     await using log = await this.openLog();
     const events: LogEvent[] = [];
     const { signal } = new AbortController();
-    for await (const batch of readEvents(log, { after: BEFORE_FIRST, follow: false, signal })) events.push(...batch);
+    const after = offset((await log.bounds()).first - 1);
+    for await (const batch of readEvents(log, { after, follow: false, signal })) events.push(...batch);
     return events;
   }
 

@@ -74,6 +74,7 @@ export class TreeScans {
   }
 
   get dueMs(): number {
+    // None begins after a stop: whoever waits until it is due would look again and again.
     return this.#running || this.#options.stop.aborted ? Infinity : this.#dueMs;
   }
 

@@ -246,7 +246,7 @@ class Rejoining {
       for (const { name, shipped } of databases) saveIndex(state, { name, shipped, offset });
     };
     await state.record(
-      { set, logId, offset, hash, timeMs, epoch },
+      { set, logId, offset, hash, timeMs, epoch, checksumSeed: databases[0]?.shipped.index.seed },
       { filesOffset: withTrees ? offset : undefined, saveIndexes, durable: async () => undefined, lasting: true },
     );
   }

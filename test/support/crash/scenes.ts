@@ -118,6 +118,7 @@ const SCENES = {
   "switchover: taken": "switchover",
   "switchover: taken back": "switchover undone",
   "switchover: offer read": "switchover of the standby",
+  "promote: log begun": "promote with a new log",
   "promote: epoch begun": "promote",
   "promote: seeded": "promote",
   "promote: role noted": "promote",
