@@ -242,7 +242,7 @@ class Agent implements CaptureAgent {
       config: config.capture,
       shipped,
       shippedAtMs: shipped ? indexes.heldAllUntilMs(name) : 0,
-      mayWait: database.byPattern === true || indexes.captured.has(name),
+      mayWait: database.byPattern === true || database.awaited === true || indexes.captured.has(name),
       shipper: {
         seed: writer.checksumSeed,
         send: (body) => {

@@ -13,6 +13,8 @@ export interface Cli {
   readonly clock: Clock;
   /** Aborts on SIGINT and SIGTERM. */
   readonly signal: AbortSignal;
+  /** Instead of that. */
+  onSignal?: ((signal: NodeJS.Signals) => void) | undefined;
   /** A line on stdout; resolves when the reader keeps up. */
   print(line: string): Promise<void>;
   /** A line for people on stderr. */
@@ -35,7 +37,8 @@ export function createCli(): Cli {
     exitCode: EXIT.ok,
     longRunning: false,
   };
-  const onSignal = (): void => {
+  const onSignal = (signal: NodeJS.Signals): void => {
+    if (cli.onSignal) return cli.onSignal(signal);
     if (interrupted.signal.aborted) process.exit(EXIT.interrupted);
     interrupted.abort();
   };

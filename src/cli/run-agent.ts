@@ -1,3 +1,6 @@
+import type { Logger } from "pino";
+
+import type { RunningAgents } from "../compose/start-agents.ts";
 import type { Config } from "../config/config.ts";
 import type { Settings } from "../config/load-config.ts";
 import type { AgentPart } from "../observe/status-report.ts";
@@ -17,12 +20,35 @@ export interface AgentFlags extends SetOptions {
   readonly acceptEmpty?: boolean;
 }
 
+export interface BegunAgents {
+  readonly agents: RunningAgents;
+  readonly logger: Logger;
+}
+
 /** What run, capture and replica have in common: start, say when ready, work until a signal or for as long as it goes. */
 export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFlags): Promise<void> {
   const config = await agentConfig(cli, role, flags);
   if (flags.dryRun) return oneShot(cli, async () => dryRun(cli, config, flags.json === true));
   cli.longRunning = true;
-  using progress = progressLine(() => cli.clock.monotonic());
+  const { agents, logger } = await beginAgents(cli, role, { config, flags, signal: cli.signal });
+  await agents.done;
+  logger.info("stopped");
+}
+
+interface Begin {
+  readonly config: Config & Settings;
+  readonly flags: AgentFlags;
+  /** Ends the agents. */
+  readonly signal: AbortSignal;
+}
+
+/** Says when they are ready, and what they copy until then. */
+export async function beginAgents(
+  cli: Cli,
+  role: AgentPart["role"],
+  { config, flags, signal }: Begin,
+): Promise<BegunAgents> {
+  const progress = progressLine(() => cli.clock.monotonic());
   const logger = await createAgentLogger(cli.environment, progress.clear);
   const { startAgents } = await import("../compose/start-agents.ts");
   const { takeover = false, reseed = false, acceptEmpty = false } = flags;
@@ -30,7 +56,7 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
     { set: config.set, log: config.log && locationOf(config.log), file: config.file },
     `tidemark ${tidemarkVersion()} ${role}`,
   );
-  const { clock, signal } = cli;
+  const { clock } = cli;
   const agents = await startAgents({ role, config, logger, clock, signal, takeover, reseed, acceptEmpty });
   const restore = restoreHint({ ...config, file: saysEverything(flags) ? config.file : undefined });
   void showCopies(agents, progress);
@@ -38,8 +64,8 @@ export async function runAgent(cli: Cli, role: AgentPart["role"], flags: AgentFl
     () => cli.print(flags.json ? readyJson(role, config, restore) : readyText(role, config, restore)),
     () => undefined,
   );
-  await agents.done;
-  logger.info("stopped");
+  agents.done.catch(() => undefined).finally(progress.clear);
+  return { agents, logger };
 }
 
 /** Whether the file alone says what this agent works on. */

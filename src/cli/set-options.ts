@@ -18,9 +18,9 @@ export interface SetOptions extends Flags {
 
 /** Of commands that read repositories. */
 export interface HistoryOptions extends Omit<SetOptions, "log"> {
-  readonly repository?: readonly string[];
+  readonly repository?: readonly string[] | undefined;
   /** false: not to be read. */
-  readonly log?: string | false;
+  readonly log?: string | false | undefined;
 }
 
 interface CommandText {

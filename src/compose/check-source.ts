@@ -23,8 +23,8 @@ export function checkSource(config: Config): void {
   const captured = capturedBefore(config.state, config.set);
   if (captured.size === 0) requireMatches(config);
   if (!fs.existsSync(path.join(config.state, FILE_INDEX))) requireTrees(config);
-  for (const { name, path: file, byPattern } of config.databases) {
-    if (byPattern || captured.has(name)) continue;
+  for (const { name, path: file, byPattern, awaited } of config.databases) {
+    if (byPattern || awaited || captured.has(name)) continue;
     if (config.capture.setWal) setWalMode(file, { waitMs: SET_WAL_WAIT_MS });
     preflight(file);
   }

@@ -66,6 +66,8 @@ export interface DatabaseConfig {
   readonly name: string;
   /** Found by a pattern: it may come and go. */
   readonly byPattern?: true;
+  /** It may be made after the start. */
+  readonly awaited?: true;
 }
 
 /** A directory of files, or a single file. */

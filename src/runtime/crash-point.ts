@@ -122,6 +122,9 @@ export const CRASH_POINTS = [
   "rejoin: position recorded",
   "rejoin: role dropped",
   "rejoin: fence lifted",
+  // An application that is started, and what it lacks restored before.
+  "exec: restored",
+  "exec: trees placed",
   // What is written into a repository.
   "repository: pack stored",
   "repository: index stored",

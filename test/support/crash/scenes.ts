@@ -133,6 +133,8 @@ const SCENES = {
   "rejoin: position recorded": "rejoin",
   "rejoin: role dropped": "rejoin",
   "rejoin: fence lifted": "rejoin",
+  "exec: restored": "run --exec",
+  "exec: trees placed": "run --exec",
   "restore: taken over": "restore",
   "restore: block fetched": "restore",
   "restore: contents fetched": "restore",

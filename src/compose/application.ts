@@ -1,0 +1,103 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+
+import { bootId } from "../restore/boot-id.ts";
+import { sleep, systemClock } from "../runtime/clock.ts";
+import { makeDirectory } from "../runtime/durable-directory.ts";
+import { TidemarkError } from "../runtime/errors.ts";
+import { readIfThere, replaceFile } from "../runtime/replace-file.ts";
+
+const LOOK_MS = 50;
+
+/** An application that an agent has started, and ends with. */
+export class Application {
+  /** What its shell ended with; 128 and the signal's number when a signal ended it. */
+  readonly ended: Promise<number>;
+  readonly #child: ChildProcess;
+
+  /** `state`: of the agent, where it is noted what runs. */
+  constructor(command: string, state: string) {
+    // A group of its own: a signal reaches whatever the shell started, and a terminal's Ctrl-C comes through us alone.
+    this.#child = spawn("/bin/sh", ["-c", command], { detached: true, stdio: "inherit" });
+    const note = noteFile(state);
+    if (this.#child.pid !== undefined) noteRunning(note, this.#child.pid);
+    this.ended = once(this.#child, "exit").then(([code, signal]) => {
+      fs.rmSync(note, { force: true });
+      return typeof code === "number" ? code : 128 + os.constants.signals[signal as NodeJS.Signals];
+    });
+    this.ended.catch(() => undefined);
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    if (this.#child.pid !== undefined) signalGroup(this.#child.pid, signal);
+  }
+
+  /** SIGTERM, and after so long SIGKILL; resolves when it has ended. */
+  async end(graceMs: number): Promise<void> {
+    this.signal("SIGTERM");
+    const over = new AbortController();
+    const ended = this.ended.then(
+      () => over.abort(),
+      () => over.abort(),
+    );
+    await sleep(graceMs, over.signal);
+    if (!over.signal.aborted) this.signal("SIGKILL");
+    await ended;
+  }
+}
+
+/** Ends the application of an agent that was killed: a second one must not run beside it. @throws AGENT_RUNNING */
+export async function endFormer(state: string, graceMs: number): Promise<void> {
+  const noted = readIfThere(noteFile(state));
+  const { pid = 0, identity = "" } = noted === undefined ? {} : parse(noted);
+  if (pid === 0 || identity === "" || identity !== identityOf(pid)) return;
+  signalGroup(pid, "SIGTERM");
+  for (const untilMs = systemClock.monotonic() + graceMs; identityOf(pid) === identity; await sleep(LOOK_MS)) {
+    if (systemClock.monotonic() < untilMs) continue;
+    throw new TidemarkError("AGENT_RUNNING", `process ${pid}, which an agent started that was killed, does not end`, {
+      hint: "It is the application of the last run. End it, and start again.",
+    });
+  }
+}
+
+interface Noted {
+  readonly pid?: number;
+  readonly identity?: string;
+}
+
+function noteFile(state: string): string {
+  return path.join(state, "application.json");
+}
+
+function noteRunning(file: string, pid: number): void {
+  makeDirectory(path.dirname(file));
+  replaceFile(file, `${JSON.stringify({ pid, identity: identityOf(pid) } satisfies Noted)}\n`, { mode: 0o600 });
+}
+
+function parse(text: string): Noted {
+  try {
+    return JSON.parse(text) as Noted;
+  } catch {
+    return {};
+  }
+}
+
+/** Boot and time of its start, so that another process of this number is not taken for it. Empty: it has ended. */
+function identityOf(pid: number): string {
+  const stat = readIfThere(`/proc/${pid}/stat`);
+  if (stat === undefined) return "";
+  // Behind the name in brackets, which may hold anything: state is field 3, start time field 22.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return fields[0] === "Z" ? "" : `${bootId()}/${fields[19] ?? ""}`;
+}
+
+function signalGroup(group: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(-group, signal);
+  } catch {
+    // It has ended in this moment.
+  }
+}
