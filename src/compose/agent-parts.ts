@@ -2,13 +2,13 @@ import type { Logger } from "pino";
 
 import type { CaptureAgent } from "../capture/capture-agent.ts";
 import { startCapture } from "../capture/start-capture.ts";
-import { openLog, type OpenLogOptions, openLogPatiently } from "../compose.ts";
+import { type OpenLogOptions, openLogPatiently } from "../compose.ts";
 import type { Config } from "../config/config.ts";
 import type { ChangeLog } from "../log/change-log.ts";
-import { currentEpoch } from "../log/log-reader.ts";
 import { requireKeys } from "../log/open-record.ts";
 import { type ArchiveAgent, startArchive } from "../replica/archive/archive-agent.ts";
 import type { ReplicaAgent } from "../replica/replica-agent.ts";
+import { newestEpoch } from "./newest-epoch.ts";
 import { repositoriesToRead, repositoriesToWrite } from "./repositories.ts";
 import { startReplica } from "../replica/start-replica.ts";
 import { aborted, type Clock, sleep } from "../runtime/clock.ts";
@@ -159,17 +159,10 @@ export class ReplicaPart {
 
   /** Whether what stands in the place of the log is one that goes on with it. */
   async #begunAnew(): Promise<boolean> {
-    const { log: where, set, encryption } = this.#options.config;
-    if (!where) return false;
-    try {
-      await using log = await openLog({ log: where, set, encryption, mode: "read" });
-      const { epoch, start } = await currentEpoch(log, await log.bounds());
-      if (start?.reason !== "new-log" || epoch <= this.#newEpoch) return false;
-      this.#newEpoch = epoch;
-      return true;
-    } catch {
-      return false;
-    }
+    const { start } = (await newestEpoch(this.#options.config)) ?? {};
+    if (start?.reason !== "new-log" || start.epoch <= this.#newEpoch) return false;
+    this.#newEpoch = start.epoch;
+    return true;
   }
 
   async #once(reseed: boolean): Promise<void> {

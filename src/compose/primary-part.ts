@@ -1,11 +1,9 @@
 import type { CaptureAgent } from "../capture/capture-agent.ts";
-import { openLog } from "../compose.ts";
 import { type FenceRecord, fenceFile, readFence, writeFence } from "../failover/fence-record.ts";
 import { runHooks } from "../failover/hooks.ts";
 import { readOffer, removeOffer } from "../failover/offer-record.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { promotedError } from "../log/log-errors.ts";
-import { currentEpoch } from "../log/log-reader.ts";
 import { isByPromotion } from "../log/resume-log.ts";
 import type { FenceStatus } from "../observe/status-report.ts";
 import type { SwitchoverReport, SwitchoverRequest } from "../observe/switchover-control.ts";
@@ -14,6 +12,7 @@ import { crashPoint } from "../runtime/crash-point.ts";
 import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { CapturePart, type CapturePartOptions } from "./agent-parts.ts";
 import { Hold } from "./hold.ts";
+import { newestEpoch } from "./newest-epoch.ts";
 import { Switchover } from "./switchover.ts";
 
 /** Between two looks how long the log has been away. */
@@ -192,17 +191,10 @@ export class PrimaryPart {
   /** The refusal of an append, or that another host was promoted in what stands in the place of the log; undefined: neither. */
   async #fencedBy(error: unknown): Promise<TidemarkError | undefined> {
     if (hasCode(error, "FENCED")) return error;
-    const { log: where, set, encryption } = this.#options.config;
-    if (!where || !this.#capture?.agent || !hasCode(error, "LOG_RECREATED", "LOG_REGRESSED")) return undefined;
-    try {
-      await using log = await openLog({ log: where, set, encryption, mode: "read" });
-      const { epoch, start } = await currentEpoch(log, await log.bounds());
-      if (!start || !isByPromotion(start) || epoch <= this.#standing().epoch) return undefined;
-      return promotedError(log.location, { ...start, wasOurs: true });
-    } catch {
-      // Nothing there says that anybody was promoted; the next start looks again.
-      return undefined;
-    }
+    if (!this.#capture?.agent || !hasCode(error, "LOG_RECREATED", "LOG_REGRESSED")) return undefined;
+    const { start, location = "" } = (await newestEpoch(this.#options.config)) ?? {};
+    if (!start || !isByPromotion(start) || start.epoch <= this.#standing().epoch) return undefined;
+    return promotedError(location, { ...start, wasOurs: true });
   }
 
   async #stayFenced(record: FenceRecord): Promise<void> {

@@ -1,7 +1,8 @@
 import type { StreamInfo } from "@nats-io/jetstream";
 import { type Offset, offset } from "../event/positions.ts";
 import { sleep } from "../runtime/clock.ts";
-import { baseOf, boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-stream.ts";
+import { baseOf } from "./jetstream-beginning.ts";
+import { boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-stream.ts";
 import { lostError, recreatedError, regressedError } from "./log-errors.ts";
 
 const LOOKS = 3;

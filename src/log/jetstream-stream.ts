@@ -8,9 +8,10 @@ import {
 } from "@nats-io/jetstream";
 import type { NatsLogConfig } from "../config/config.ts";
 import { decodeRecord, decodeRecordHeader, MAX_RECORD_BYTES } from "../event/codec.ts";
-import { BEFORE_FIRST, type Offset, offset } from "../event/positions.ts";
+import { type Offset, offset } from "../event/positions.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import type { LogBeginning, LogBounds } from "./change-log.ts";
+import { assertBegunAs, baseOf, describeBeginning, GENESIS_MARK } from "./jetstream-beginning.ts";
 import { type JetStreamConnection, toLogError } from "./jetstream-connection.ts";
 import { existsError, foreignError, tooLargeError } from "./log-errors.ts";
 
@@ -22,13 +23,6 @@ const NO_RESOURCES = [10023, 10028, 10047];
 const NO_SUITABLE_PEERS = 10005;
 /** Headers, subject and the like beside the record, within the server's max_payload. */
 export const PUBLISH_HEADER_BYTES = 512;
-/** Trim keeps the genesis record in the stream's description, the one place that outlives a purge on every server version. */
-const GENESIS_MARK = "genesis:";
-/**
- * Of a stream that goes on where a lost one ended: offsets are its sequence numbers and this. Servers can be told to begin with
- * another sequence number only from 2.10 on; before, a purge beyond the head leaves them expecting the old one.
- */
-const BEGINNING = /\bafter:(\d+) writer:(\S+) /;
 
 export const streamName = (set: string): string => `TIDEMARK_${set}`;
 export const streamSubject = (set: string): string => `tidemark.${set}`;
@@ -86,8 +80,13 @@ async function usableStream(
   const name = streamName(set);
   const info = await streamInfo(connection, name);
   if (!begin || !info || boundsOf(info).last > 0) return info;
-  await connection.manager.streams.delete(name);
-  return undefined;
+  try {
+    await connection.manager.streams.delete(name);
+    return undefined;
+  } catch {
+    // A writer's rights do not include that: an administrator has to.
+    throw existsError(connection.location);
+  }
 }
 
 /** undefined when there is no such stream. */
@@ -124,17 +123,6 @@ export function boundsOf(info: StreamInfo): LogBounds {
   return { first: offset(base + (messages > 0 ? first_seq : last_seq + 1)), last: offset(base + last_seq), bytes };
 }
 
-export function baseOf({ description }: StreamConfig): Offset {
-  const [, after] = BEGINNING.exec(description ?? "") ?? [];
-  return after === undefined ? BEFORE_FIRST : offset(Number(after));
-}
-
-/** Whoever made the stream put himself into its description: of two that begin a log only one goes on. */
-function assertBegunAs(location: string, { description }: StreamConfig, { after, writer }: LogBeginning): void {
-  const [, at, by] = BEGINNING.exec(description ?? "") ?? [];
-  if (at !== String(after) || by !== writer) throw existsError(location);
-}
-
 async function createStream(connection: JetStreamConnection, options: OpenStreamOptions): Promise<StreamInfo> {
   const name = streamName(options.set);
   if (options.mode === "read") {
@@ -160,7 +148,7 @@ function newStreamConfig(
 ): Partial<StreamConfig> & { name: string } {
   return {
     name: stream.name,
-    description: `Tidemark log: written and trimmed by Tidemark only${begin ? beginning(begin) : ""}`,
+    description: `Tidemark log: written and trimmed by Tidemark only${begin ? describeBeginning(begin) : ""}`,
     subjects: [stream.subject],
     retention: RetentionPolicy.Limits,
     storage: StorageType.File,
@@ -172,10 +160,6 @@ function newStreamConfig(
     deny_delete: true,
     duplicate_window: DUPLICATE_WINDOW_MS * 1_000_000,
   };
-}
-
-function beginning({ after, writer, genesis }: LogBeginning): string {
-  return ` after:${after} writer:${writer} ${GENESIS_MARK}${Buffer.from(genesis).toString("base64")}`;
 }
 
 function createError(error: unknown, location: string): TidemarkError {

@@ -1,3 +1,4 @@
+import { decodeRecord } from "../event/codec.ts";
 import type { Offset } from "../event/positions.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { TidemarkError } from "../runtime/errors.ts";
@@ -22,13 +23,22 @@ export async function reseedIfLeftBehind(context: RepairContext): Promise<void> 
   );
   if (leads) return;
   const seed = await findSeed(lookBack, { logId: identity.logId, bounds, signal });
-  if (!seed) throw leftBehind(context, { offset, first: bounds.first });
+  const anew =
+    seed?.repository.location ?? ((await beginsWithCopies(context, bounds.first)) ? log.location : undefined);
+  if (anew === undefined) throw leftBehind(context, { offset, first: bounds.first });
   logger.warn(
-    { position: offset, first: bounds.first, base: seed.manifest.offset },
-    `the log was trimmed past this standby, and its events are in no repository: it is built anew from ${seed.repository.location}`,
+    { position: offset, first: bounds.first, base: seed?.manifest.offset },
+    `the log begins behind this standby, and the events between are in no repository: it is built anew from ${anew}`,
   );
   state.beginReseed(paths);
   crashPoint("standby: reseed begun");
+}
+
+/** A log that was begun anew holds a full copy of everything. */
+async function beginsWithCopies({ log }: RepairContext, first: Offset): Promise<boolean> {
+  const record = await log.get(first);
+  const body = record && decodeRecord(record).body;
+  return body?.kind === "epoch" && body.reason === "new-log";
 }
 
 function leftBehind(

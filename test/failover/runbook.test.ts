@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { expect, test, vi } from "vitest";
 
+import { comparePages } from "../support/compare.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene, fenceOf } from "../support/failover-scene.ts";
 import { NatsServer } from "../support/nats-server.ts";
@@ -66,5 +67,23 @@ test("the runbook: a planned change, the former primary as a standby, the new on
   await waitFor("the second host to be fenced", async () => (await fenceOf(two))?.locked === 1);
   expect(await next(two, "history")).toMatchObject({ code: 0 });
   expect(await next(two, "status")).toMatchObject({ code: 5 });
+
+  const three = scene.host();
+  const standby = await three.start("replica");
+  await waitFor(
+    "the third host to follow",
+    () => comparePages(one.standbyDatabase, three.standbyDatabase) === undefined,
+  );
+  await standby.stop();
+  await server.loseStore();
+  expect(await next(three, "promote --new-log --dry-run")).toMatchObject({ code: 0 });
+  expect(await next(three, "promote --new-log")).toMatchObject({ code: 0 });
+  expect(rest.shift()).toEqual(["replica"]);
+  await three.start("replica");
+  const found = scene.open(three.standbyDatabase);
+  expect(await found.value("SELECT group_concat(body) FROM t")).toBe(
+    "first,the last,on the second host,on the first host again",
+  );
+  expect(await next(three, "history")).toMatchObject({ code: 0 });
   expect(rest).toEqual([]);
 });

@@ -75,6 +75,13 @@ export class NatsServer implements AsyncDisposable {
     await exited;
   }
 
+  /** Its disk is lost; it is started again with another one. */
+  async loseStore(): Promise<void> {
+    await this.kill();
+    rmSync(this.storeDirectory, { recursive: true });
+    await this.start();
+  }
+
   /** SIGSTOP: connections stay up, nothing answers. */
   pause(): void {
     this.#process?.kill("SIGSTOP");
