@@ -80,7 +80,9 @@ test.concurrent("the agent is killed and started again: its application is ended
   await using deployment = new Deployment();
   const agent = launch(deployment, "--restore-if-missing");
   const pid = await upFor(deployment, 1);
-  await agent.kill9();
+  // Its application keeps its output open.
+  agent.child.kill("SIGKILL");
+  await waitFor("the agent's end", () => !isAlive(agent.child.pid ?? 0));
   expect(isAlive(pid)).toBe(true);
   process.kill(pid, "SIGHUP");
   await waitFor("a commit while nothing captures", () => linesOf(saidIn(deployment)).includes("hup"));
@@ -119,10 +121,15 @@ for (const point of pointsOf("run --exec")) {
     const uploads = deployment.pathOf("uploads");
     fs.mkdirSync(path.join(uploads, "some"), { recursive: true });
     for (const name of ["one", "some/two"]) fs.writeFileSync(path.join(uploads, name), name);
-    await crash.createDatabase();
-    await crash.launch().waitReady();
-    await crash.app.disconnect();
-    await crash.agent?.stop();
+    // It lives for less than it takes capture to look for it again.
+    const made = "PRAGMA journal_mode=WAL; CREATE TABLE t (body); INSERT INTO t VALUES ('made')";
+    const maker = deployment.launch(
+      "run",
+      "--restore-if-missing",
+      "--exec",
+      `sqlite3 ${deployment.database} "${made}"`,
+    );
+    expect(await maker.exited).toMatchObject({ code: 0 });
     fs.rmSync(deployment.databaseDirectory, { recursive: true });
     fs.mkdirSync(uploads, { recursive: true });
     crash.order(point);
@@ -131,7 +138,8 @@ for (const point of pointsOf("run --exec")) {
     expect(fs.existsSync(deployment.database)).toBe(false);
     expect(fs.existsSync(path.join(uploads, "one"))).toBe(point !== "exec: restored");
     const checks = `test -s ${deployment.database} && cd ${uploads} && test "$(cat one some/two)" = "onesome/two"`;
-    expect(await crash.launch("run", "--restore-if-missing", "--exec", checks).exited).toMatchObject({ code: 0 });
+    const next = deployment.launch("run", "--restore-if-missing", "--exec", checks);
+    expect(await next.exited).toMatchObject({ code: 0 });
     expect(comparePages(deployment.database, deployment.standbyDatabase)).toBeUndefined();
   });
 }
