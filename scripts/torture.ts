@@ -100,13 +100,14 @@ class Torturer implements AsyncDisposable {
   }
 
   #tell(result: RunResult): void {
-    const { plan, violations, durationMs, figures, directory } = result;
+    const { plan, violations, durationMs, figures, ends, directory } = result;
     const { seed, servers, actions } = plan;
     const ok = violations.length === 0;
     const line = { seed, servers, ok, faults: actions.map(({ fault }) => fault), ...figures, durationMs };
-    if (this.#asked.json) return print(JSON.stringify(ok ? line : { ...line, violations, directory }));
+    if (this.#asked.json) return print(JSON.stringify(ok ? line : { ...line, violations, ends, directory }));
     const what = `seed ${seed}, ${servers} ${servers === 1 ? "server" : "servers"}, ${(durationMs / 1000).toFixed(1)} s`;
     print(`${ok ? "ok  " : "FAIL"} ${what}: ${line.faults.join(", ")}  ${JSON.stringify(figures)}`);
+    for (const end of ends) print(`  ended: ${end.slice(0, 300)}`);
     for (const { kind, text } of violations) print(`  ${kind}: ${text.slice(0, 1000)}`);
     if (!ok) print(`  evidence: ${directory}`);
   }

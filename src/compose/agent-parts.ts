@@ -47,6 +47,8 @@ export interface CapturePartOptions extends PartOptions {
   readonly onLogOpened: () => void;
   /** From here on every commit is captured. */
   readonly onStarted?: () => void;
+  /** Another host is the primary: from here on none is. */
+  readonly onFenced?: () => void;
 }
 
 /** The capture of this process: its log, its agent, and beginning again. */

@@ -203,6 +203,7 @@ export class PrimaryPart {
     const error = fencedError(record, config.state);
     logger.error({ code: error.code, hint: error.hint, fence: mode }, error.message);
     if (mode === "lock") this.#keepFromWriting(() => record.reason);
+    this.#options.onFenced?.();
     await runHooks(config.hooks.onFence, { facts: record, timeoutMs: config.hooks.timeoutMs, logger });
     if (mode === "lock") await aborted(signal);
     throw error;

@@ -70,6 +70,7 @@ async function promoteHalted(options: AloneOptions, { request, failure, log }: H
     replica: () => ({ agent, log }),
     endReplica: nothing,
     capture: nothing,
+    onFailure: () => undefined,
   });
   return promotion.promote(request);
 }

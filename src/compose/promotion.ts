@@ -31,8 +31,10 @@ export interface PromotionOptions {
   readonly replica: () => { readonly agent: Standing; readonly log: ChangeLog } | undefined;
   /** Ends the replica; resolves when its files are closed. */
   readonly endReplica: () => Promise<void>;
-  /** Resolves when it captures. */
+  /** Resolves when it captures. @throws FENCED when another host was promoted meanwhile */
   readonly capture: (config: Config) => Promise<void>;
+  /** The promotion that was under way failed, perhaps with the replica ended. */
+  readonly onFailure: (error: unknown) => void;
 }
 
 interface Promote extends PromoteRequest {
@@ -66,6 +68,9 @@ export class Promotion {
     this.#underWay = true;
     try {
       return await this.#promote(request);
+    } catch (error) {
+      this.#options.onFailure(error);
+      throw error;
     } finally {
       this.#underWay = false;
     }

@@ -36,6 +36,9 @@ export class StandbyPart {
         await this.#replicaEnded.promise;
       },
       capture: async (promoted) => this.#capture(promoted),
+      onFailure: (error) => {
+        if (this.#endReplica.signal.aborted) this.#promoted.reject(error);
+      },
     });
     const role = readRole(config.standby ?? "");
     if (role && options.reseed) throw reseedOfPrimary(config);
@@ -77,19 +80,16 @@ export class StandbyPart {
 
   async promote(request: PromoteRequest): Promise<PromoteReport> {
     if (this.#primary) return already(this.#primary, this.#options);
-    try {
-      return await this.#promotion.promote(request);
-    } catch (error) {
-      if (this.#endReplica.signal.aborted) this.#promoted.reject(error);
-      throw error;
-    }
+    return this.#promotion.promote(request);
   }
 
-  /** Resolves when what was the standby is captured. */
+  /** Resolves when what was the standby is captured. @throws FENCED when another host was promoted meanwhile */
   async #capture(config: Config): Promise<void> {
-    this.#primary = this.#primaryOf(config);
+    const primary = this.#primaryOf(config);
+    this.#primary = primary;
     this.#promoted.resolve();
     await Promise.race([this.#started.promise, aborted(this.#options.signal)]);
+    if (primary.fence?.final) throw fencedError(primary.fence, config.state);
   }
 
   #primaryOf(config: Config): PrimaryPart {
@@ -102,6 +102,7 @@ export class StandbyPart {
       acceptEmpty: false,
       onLogOpened: () => undefined,
       onStarted,
+      onFenced: onStarted,
     });
   }
 
@@ -109,7 +110,6 @@ export class StandbyPart {
     const { agent } = this.#replica ?? {};
     if (!agent) return;
     this.#promotion.goOn(agent.recorded().id).catch((error: unknown) => {
-      if (this.#endReplica.signal.aborted) this.#promoted.reject(error);
       const { code, hint, message } = toTidemarkError(error);
       this.#options.logger.error({ code, hint }, `the promotion of this standby was not finished: ${message}`);
     });

@@ -51,6 +51,7 @@ const GOOD: Evidence = {
   restores: [{ place: "log", offset: 5, chain: three, problems: [] }],
   final: ["b", "c"].map((place) => ({ place, chain: six, problems: [] })),
   stuck: [],
+  ends: [],
 };
 const kinds = (evidence: Partial<Evidence>): string[] => [
   ...new Set(violationsOf({ ...GOOD, ...evidence }).map(({ kind }) => kind)),

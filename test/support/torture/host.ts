@@ -21,6 +21,7 @@ export const TREE = "uploads";
 /** As long as a service manager waits, but shorter. */
 const RESTART_MS = 300;
 const STOP_MS = 8000;
+const KILLED = 137;
 const BEGIN_TIMEOUT_MS = 45_000;
 const REJOIN_MS = 20_000;
 /** What the units of docs/operations.md do not start again. */
@@ -55,6 +56,8 @@ export class Host implements AsyncDisposable {
   isOffline = false;
   readonly agents: RunningTidemark[] = [];
   readonly journals: string[] = [];
+  /** With what agents ended that nobody killed. */
+  readonly failures: string[] = [];
   readonly #options: HostOptions;
   #role: "capture" | "replica";
   #standbys = 1;
@@ -141,6 +144,7 @@ export class Host implements AsyncDisposable {
       this.agents.push(agent);
       const { code } = await agent.exited;
       this.#options.tell(`${this.name}: ${this.#role} ended with ${code}`);
+      if (code !== 0 && code !== KILLED) this.failures.push(`${this.name}: ${lastLine(agent.output.stderr)}`);
       if (STAYS_ENDED.includes(code)) return;
       if (this.#agentWanted) await sleep(RESTART_MS);
     }
@@ -237,4 +241,8 @@ export class Host implements AsyncDisposable {
     for (const proxy of this.proxies) await proxy[Symbol.asyncDispose]();
     this.disk?.[Symbol.dispose]();
   }
+}
+
+function lastLine(text: string): string {
+  return text.trim().split("\n").at(-1) ?? "";
 }

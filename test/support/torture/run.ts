@@ -30,6 +30,8 @@ export interface RunResult {
   readonly durationMs: number;
   /** Commits that returned, confirmations, states seen, records, epochs, restores. */
   readonly figures: Readonly<Record<string, number>>;
+  /** With what agents ended that nobody killed. */
+  readonly ends: readonly string[];
   /** With everything that is left of it. */
   readonly directory: string;
 }
@@ -58,11 +60,11 @@ export async function tortureOnce(options: RunOptions): Promise<RunResult> {
   const kept = { plan, violations, evidence };
   fs.writeFileSync(path.join(directory, "evidence.json"), JSON.stringify(kept, null, 1));
   const durationMs = Math.round(performance.now() - began);
-  return { plan, violations, durationMs, figures: figuresOf(evidence), directory };
+  return { plan, violations, durationMs, figures: figuresOf(evidence), ends: evidence.ends, directory };
 }
 
 function nothing(error: unknown): Evidence {
-  return { journal: [], syncs: [], seen: [], log: [], restores: [], final: [], stuck: [said(error)] };
+  return { journal: [], syncs: [], seen: [], log: [], restores: [], final: [], stuck: [said(error)], ends: [] };
 }
 
 function said(error: unknown): string {
@@ -135,7 +137,7 @@ async function fromRepository(world: World): Promise<Restored[]> {
   return [{ place: "repository", offset: 0, chain: "", problems: [stderr] }];
 }
 
-function figuresOf({ journal, syncs, seen, log, restores }: Evidence): Record<string, number> {
+function figuresOf({ journal, syncs, seen, log, restores, ends }: Evidence): Record<string, number> {
   return {
     commits: journal.filter(({ at }) => at === "done").length,
     confirmed: syncs.length,
@@ -143,5 +145,6 @@ function figuresOf({ journal, syncs, seen, log, restores }: Evidence): Record<st
     records: log.length,
     epochs: log.filter(({ begins }) => begins).length,
     restores: restores.length,
+    ends: ends.length,
   };
 }

@@ -12,6 +12,8 @@ export interface Evidence {
   readonly final: readonly Copy[];
   /** What did not come right by itself and by the documented commands. */
   readonly stuck: readonly string[];
+  /** With what agents ended that nobody killed. Told, not judged: a service manager starts them again. */
+  readonly ends: readonly string[];
 }
 
 /** `sync` confirmed what was committed at this place before it was called. */

@@ -164,9 +164,10 @@ export class World implements AsyncDisposable {
     await Promise.all(this.#loops);
   }
 
-  told(): Pick<Evidence, "journal" | "syncs" | "seen"> {
+  told(): Pick<Evidence, "journal" | "syncs" | "seen" | "ends"> {
     const journal = readJournals(this.hosts.flatMap(({ journals }) => journals));
-    return { journal, syncs: this.syncs, seen: this.seen };
+    const ends = this.hosts.flatMap(({ failures }) => failures);
+    return { journal, syncs: this.syncs, seen: this.seen, ends };
   }
 
   /** What agents wrote, for whoever looks for the cause. */
