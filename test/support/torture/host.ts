@@ -21,7 +21,8 @@ export const TREE = "uploads";
 /** As long as a service manager waits, but shorter. */
 const RESTART_MS = 300;
 const STOP_MS = 8000;
-const KILLED = 137;
+/** Stopped, fenced, killed. */
+const EXPECTED_ENDS: readonly number[] = [0, 5, 137];
 const BEGIN_TIMEOUT_MS = 45_000;
 const REJOIN_MS = 20_000;
 /** What the units of docs/operations.md do not start again. */
@@ -56,7 +57,7 @@ export class Host implements AsyncDisposable {
   isOffline = false;
   readonly agents: RunningTidemark[] = [];
   readonly journals: string[] = [];
-  /** With what agents ended that nobody killed. */
+  /** With what agents ended that nobody stopped, fenced or killed. */
   readonly failures: string[] = [];
   readonly #options: HostOptions;
   #role: "capture" | "replica";
@@ -144,7 +145,7 @@ export class Host implements AsyncDisposable {
       this.agents.push(agent);
       const { code } = await agent.exited;
       this.#options.tell(`${this.name}: ${this.#role} ended with ${code}`);
-      if (code !== 0 && code !== KILLED) this.failures.push(`${this.name}: ${lastLine(agent.output.stderr)}`);
+      if (!EXPECTED_ENDS.includes(code)) this.failures.push(`${this.name}: ${lastLine(agent.output.stderr)}`);
       if (STAYS_ENDED.includes(code)) return;
       if (this.#agentWanted) await sleep(RESTART_MS);
     }

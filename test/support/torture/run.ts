@@ -30,7 +30,7 @@ export interface RunResult {
   readonly durationMs: number;
   /** Commits that returned, confirmations, states seen, records, epochs, restores. */
   readonly figures: Readonly<Record<string, number>>;
-  /** With what agents ended that nobody killed. */
+  /** With what agents ended that nobody stopped, fenced or killed. */
   readonly ends: readonly string[];
   /** With everything that is left of it. */
   readonly directory: string;

@@ -60,7 +60,7 @@ async function primaries(world: World): Promise<Host[]> {
 async function othersFollow(world: World): Promise<boolean> {
   const statuses = await Promise.all(
     world.standbys.map(async (host) => {
-      await returned(world, host);
+      void returned(world, host).catch((error: unknown) => world.tell(String(error)));
       return host.status();
     }),
   );

@@ -12,7 +12,7 @@ export interface Evidence {
   readonly final: readonly Copy[];
   /** What did not come right by itself and by the documented commands. */
   readonly stuck: readonly string[];
-  /** With what agents ended that nobody killed. Told, not judged: a service manager starts them again. */
+  /** With what agents ended that nobody stopped, fenced or killed. Told, not judged: a service manager starts them again. */
   readonly ends: readonly string[];
 }
 
