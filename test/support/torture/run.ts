@@ -81,7 +81,7 @@ async function gather({ plan, servers, directory }: RunOptions): Promise<Evidenc
   await settle(world).catch((error: unknown) => stuck.push(said(error)));
   await world.stopLooking();
   world.tell("settled");
-  const log = stuck.length > 0 ? [] : logPoints(await world.active.deployment.events());
+  const log = logPoints(await world.active.deployment.events());
   const final = stuck.length > 0 ? [] : finalCopies(world);
   const restores = stuck.length > 0 ? [] : await restored(world, random);
   world.keepLogs();
