@@ -53,7 +53,7 @@ export async function promoteWithNewLog(options: AloneOptions, request: NewLogRe
   await begin(options, point);
   signal.throwIfAborted();
   const report = await promoteAlone(options, request);
-  return { ...report, lost: UNKNOWN_LOSS, newLog, durationMs: durationMs() };
+  return { ...report, ...next, lost: UNKNOWN_LOSS, newLog, durationMs: durationMs() };
 }
 
 async function examine(options: AloneOptions, { from }: NewLogRequest): Promise<LostLogExamined> {
