@@ -16,6 +16,8 @@ export interface LockNote {
   readonly sinceMs: number;
   /** When it was last renewed. */
   readonly atMs: number;
+  /** See processIdentity; undefined where the system does not tell. */
+  readonly process?: string | undefined;
 }
 
 /** expired/ */
@@ -34,6 +36,7 @@ const objectName = (value: unknown): unknown => {
 
 const LOCK: MapFormat = {
   fields: { mode: oneOf("shared", "exclusive"), host: text, pid: safe, sinceMs: time, atMs: time },
+  optional: { process: text },
 };
 const VERIFIED: MapFormat = { fields: { base: uuid, atMs: time, how: oneOf("sample", "full"), host: text } };
 const EXPIRED: MapFormat = { fields: { atMs: time, names: listOf(objectName, MAX_NAMES) } };

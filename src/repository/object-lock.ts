@@ -3,6 +3,7 @@ import os from "node:os";
 
 import { type Clock, sleep } from "../runtime/clock.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
+import { isDead, processIdentity } from "../runtime/process-identity.ts";
 import { decodeLock, encodeLock, type LockNote } from "./notes.ts";
 import { LOCK_PREFIX } from "./object-names.ts";
 import { repositoryChanged } from "./index-view.ts";
@@ -14,6 +15,8 @@ const RENEW_MS = 5 * 60_000;
 const STALE_MS = 30 * 60_000;
 /** Before others may take it as left behind. */
 const LOST_MS = 25 * 60_000;
+/** What a process had asked a store for when it was killed has happened, or never will. */
+const SETTLE_MS = 10_000;
 /** Releasing may not take longer. */
 const RELEASE_MS = 10_000;
 /** Behind the name of a lock that was released where nothing can be removed. */
@@ -31,6 +34,8 @@ export interface LockOptions {
   readonly signal: AbortSignal;
   /** It only tells others. */
   readonly besideExclusive?: boolean;
+  /** Before what somebody who was killed on this machine held is free. */
+  readonly settleMs?: number;
 }
 
 /** First one's own lock, then a look at those of others: of two who come at once at least one sees the other. */
@@ -89,7 +94,8 @@ class ObjectLock implements RepositoryLock {
   async #write(signal: AbortSignal): Promise<void> {
     const { objects, clock, mode } = this.#options;
     const name = `${LOCK_PREFIX}${randomUUID()}`;
-    const note: LockNote = { mode, host: os.hostname(), pid: process.pid, sinceMs: this.#sinceMs, atMs: clock.now() };
+    const who = { host: os.hostname(), pid: process.pid, process: processIdentity() };
+    const note: LockNote = { mode, ...who, sinceMs: this.#sinceMs, atMs: clock.now() };
     const began = { wallMs: note.atMs, monotonicMs: clock.monotonic() };
     // Before it is there: a put that seemed to fail may have succeeded.
     this.#names.push(name);
@@ -98,16 +104,21 @@ class ObjectLock implements RepositoryLock {
   }
 
   async #requireNobodyElse(signal: AbortSignal): Promise<void> {
-    const { objects, mode, clock } = this.#options;
+    const { objects, mode, clock, settleMs = SETTLE_MS } = this.#options;
     const names: string[] = [];
     for await (const { name } of objects.store.list(LOCK_PREFIX, signal)) names.push(name);
     const released = new Set(names.filter(isReleased).map((name) => name.slice(0, -RELEASED.length)));
+    const killed: string[] = [];
     for (const name of names) {
       if (isReleased(name) || released.has(name) || this.#names.includes(name)) continue;
       const note = await readLock(objects, name, signal);
       if (!note || clock.now() - note.atMs > STALE_MS) await this.#release(name, signal);
-      else if (mode === "exclusive" || note.mode === "exclusive") throw lockedBy(objects.location, note);
+      else if (mode === "shared" && note.mode === "shared") continue;
+      else if (note.process !== undefined && isDead(note.process)) killed.push(name);
+      else throw lockedBy(objects.location, note);
     }
+    if (killed.length > 0) await sleep(settleMs, signal);
+    for (const name of killed) await this.#release(name, signal);
   }
 
   async #renew(): Promise<void> {
@@ -155,6 +166,8 @@ function lockedBy(location: string, { host, pid, sinceMs, mode }: LockNote): Tid
   return new TidemarkError(
     "REPOSITORY_LOCKED",
     `${location} is in use (${mode}) by process ${pid} on ${host} since ${since}`,
-    { hint: "Wait until it is done. What a process that died left behind counts for half an hour." },
+    {
+      hint: "Wait until it is done. What a process that died left behind counts for half an hour, on its own machine for seconds.",
+    },
   );
 }

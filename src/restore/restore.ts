@@ -8,7 +8,7 @@ import { workParent } from "./dead-work.ts";
 import { consistentPoint } from "./consistent-point.ts";
 import { makePlan, type PlannedRestore } from "./make-plan.ts";
 import { requireOneDatabase, type TablesWanted, takeTables } from "./extract-tables.ts";
-import { bootId } from "./boot-id.ts";
+import { bootId } from "../runtime/boot-id.ts";
 import { FetchedState } from "./fetched-state.ts";
 import { PhaseTimes } from "./phase-times.ts";
 import type { Archive, PlanBase } from "./plan-base.ts";

@@ -1,4 +1,7 @@
+import { once } from "node:events";
 import fs from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,6 +19,7 @@ import { openRepository } from "../../src/repository/open-repository.ts";
 import { RetryingStore } from "../../src/repository/retrying-store.ts";
 import { S3Store, type S3StoreOptions } from "../../src/repository/s3-store.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { withEnvironment } from "../support/environment.ts";
 import { codeOf } from "../support/log-records.ts";
 import { Random } from "../support/random.ts";
 import { S3_HOST, S3_KMS_KEY } from "../support/s3-cluster.ts";
@@ -74,6 +78,25 @@ test("every object, in one request or in parts, is encrypted by the service when
     const found = await client.send(new HeadObjectCommand({ Bucket: place.bucket, Key: `app/${name}` }));
     expect([found.ServerSideEncryption, found.SSEKMSKeyId]).toEqual(["aws:kms", S3_KMS_KEY]);
   }
+  expect(Buffer.compare(await store.get("large", signal), data)).toBe(0);
+});
+
+test("encryption under the service's own key is asked for with each object, once for all of its parts", async () => {
+  const bucket = await S3Bucket.make();
+  await using proxy = await proxyOf(bucket);
+  const asked: string[] = [];
+  proxy.onUpload = (chunk) => {
+    const [, request] = /^((?:PUT|POST) [^ ?]*\?[a-zA-Z-]*)=\S* HTTP/.exec(chunk.toString("latin1")) ?? [];
+    const [, sse = "none"] = /^x-amz-server-side-encryption: (.*)\r$/im.exec(chunk.toString("latin1")) ?? [];
+    if (request !== undefined) asked.push(`${request} ${sse}`.replace(`/${bucket.place.bucket}/app/`, ""));
+  };
+  await using store = storeAt({ ...bucket.place, endpoint: `http://${proxy.address}`, sse: { kind: "AES256" } });
+  const data = new Random("encrypted under the service's key").bytes(11 * MiB);
+  await store.put("small", data.subarray(0, 100), signal);
+  await store.put("large", data, signal);
+  const parts = Array.from({ length: 2 }, () => "PUT large?partNumber none");
+  const wanted = ["PUT small?x-id AES256", "POST large?uploads AES256", ...parts, "POST large?uploadId none"];
+  expect(asked).toEqual(wanted);
   expect(Buffer.compare(await store.get("large", signal), data)).toBe(0);
 });
 
@@ -177,6 +200,40 @@ test("an upload that a killed process left is removed after a day, by whoever pu
   expect(await uploadsOf(bucket)).toBe(0);
 });
 
+test("an instance's own credentials are found where no others are given", async () => {
+  const { place, env } = await S3Bucket.make();
+  // A real instance cannot be had here: this says what the machine's service says there, in its second version.
+  const said = {
+    Code: "Success",
+    Type: "AWS-HMAC",
+    AccessKeyId: env["AWS_ACCESS_KEY_ID"],
+    SecretAccessKey: env["AWS_SECRET_ACCESS_KEY"],
+    Token: "",
+    Expiration: new Date(Date.now() + DAY_MS).toISOString(),
+  };
+  const asked: string[] = [];
+  const service = createServer((request, response) => {
+    asked.push(`${request.method} ${request.url}`);
+    if (request.method === "PUT") return void response.end("a token");
+    if (request.headers["x-aws-ec2-metadata-token"] !== "a token") return void response.writeHead(401).end();
+    response.end(request.url?.endsWith("/backup") ? JSON.stringify(said) : "backup");
+  });
+  await once(service.listen(0, "127.0.0.1"), "listening");
+  const { port } = service.address() as AddressInfo;
+  const nothing = { AWS_SHARED_CREDENTIALS_FILE: "/dev/null", AWS_CONFIG_FILE: "/dev/null" };
+  const there = { ...nothing, AWS_EC2_METADATA_SERVICE_ENDPOINT: `http://127.0.0.1:${port}` };
+  try {
+    await withEnvironment({ ...without(env), ...there }, async () => {
+      await using store = storeAt(place);
+      await store.put("one", Buffer.from("1"), signal);
+    });
+  } finally {
+    service.close();
+  }
+  const roles = "GET /latest/meta-data/iam/security-credentials/";
+  expect(asked).toEqual(["PUT /latest/api/token", roles, `${roles}backup`]);
+});
+
 test("credentials come from a profile of the AWS tools' own file too; without any it is said what to set", async () => {
   const { place, env } = await S3Bucket.make();
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-aws-"));
@@ -188,18 +245,19 @@ test("credentials come from a profile of the AWS tools' own file too; without an
     AWS_CONFIG_FILE: "/dev/null",
     AWS_EC2_METADATA_DISABLED: "true",
   };
-  const before = { ...process.env };
-  for (const key of Object.keys(env)) delete process.env[key];
-  Object.assign(process.env, elsewhere);
   try {
-    await using store = storeAt({ ...place, profile: "backup" });
-    await store.put("one", Buffer.from("1"), signal);
-    await using nobody = storeAt(place);
-    const refused: unknown = await nobody.head("one", signal).catch((error: unknown) => error);
-    expect(refused).toMatchObject({ code: "STORE_DENIED", hint: expect.stringContaining("AWS_ACCESS_KEY_ID") });
+    await withEnvironment({ ...without(env), ...elsewhere }, async () => {
+      await using store = storeAt({ ...place, profile: "backup" });
+      await store.put("one", Buffer.from("1"), signal);
+      await using nobody = storeAt(place);
+      const refused: unknown = await nobody.head("one", signal).catch((error: unknown) => error);
+      expect(refused).toMatchObject({ code: "STORE_DENIED", hint: expect.stringContaining("AWS_ACCESS_KEY_ID") });
+    });
   } finally {
-    for (const key of Object.keys(elsewhere)) delete process.env[key];
-    Object.assign(process.env, before);
     fs.rmSync(directory, { recursive: true });
   }
 });
+
+function without(env: Readonly<Record<string, string>>): Record<string, undefined> {
+  return Object.fromEntries(Object.keys(env).map((key) => [key, undefined]));
+}

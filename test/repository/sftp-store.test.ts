@@ -8,9 +8,10 @@ import type { ObjectStore } from "../../src/repository/object-store.ts";
 import { RetryingStore } from "../../src/repository/retrying-store.ts";
 import type { SftpOptions } from "../../src/repository/sftp-connection.ts";
 import { SftpStore } from "../../src/repository/sftp-store.ts";
+import { withEnvironment } from "../support/environment.ts";
 import { codeOf } from "../support/log-records.ts";
 import { Random } from "../support/random.ts";
-import { SftpServer } from "../support/sftp-server.ts";
+import { PasswordServer, SftpServer } from "../support/sftp-server.ts";
 import { SmallDisk } from "../support/small-disk.ts";
 import { TcpProxy } from "../support/tcp-proxy.ts";
 import { waitFor } from "../support/wait.ts";
@@ -72,6 +73,27 @@ test("an encrypted key needs its passphrase, which the environment gives", async
   await withEnvironment({ TIDEMARK_SFTP_PASSPHRASE: "open sesame" }, async () => {
     await using store = storeWith({ keyFile: server.at("locked_key") });
     expect(await store.head("config", signal)).toBeUndefined();
+  });
+});
+
+test("a password of the environment logs in where no key does; a wrong one, or none, is refused", async () => {
+  await using byPassword = await PasswordServer.start(server, "correct horse");
+  const { place } = byPassword;
+  await withEnvironment({ TIDEMARK_SFTP_PASSWORD: "correct horse", HOME: server.directory }, async () => {
+    await using store = new SftpStore({ ...place, directory: server.at("by-password") });
+    await store.put("config", Buffer.from("1"), signal);
+    expect(Buffer.from(await store.get("config", signal)).toString()).toBe("1");
+  });
+  await withEnvironment({ TIDEMARK_SFTP_PASSWORD: "battery staple", HOME: server.directory }, async () => {
+    await using store = new SftpStore(place);
+    const { message, hint } = await refusal(store);
+    expect(message).toContain("authentication");
+    expect(hint).toContain("TIDEMARK_SFTP_PASSWORD");
+    expect(message + hint).not.toContain("battery");
+  });
+  await withEnvironment({ HOME: server.directory }, async () => {
+    await using store = new SftpStore(place);
+    await refusal(store);
   });
 });
 
@@ -204,16 +226,3 @@ test("what a killed writer left is removed after an hour, by the clock over ther
   await store.put("config", Buffer.from("1"), signal);
   expect(fs.readdirSync(leftovers)).toEqual(["new"]);
 });
-
-async function withEnvironment(values: Record<string, string>, work: () => Promise<void>): Promise<void> {
-  const before = Object.fromEntries(Object.keys(values).map((key) => [key, process.env[key]]));
-  Object.assign(process.env, values);
-  try {
-    await work();
-  } finally {
-    for (const [key, value] of Object.entries(before)) {
-      if (value === undefined) delete process.env[key];
-      else process.env[key] = value;
-    }
-  }
-}

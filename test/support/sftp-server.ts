@@ -8,6 +8,7 @@ import path from "node:path";
 import type { SftpPlace } from "../../src/config/config.ts";
 import { errnoOf } from "../../src/runtime/errors.ts";
 import { freePort } from "./nats-server.ts";
+import { asRoot } from "./small-disk.ts";
 import { waitFor } from "./wait.ts";
 
 const SSHD = "/usr/sbin/sshd";
@@ -109,6 +110,39 @@ export class SftpServer implements AsyncDisposable {
       `Subsystem sftp internal-sftp ${options}`,
       "",
     ];
+  }
+}
+
+/** Another sshd beside a server's own, which lets the server's user in by a password alone. */
+export class PasswordServer implements AsyncDisposable {
+  readonly place: SftpPlace;
+  readonly #pidFile: string;
+
+  private constructor(server: SftpServer, port: number) {
+    this.#pidFile = server.at("password.pid");
+    const { knownHosts: _, keyFile: __, ...place } = server.place;
+    this.place = { ...place, port, hostKey: server.fingerprint, keyFile: undefined, knownHosts: undefined };
+  }
+
+  static async start(server: SftpServer, password: string): Promise<PasswordServer> {
+    const port = await freePort();
+    const started = new PasswordServer(server, port);
+    const hash = execFileSync("openssl", ["passwd", "-6", "-stdin"], { input: password, encoding: "utf8" }).trim();
+    const [shadow, config] = [server.at("shadow"), server.at("password_config")];
+    fs.writeFileSync(shadow, `${os.userInfo().username}:${hash}:20000:0:99999:7:::\n`);
+    const ways = ["PasswordAuthentication yes", "PermitRootLogin yes", "PubkeyAuthentication no"];
+    const files = [`HostKey ${server.at("host_key")}`, `PidFile ${started.#pidFile}`];
+    const lines = [`Port ${port}`, "ListenAddress 127.0.0.1", "UsePAM no", "Subsystem sftp internal-sftp"];
+    fs.writeFileSync(config, [...lines, ...files, ...ways, ""].join("\n"));
+    // The machine's own passwords are not touched: only this sshd sees others.
+    const script = 'mount --bind "$0" /etc/shadow && exec /usr/sbin/sshd -f "$1" -E "$2"';
+    asRoot("unshare", "--mount", "sh", "-c", script, shadow, config, server.at("password.log"));
+    await waitFor("sshd", async () => await greets(port), { timeoutMs: 20_000 });
+    return started;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    asRoot("kill", "-KILL", fs.readFileSync(this.#pidFile, "utf8").trim());
   }
 }
 

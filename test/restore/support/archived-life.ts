@@ -5,6 +5,8 @@ import { expect } from "vitest";
 
 import { offset } from "../../../src/event/positions.ts";
 import type { ObjectStore } from "../../../src/repository/object-store.ts";
+import type { Repository } from "../../../src/repository/repository.ts";
+import { eachOf } from "../../../src/runtime/each-of.ts";
 import type { Random } from "../../support/random.ts";
 import { type Picture, pictureOf } from "../../support/tree-scene.ts";
 import { ArchiveBench } from "./archive-bench.ts";
@@ -65,6 +67,46 @@ function expectAsRecorded(scene: ArchiveBench, { directory, to, picture, what }:
   expectRestored(directory, recorded?.offset === to ? (recorded.picture ?? picture) : picture);
 }
 
+interface Source {
+  readonly name: string;
+  readonly call: Parameters<ArchiveBench["restore"]>[1];
+}
+
+/** The log alone comes first. */
+function sourcesOf(repository: Repository, isArchived: boolean): readonly [Source, ...Source[]] {
+  return [
+    { name: "log", call: {} },
+    { name: "both", call: { repositories: [repository], withLog: true } },
+    ...(isArchived ? [{ name: "repository", call: { repositories: [repository] } }] : []),
+  ];
+}
+
+interface Expected {
+  readonly source: Source;
+  /** Undefined: only a recorded one is known. */
+  readonly picture?: Picture;
+  /** Learns which base it was. */
+  readonly beginnings?: Set<number>;
+}
+
+/** Returns the trees as they were restored. */
+async function restoreFrom(
+  scene: ArchiveBench,
+  to: number,
+  { source: { name, call }, picture, beginnings }: Expected,
+): Promise<Picture> {
+  const { directory, offset: at, base } = await scene.restore(to, call);
+  const found = pictureOf(path.join(directory, "uploads"));
+  expectAsRecorded(scene, { directory, to, picture: picture ?? found, what: `${name} to ${to}` });
+  expect(at).toBe(to);
+  beginnings?.add(base?.offset ?? 0);
+  fs.rmSync(directory, { recursive: true });
+  return found;
+}
+
+/** A restore mostly waits: for its process that checks databases, and for the store. */
+const AT_ONCE = 4;
+
 export interface LifeOptions {
   readonly random: Random;
   /** Changes of databases and of the tree. */
@@ -93,22 +135,12 @@ export async function archivedLife({ random, steps, points, store }: LifeOptions
   for (let n = 0; n < 5; n += 1) await scene.base(writing, random.pick([first, ...places]), random);
   await using repository = await scene.repository("read", store?.());
   const beginnings = new Set<number>();
-  for (const to of [...Array.from({ length: points }, () => random.integer(8, last)), last]) {
-    let picture: Picture = {};
-    const sources = [
-      { name: "log", call: {} },
-      { name: "both", call: { repositories: [repository], withLog: true } },
-      ...(to <= archivedThrough ? [{ name: "repository", call: { repositories: [repository] } }] : []),
-    ];
-    for (const { name, call } of sources) {
-      const { directory, ...report } = await scene.restore(to, call);
-      if (name === "log") picture = pictureOf(path.join(directory, "uploads"));
-      expectAsRecorded(scene, { directory, to, picture, what: `${name} to ${to}` });
-      expect(report.offset).toBe(to);
-      if (name !== "log") beginnings.add(report.base?.offset ?? 0);
-      fs.rmSync(directory, { recursive: true });
-    }
-  }
+  const offsets = [...Array.from({ length: points }, () => random.integer(8, last)), last];
+  await eachOf(offsets, AT_ONCE, async (to) => {
+    const [alone, ...others] = sourcesOf(repository, to <= archivedThrough);
+    const picture = await restoreFrom(scene, to, { source: alone });
+    for (const source of others) await restoreFrom(scene, to, { source, picture, beginnings });
+  });
   expect(scene.damaged).toEqual([]);
   return beginnings.size;
 }
