@@ -18,6 +18,8 @@ export interface BlobReaderOptions {
   readonly objects: SealedObjects;
   readonly index: BlobIndex;
   readonly refresh: (signal: AbortSignal) => Promise<void>;
+  /** Looks into packs that no index object names. */
+  readonly search: (signal: AbortSignal) => Promise<void>;
 }
 
 /** Blobs that lie near each other in a pack, in the order in which they are asked for. */
@@ -40,7 +42,9 @@ export class BlobReader {
   async read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
     const tried = new Set<string>();
     let failure: TidemarkError | undefined;
-    for (const isLast of [false, true]) {
+    // It may lie elsewhere since the index was read; or what named its pack is lost.
+    const { refresh, search } = this.#options;
+    for (const look of [refresh, search, undefined]) {
       for (const location of this.#options.index.locations(id).filter(({ pack }) => !tried.has(pack))) {
         tried.add(location.pack);
         try {
@@ -51,8 +55,7 @@ export class BlobReader {
           failure ??= error;
         }
       }
-      // It may lie elsewhere since the index was read.
-      if (!isLast) await this.#options.refresh(signal);
+      await look?.(signal);
     }
     throw failure ?? this.#missing(id);
   }
@@ -106,12 +109,12 @@ export class BlobReader {
   }
 
   async #locate(id: Uint8Array, signal: AbortSignal): Promise<BlobLocation> {
-    const { index, refresh } = this.#options;
-    const known = index.locations(id)[0];
-    if (known) return known;
-    await refresh(signal);
-    const found = index.locations(id)[0];
-    if (found) return found;
+    const { index, refresh, search } = this.#options;
+    for (const look of [refresh, search, undefined]) {
+      const found = index.locations(id)[0];
+      if (found) return found;
+      await look?.(signal);
+    }
     throw this.#missing(id);
   }
 

@@ -28,6 +28,12 @@ export interface BlobStore {
   refresh(signal: AbortSignal): Promise<void>;
 
   /**
+   * Looks for packs that no index object names: what is in them is read from then on, and not referred to. Reading does so
+   * by itself when a blob is missing.
+   */
+  search(signal: AbortSignal): Promise<void>;
+
+  /**
    * Proved to be what was stored under this name. When one copy is damaged or gone another is taken.
    *
    * @throws OBJECT_MISSING (the blob, or the pack that holds it), OBJECT_CORRUPT (names the pack), STORE_UNREACHABLE

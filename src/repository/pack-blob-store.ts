@@ -4,8 +4,12 @@ import { BlobReader } from "./blob-reader.ts";
 import type { BlobFigures, BlobStore, BlobWriter } from "./blob-store.ts";
 import type { BlobUse } from "./blob-use.ts";
 import { IndexView } from "./index-view.ts";
+import { findUnnamed } from "./refresh-index.ts";
 import { PackWriter } from "./pack-writer.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
+
+/** Whoever misses a blob looks for packs that no index object names so often at most. */
+const SEARCH_MS = 60_000;
 
 /** Blobs in packs, found by an index on the local disk. */
 export class PackBlobStore implements BlobStore {
@@ -13,12 +17,20 @@ export class PackBlobStore implements BlobStore {
   readonly #index: BlobIndex;
   readonly #view: IndexView;
   readonly #reader: BlobReader;
+  readonly #clock: Clock;
+  #searchedMs = -Infinity;
 
   constructor(objects: SealedObjects, index: BlobIndex, clock: Clock) {
     this.#objects = objects;
     this.#index = index;
     this.#view = new IndexView(objects, index, clock);
-    this.#reader = new BlobReader({ objects, index, refresh: async (signal) => this.refresh(signal) });
+    this.#clock = clock;
+    this.#reader = new BlobReader({
+      objects,
+      index,
+      refresh: (signal) => this.refresh(signal),
+      search: (signal) => this.#searchNowAndThen(signal),
+    });
   }
 
   has(id: Uint8Array): boolean {
@@ -27,6 +39,18 @@ export class PackBlobStore implements BlobStore {
 
   async refresh(signal: AbortSignal): Promise<void> {
     await this.#view.refresh(signal);
+  }
+
+  async search(signal: AbortSignal): Promise<void> {
+    await findUnnamed(this.#index, { objects: this.#objects, signal });
+  }
+
+  /** Many blobs may be missing. */
+  async #searchNowAndThen(signal: AbortSignal): Promise<void> {
+    const nowMs = this.#clock.monotonic();
+    if (nowMs - this.#searchedMs < SEARCH_MS) return;
+    await this.search(signal);
+    this.#searchedMs = nowMs;
   }
 
   read(id: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {

@@ -5,17 +5,20 @@ import type { BlobIndex } from "./blob-index.ts";
 import { MAX_RAW_BYTES } from "./envelope.ts";
 import { decodeExpired } from "./notes.ts";
 import { EXPIRED_PREFIX } from "./object-names.ts";
+import type { ObjectInfo } from "./object-store.ts";
 import { decodeEntries, decodeIndex, LISTING_LENGTH_BYTES, type PackListing } from "./pack.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
 export const INDEX_PREFIX = "index/";
 export const PACK_PREFIX = "packs/";
+/** Of a pack that was found by itself: takes the place of an index object's name. */
+const UNNAMED_PREFIX = "unnamed/";
 /** Objects fetched side by side. */
 const PARALLEL = 8;
 
 /**
- * Brings the local index to what the repository has now. New marks come first, and those that are gone go last: a pack
- * stays marked until the index objects that named it are forgotten.
+ * Brings the local index to what the repository has now. New marks come first, and what is gone is forgotten at once: a
+ * pack stays marked until the index objects that named it are forgotten.
  *
  * @throws what the store throws, REPOSITORY_VERSION
  */
@@ -39,9 +42,10 @@ export async function refreshIndex(index: BlobIndex, objects: SealedObjects, sig
       damaged.push(name);
     }
   });
-  index.drop(gone);
-  index.drop(unmarked);
-  if (damaged.length > 0) await heal(damaged, index, { objects, signal });
+  index.drop([...gone, ...unmarked]);
+  if (damaged.length === 0) return;
+  await findUnnamed(index, { objects, signal });
+  for (const name of damaged) index.addIndex(name, [], { healed: true });
 }
 
 interface Source {
@@ -69,24 +73,32 @@ async function follow(
   return [...gone];
 }
 
-/** Every pack lists what is in it: those that no sound index object names are found by that. They may not be referred to. */
-async function heal(damaged: readonly string[], index: BlobIndex, { objects, signal }: Source): Promise<void> {
-  const packs: PackListing[] = [];
-  for await (const { name, bytes } of objects.store.list(PACK_PREFIX, signal)) {
-    if (index.hasPack(name)) continue;
+/**
+ * Every pack lists what is in it: those that no sound index object names are found by that. They may not be referred to.
+ *
+ * @throws what the store throws
+ */
+export async function findUnnamed(index: BlobIndex, { objects, signal }: Source): Promise<void> {
+  const gone = index.sources(UNNAMED_PREFIX);
+  const fresh: ObjectInfo[] = [];
+  for await (const pack of objects.store.list(PACK_PREFIX, signal)) {
+    gone.delete(UNNAMED_PREFIX + pack.name);
+    if (!index.hasPack(pack.name)) fresh.push(pack);
+  }
+  await eachOf(fresh, PARALLEL, async (pack) => {
     try {
-      packs.push(await readListing(objects, { name, bytes }, signal));
+      index.addIndex(UNNAMED_PREFIX + pack.name, [await readListing(objects, pack, signal)], { healed: true });
     } catch (error) {
       if (!hasCode(error, "OBJECT_CORRUPT", "OBJECT_MISSING")) throw error;
     }
-  }
-  for (const name of damaged) index.addIndex(name, packs, { healed: true });
+  });
+  index.drop([...gone]);
 }
 
 /** From the pack itself. @throws OBJECT_MISSING, OBJECT_CORRUPT */
 export async function readListing(
   objects: SealedObjects,
-  { name, bytes }: { readonly name: string; readonly bytes: number },
+  { name, bytes }: ObjectInfo,
   signal: AbortSignal,
 ): Promise<PackListing> {
   const end = bytes - LISTING_LENGTH_BYTES;

@@ -121,6 +121,8 @@ export class BlobNeeds {
         return error.message;
       }
     }
-    return blobs.has(id) ? undefined : `it refers to the blob ${name}, which is in no pack that stays`;
+    return blobs.has(id)
+      ? undefined
+      : `it refers to the blob ${name}, which is in no pack that index/ names and that stays`;
   }
 }

@@ -111,6 +111,6 @@ async function verifyUnnamed(
   const unnamed = survey.names("packs/").filter((name) => !seen.has(name));
   if (unnamed.length === 0) return;
   findings.warnings.push(
-    `${unnamed.length === 1 ? "a pack is" : `${unnamed.length} packs are`} in no index: left behind by a process that died, or being written; expire removes them`,
+    `${unnamed.length === 1 ? "a pack is" : `${unnamed.length} packs are`} in no index: left behind by a process that died, being written, or their index object is lost; expire removes what nothing needs and names the others again`,
   );
 }

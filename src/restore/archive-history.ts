@@ -58,10 +58,15 @@ export class ArchiveHistory implements History {
   };
   #onlyForward = false;
   readonly #away = new Map<Repository, TidemarkError>();
+  /** Last event of all segments that were ever listed. */
+  #listedThrough: number;
+  /** Where the log began when it was looked at last. */
+  #logFirst = 0;
 
   constructor(options: ArchiveHistoryOptions) {
     this.location = options.location;
     this.#options = options;
+    this.#listedThrough = lastOf(options.segments);
     this.#segments = new HeldSegments({
       ...options,
       isElsewhere: async (at) => {
@@ -78,8 +83,7 @@ export class ArchiveHistory implements History {
 
   /** Last offset that the repositories know of. */
   get archivedThrough(): Offset {
-    const { segments, bases } = this.#options;
-    return offset([...segments.map(({ last }) => last), ...bases.map((base) => base.offset)].reduce(greater, 0));
+    return offset(this.#options.bases.map((base) => base.offset).reduce(greater, this.#listedThrough));
   }
 
   async bounds(): Promise<HistoryBounds> {
@@ -265,13 +269,20 @@ export class ArchiveHistory implements History {
     }
   }
 
-  /** What the log lost while it was read is in the repositories by now. @throws the error when it is not */
+  /** What the log lost while it was read is in the repositories by now. @throws OFFSET_NOT_FOUND when it is not */
   async #requireArchived({ position }: Cursor, error: unknown): Promise<true> {
     if (!hasCode(error, "LOG_GAP", "OFFSET_NOT_FOUND")) throw error;
+    const next = offset(position + 1);
+    if (new PieceIndex(await this.#relist()).at(next)) return true;
+    throw hasCode(error, "LOG_GAP") ? gone(this.location, next, (await this.#logPiece())?.first) : error;
+  }
+
+  /** Segments that came since the last list. */
+  async #relist(): Promise<readonly HeldSegment[]> {
     const listed = await this.#options.relist();
-    if (!new PieceIndex(listed).at(offset(position + 1))) throw error;
+    this.#listedThrough = greater(this.#listedThrough, lastOf(listed));
     this.#segments.replace(listed);
-    return true;
+    return listed;
   }
 
   /** @throws OFFSET_NOT_FOUND when the log does not hold what comes next */
@@ -279,12 +290,17 @@ export class ArchiveHistory implements History {
     const log = await this.#logPiece();
     const next = offset(position + 1);
     if (this.#options.log && log && log.first <= next) return this.#options.log;
-    throw gone(this.location, next, this.#segments.pieces.find(({ first }) => first > next)?.first);
+    throw gone(this.location, next, this.#segments.pieces.find(({ first }) => first > next)?.first ?? log?.first);
   }
 
   async #logPiece(): Promise<Piece | undefined> {
     const bounds = await this.#options.log?.bounds();
-    return bounds && bounds.first <= bounds.last ? bounds : undefined;
+    if (!bounds || bounds.first > bounds.last) return undefined;
+    // It was trimmed since the segments were listed: what went is in others.
+    const isTrimmed = bounds.first > this.#logFirst && bounds.first > this.archivedThrough + 1;
+    this.#logFirst = bounds.first;
+    if (isTrimmed) await this.#relist();
+    return bounds;
   }
 
   async #timeIn(segment: HeldSegment, at: Offset): Promise<number> {
@@ -336,6 +352,10 @@ async function lastWhere<P>(pieces: readonly P[], holds: (piece: P) => Promise<b
 
 const lesser = (one: number, other: number): number => Math.min(one, other);
 const greater = (one: number, other: number): number => Math.max(one, other);
+
+function lastOf(segments: readonly Piece[]): number {
+  return segments.reduce((last, segment) => greater(last, segment.last), 0);
+}
 
 function gone(location: string, at: Offset, next: Offset | undefined): TidemarkError {
   const goesOn = next === undefined ? "it ends before" : `events go on at ${next}`;

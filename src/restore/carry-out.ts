@@ -93,7 +93,8 @@ async function build(history: History, options: CarryOutOptions): Promise<Map<Pl
   await using stack = new AsyncDisposableStack();
   const builders = new Map<string, DatabaseBuilder>();
   const { plan, trees } = options.planned;
-  const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging, history));
+  const sources = { history, blobs: options.archived?.blobs, signal: options.signal };
+  const contents = trees && stack.use(new TreeBuilder(trees.plan, options.staging, sources));
   for (const database of plan.databases) {
     const file = databasePath({ root: options.directory }, database.name);
     const builder = stack.adopt(new DatabaseBuilder(database, file, options.seed), (open) => open.close());
@@ -180,7 +181,7 @@ async function applyEvents(
     for (const event of events) {
       const { body } = event;
       if (body.kind === "sqlite.part" || body.kind === "sqlite.commit") builders.get(body.database)?.take(event, body);
-      else contents?.take(event);
+      else await contents?.take(event);
     }
     onProgress({ phase: "write", done: (events.at(-1)?.offset ?? after) - after, total });
   }

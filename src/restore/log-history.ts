@@ -5,7 +5,7 @@ import { type Offset, offset } from "../event/positions.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { readEvents, readGenesis, recordAt } from "../log/log-reader.ts";
 import { dataKeyOf } from "../log/open-record.ts";
-import { TidemarkError } from "../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import type { RestorableRange } from "./coverage.ts";
 import {
   beforeFirst,
@@ -83,7 +83,7 @@ export class LogHistory implements History {
   async *scan({ after, through, signal }: EventRange): AsyncGenerator<ScannedEvent> {
     if (through <= after) return;
     let position = after;
-    for await (const batch of this.#log.read(after, { signal, follow: false })) {
+    for await (const batch of untilTrimmed(this.#log.read(after, { signal, follow: false }))) {
       for (const { data } of batch) {
         const at = offset(position + 1);
         position = at;
@@ -104,7 +104,7 @@ export class LogHistory implements History {
   async *events(range: Parameters<History["events"]>[0]): AsyncGenerator<readonly LogEvent[]> {
     const { after, through, follow = false, signal } = range;
     let position = after;
-    for await (const events of readEvents(this.#log, { ...range, follow, freed: true })) {
+    for await (const events of untilTrimmed(readEvents(this.#log, { ...range, follow, freed: true }))) {
       position = events.at(-1)?.offset ?? position;
       yield events;
     }
@@ -124,5 +124,18 @@ export class LogHistory implements History {
         cause: error,
       });
     }
+  }
+}
+
+/** Whoever looks back can do something else about it than a standby. */
+async function* untilTrimmed<T>(reading: AsyncIterable<T>): AsyncGenerator<T> {
+  try {
+    yield* reading;
+  } catch (error) {
+    if (!hasCode(error, "LOG_GAP")) throw error;
+    throw new TidemarkError("LOG_GAP", error.message, {
+      hint: "The log was trimmed: what went is in the set's repositories. Name one with `--repository`.",
+      cause: error,
+    });
   }
 }

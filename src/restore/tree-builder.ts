@@ -4,15 +4,24 @@ import path from "node:path";
 import { contentName } from "../event/chunk-list.ts";
 import type { FileChunk, FilePut, LogEvent } from "../event/kinds.ts";
 import type { Offset } from "../event/positions.ts";
+import { bytesOf } from "../event/tree-path.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
 import { isContent } from "../tree/content-id.ts";
 import type { History } from "./history.ts";
+import type { BlobReader } from "./plan-base.ts";
 import type { Place, TreePlan } from "./tree-plan.ts";
 
 /** Files that are kept open: the chunks of one mostly come one behind the other, those of several may alternate. */
 const OPEN_FILES = 64;
 const { O_WRONLY, O_CREAT } = fs.constants;
+
+export interface TreeBuilderOptions {
+  readonly history: Pick<History, "nameKeys">;
+  /** Where contents are that events do not carry; undefined: all of them do. */
+  readonly blobs: BlobReader | undefined;
+  readonly signal: AbortSignal;
+}
 
 /**
  * Writes the contents of a plan's files as the records and blobs come by that carry them. Each is a number in one directory for
@@ -21,24 +30,31 @@ const { O_WRONLY, O_CREAT } = fs.constants;
 export class TreeBuilder implements Disposable {
   readonly #plan: TreePlan;
   readonly #directory: string;
-  readonly #history: Pick<History, "nameKeys">;
+  readonly #options: TreeBuilderOptions;
   /** By item, the one that was used last at the end. */
   readonly #open = new Map<number, number>();
 
-  constructor(plan: TreePlan, directory: string, history: Pick<History, "nameKeys">) {
-    this.#history = history;
+  constructor(plan: TreePlan, directory: string, options: TreeBuilderOptions) {
+    this.#options = options;
     this.#plan = plan;
     this.#directory = directory;
     // An earlier restore may have been killed.
     fs.mkdirSync(directory, { mode: 0o700, recursive: true });
   }
 
-  /** @throws RECORD_INVALID when a record's content is not the one that it names */
-  take({ offset, body }: LogEvent): void {
+  /**
+   * @throws RECORD_INVALID when a record's content is not the one that it names, or it has none; what reading blobs throws
+   */
+  async take({ offset, body }: LogEvent): Promise<void> {
     if (body.kind !== "file.chunk" && body.kind !== "file.put") return;
     const places = this.#plan.placesOf(offset);
     if (places.length === 0) return;
-    const data = provedContent(offset, body, this.#history.nameKeys);
+    const { history, blobs, signal } = this.#options;
+    // The log may have lost the record since the plan was made: then the event comes from a segment, the content from a pack.
+    const data =
+      body.data?.length || !blobs
+        ? provedContent(offset, body, history.nameKeys)
+        : await blobs.read(bytesOf(contentName(body)), signal);
     for (const place of places) this.#write(place, data, `offset ${offset}`);
   }
 

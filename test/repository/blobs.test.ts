@@ -162,18 +162,22 @@ test.each(["flipped", "truncated", "removed", "swapped"] as const)(
   },
 );
 
-test("a damaged index object: what it listed is found in the packs, and not referred to any more", async () => {
-  const given = contents(20, 3000);
-  const ids = await store(await fixture.open(), given);
-  const index = fixture.only("index/");
-  fixture.replace(index, flipped(fixture.bytesOf(index), -40));
-  fixture.forgetCache();
-  const repository = await fixture.open();
-  expect(await readAll(repository, ids)).toEqual(given);
-  expect(ids.some((id) => repository.blobs.has(id))).toBe(false);
-  await store(repository, given);
-  expect(ids.every((id) => repository.blobs.has(id))).toBe(true);
-});
+test.each(["damaged", "lost"])(
+  "a %s index object: what it listed is found in the packs, and not referred to any more",
+  async (how) => {
+    const given = contents(20, 3000);
+    const ids = await store(await fixture.open(), given);
+    const index = fixture.only("index/");
+    if (how === "lost") fixture.remove(index);
+    else fixture.replace(index, flipped(fixture.bytesOf(index), -40));
+    fixture.forgetCache();
+    const repository = await fixture.open();
+    expect(await readAll(repository, ids)).toEqual(given);
+    expect(ids.some((id) => repository.blobs.has(id))).toBe(false);
+    await store(repository, given);
+    expect(ids.every((id) => repository.blobs.has(id))).toBe(true);
+  },
+);
 
 test("a damaged cache is made anew", async () => {
   const given = contents(200, 3000);

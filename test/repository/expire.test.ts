@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 
 import type { Repository } from "../../src/repository/repository.ts";
 import { verifyRepository } from "../../src/repository/verify.ts";
+import type { VerifyProblem } from "../../src/repository/verify-report.ts";
 import { expiringLife } from "../support/expiring-life.ts";
 import { Random } from "../support/random.ts";
 import { RepositoryFixture } from "../support/repository-fixture.ts";
@@ -141,6 +142,22 @@ test("two at once, and one beside a restore or a base: nothing is harmed, the la
   await anew((repository) => life.requireRetained(repository));
 });
 
+async function problems(): Promise<readonly VerifyProblem[]> {
+  const options = { share: 1, random: Math.random, signal: fixture.signal, onProgress: () => undefined };
+  return anew(async (repository) => (await verifyRepository(repository, options)).problems);
+}
+
+test("what index objects that are lost have named is restored, and named again", async () => {
+  const life = new RetainedLife(random, clock);
+  await anew((repository) => lived(life, repository));
+  for (const name of fixture.names("index/")) fixture.remove(name);
+  expect(await anew((repository) => life.requireRetained(repository))).toMatchObject({ bases: 8 });
+  expect(await problems()).not.toEqual([]);
+  await anew((repository) => life.expire(repository, { last: 3 }));
+  expect(await problems()).toEqual([]);
+  expect(await anew((repository) => life.requireRetained(repository))).toMatchObject({ bases: 3 });
+});
+
 test("what the store keeps under a lock is told, stays marked, and is no damage", async () => {
   const life = new RetainedLife(random, clock);
   await anew((repository) => lived(life, repository));
@@ -152,15 +169,7 @@ test("what the store keeps under a lock is told, stays marked, and is no damage"
   });
   // A base that stays keeps what it needs: it may be kept again by other rules.
   expect(kept.locked.objects).toBeGreaterThan(5);
-  const { problems } = await anew((repository) =>
-    verifyRepository(repository, {
-      share: 1,
-      random: Math.random,
-      signal: fixture.signal,
-      onProgress: () => undefined,
-    }),
-  );
-  expect(problems).toEqual([]);
+  expect(await problems()).toEqual([]);
   await anew((repository) => life.expire(repository, { last: 100 }));
   expect(await anew((repository) => life.requireRetained(repository))).toMatchObject({ bases: 8 });
 });

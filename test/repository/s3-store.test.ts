@@ -214,9 +214,10 @@ test("an instance's own credentials are found where no others are given", async 
   const asked: string[] = [];
   const service = createServer((request, response) => {
     asked.push(`${request.method} ${request.url}`);
-    if (request.method === "PUT") return void response.end("a token");
-    if (request.headers["x-aws-ec2-metadata-token"] !== "a token") return void response.writeHead(401).end();
-    response.end(request.url?.endsWith("/backup") ? JSON.stringify(said) : "backup");
+    const isKnown = request.headers["x-aws-ec2-metadata-token"] === "a token";
+    if (request.method === "PUT") response.end("a token");
+    else if (isKnown) response.end(request.url?.endsWith("/backup") ? JSON.stringify(said) : "backup");
+    else response.writeHead(401).end();
   });
   await once(service.listen(0, "127.0.0.1"), "listening");
   const { port } = service.address() as AddressInfo;

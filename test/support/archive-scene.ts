@@ -33,8 +33,8 @@ export class ArchiveScene implements AsyncDisposable {
   }
 
   /** With a fixture of its own, which ends with the scene. */
-  static async open(): Promise<{ scene: ArchiveScene; fixture: ReplicaFixture }> {
-    const fixture = await ReplicaFixture.open();
+  static async open(log?: ChangeLog): Promise<{ scene: ArchiveScene; fixture: ReplicaFixture }> {
+    const fixture = await ReplicaFixture.open(log);
     const scene = new ArchiveScene(fixture);
     scene.#owned = fixture;
     return { scene, fixture };

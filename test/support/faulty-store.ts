@@ -39,6 +39,8 @@ export class FaultyStore implements ObjectStore {
   /** Not listed yet. */
   readonly #late = new Set<string>();
   #listsLate = false;
+  /** By prefix, what is listed there whatever is there by now. */
+  readonly #frozen = new Map<string, readonly ObjectInfo[]>();
 
   constructor(store: ObjectStore) {
     this.#store = store;
@@ -55,11 +57,17 @@ export class FaultyStore implements ObjectStore {
     this.#rules = [];
     this.#late.clear();
     this.#listsLate = false;
+    this.#frozen.clear();
   }
 
   /** From now on lists do not show what is put, until `heal`. */
   listLate(): void {
     this.#listsLate = true;
+  }
+
+  /** From now on lists of this prefix show what they show now, until `heal`. */
+  async listAsNow(prefix: string, signal: AbortSignal): Promise<void> {
+    this.#frozen.set(prefix, await Array.fromAsync(this.list(prefix, signal)));
   }
 
   async put(name: string, data: Uint8Array, signal: AbortSignal): Promise<void> {
@@ -85,7 +93,8 @@ export class FaultyStore implements ObjectStore {
 
   async *list(prefix: string, signal: AbortSignal, after?: string): AsyncGenerator<ObjectInfo, void, void> {
     const fault = await this.#meet("list", prefix, signal);
-    for await (const found of this.#store.list(prefix, signal, after)) if (!this.#late.has(found.name)) yield found;
+    const all = this.#frozen.get(prefix) ?? this.#store.list(prefix, signal, after);
+    for await (const found of all) if (!this.#late.has(found.name)) yield found;
     forget(fault, this.location);
   }
 

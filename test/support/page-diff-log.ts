@@ -8,7 +8,7 @@ import { type Clock, systemClock } from "../../src/runtime/clock.ts";
 import { PageIndex } from "../../src/sqlite/page-index.ts";
 import type { ImagedDatabase } from "./database-images.ts";
 
-/** An embedded log that is fed the page differences of real databases: a capture agent for tests, one event a call. */
+/** A log that is fed the page differences of real databases: a capture agent for tests, one event a call. */
 export class PageDiffLog implements AsyncDisposable {
   readonly log: ChangeLog;
   readonly writer: LogWriter;
@@ -21,7 +21,11 @@ export class PageDiffLog implements AsyncDisposable {
   }
 
   static async open(directory: string, set = "app", clock: Clock = systemClock): Promise<PageDiffLog> {
-    const log = await openEmbeddedLog({ directory, set, mode: "write" });
+    return PageDiffLog.over(await openEmbeddedLog({ directory, set, mode: "write" }), set, clock);
+  }
+
+  /** The log is closed with it. */
+  static async over(log: ChangeLog, set = "app", clock: Clock = systemClock): Promise<PageDiffLog> {
     const writer = await LogWriter.open({
       log,
       set,

@@ -6,6 +6,7 @@ import path from "node:path";
 import { pino } from "pino";
 
 import type { Offset } from "../../src/event/positions.ts";
+import type { ChangeLog } from "../../src/log/change-log.ts";
 import type { ReplicaAgent } from "../../src/replica/replica-agent.ts";
 import { startReplica, type StartReplicaOptions } from "../../src/replica/start-replica.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
@@ -29,10 +30,12 @@ export class ReplicaFixture implements AsyncDisposable {
     this.log = log;
   }
 
-  static async open(): Promise<ReplicaFixture> {
+  /** `log`: instead of an embedded one; closed with the fixture. */
+  static async open(log?: ChangeLog): Promise<ReplicaFixture> {
     const directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-replica-"));
     fs.chmodSync(directory, 0o755);
-    return new ReplicaFixture(directory, await PageDiffLog.open(path.join(directory, "log")));
+    const fed = log ? PageDiffLog.over(log) : PageDiffLog.open(path.join(directory, "log"));
+    return new ReplicaFixture(directory, await fed);
   }
 
   /** A primary with `CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)`. */

@@ -20,7 +20,10 @@ export interface Decision {
 }
 
 /** What stays and what goes of bases and segments, marked or not: rules may have changed since something was marked. Pure. */
-export function decide({ bases, segments, orphans }: Inventory, rules: KeepConfig): Decision {
+export function decide(
+  { bases, segments, orphans }: Pick<Inventory, "bases" | "segments" | "orphans">,
+  rules: KeepConfig,
+): Decision {
   const { judged, eventsAfter } = judgeBases(bases, rules);
   const keptBases = judged.filter(({ reasons }) => reasons.length > 0).map(({ base }) => base);
   const gone = judged.filter(({ reasons }) => reasons.length === 0).map(({ base }) => base);

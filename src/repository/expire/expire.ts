@@ -86,6 +86,7 @@ class ExpireRun {
 
   async run(): Promise<ExpireReport> {
     const { inventory, decision, use } = this.#known;
+    await this.#repository.blobs.search(this.#options.signal);
     await this.#removeReferring();
     await this.#gather();
     const uses = await use.packs(inventory.survey.names(PACK_PREFIX));
@@ -99,6 +100,7 @@ class ExpireRun {
     });
     const relister = new Relister({ repository: this.#repository, use, ...inventory, ...this.#options });
     await this.#removeReferred(plan, relister);
+    await relister.name(plan.staying.map(({ name }) => name));
     const copied = await this.#copy(plan);
     const marked = await this.#mark({ ...plan, copied }, relister);
     const unmarked = await this.#settleMarks([...decision.kept, ...plan.neededAgain], relister);

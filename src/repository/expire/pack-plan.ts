@@ -26,6 +26,8 @@ export interface PackPlan {
   readonly unneeded: readonly string[];
   /** To be written anew without what nothing needs, then marked. */
   readonly copied: readonly PackUse[];
+  /** Needed by what stays, and not marked. */
+  readonly staying: readonly PackUse[];
   /** Marked, and needed again. */
   readonly neededAgain: readonly string[];
   /** Partly needed ones that stay as they are. */
@@ -43,6 +45,7 @@ export function planPacks({ uses, there, isMarked, isDue, copies }: PacksToPlan)
     dead: packs.filter(({ name, usedBytes }) => usedBytes === 0 && isDue(name)).map(nameOf),
     unneeded: packs.filter(({ name, keptBytes }) => keptBytes === 0 && !isMarked(name)).map(nameOf),
     copied,
+    staying,
     neededAgain: packs.filter(({ name, keptBytes }) => keptBytes > 0 && isMarked(name)).map(nameOf),
     wasted: staying.filter((pack) => wastedBytes(pack) > 0 && !copied.includes(pack)),
   };

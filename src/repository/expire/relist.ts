@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import { hasCode } from "../../runtime/errors.ts";
 import type { BlobUse } from "../blob-use.ts";
 import { decodeIndex, encodeIndex, type PackListing } from "../pack.ts";
-import { INDEX_PREFIX } from "../refresh-index.ts";
+import { INDEX_PREFIX, readListing } from "../refresh-index.ts";
 import type { Repository } from "../repository.ts";
 import type { Survey } from "../survey.ts";
 
@@ -76,6 +76,20 @@ export class Relister {
         if (isFull(group)) group = await this.#write(group);
         group.push(listing);
       }
+    }
+    await this.#write(group);
+  }
+
+  /** Those of the packs that no index object names get one: theirs was lost. */
+  async name(packs: readonly string[]): Promise<void> {
+    const { repository, survey, confirm, signal } = this.#options;
+    if (!confirm) return;
+    const named = new Set([...this.#written, ...[...this.#packs.values()].flat()]);
+    let group: PackListing[] = [];
+    for (const name of packs) {
+      if (named.has(name)) continue;
+      group.push(await readListing(repository.objects, { name, bytes: survey.bytesOf(name) ?? 0 }, signal));
+      if (isFull(group)) group = await this.#write(group);
     }
     await this.#write(group);
   }

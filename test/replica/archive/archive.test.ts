@@ -53,6 +53,7 @@ function waitingForExtents(repository: Repository, gate: Promise<void>): Reposit
     blobs: {
       has: (id) => blobs.has(id),
       refresh: (stop) => blobs.refresh(stop),
+      search: (stop) => blobs.search(stop),
       read: (id, stop) => blobs.read(id, stop),
       readMany: (ids, stop) => blobs.readMany(ids, stop),
       figures: () => blobs.figures(),

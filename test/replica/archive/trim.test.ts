@@ -1,12 +1,20 @@
 import fs from "node:fs";
+import path from "node:path";
 
+import { pino } from "pino";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { type Offset, offset } from "../../../src/event/positions.ts";
+import type { ChangeLog } from "../../../src/log/change-log.ts";
+import { openJetStreamLog } from "../../../src/log/jetstream-log.ts";
 import type { ReplicaAgent } from "../../../src/replica/replica-agent.ts";
+import { startReplica, type StartReplicaOptions } from "../../../src/replica/start-replica.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
 import { TidemarkError } from "../../../src/runtime/errors.ts";
 import { ArchiveScene } from "../../support/archive-scene.ts";
 import type { ImagedDatabase } from "../../support/database-images.ts";
+import { natsConfig, NatsServer } from "../../support/nats-server.ts";
+import { REPLICA_CONFIG } from "../../support/replica-config.ts";
 import { applied, type ReplicaFixture } from "../../support/replica-fixture.ts";
 import { waitFor } from "../../support/wait.ts";
 
@@ -14,13 +22,20 @@ let fixture: ReplicaFixture;
 let scene: ArchiveScene;
 let primary: ImagedDatabase;
 let agent: ReplicaAgent;
-beforeEach(async () => {
-  ({ scene, fixture } = await ArchiveScene.open());
+let server: NatsServer | undefined;
+beforeEach(() => begin());
+afterEach(async () => {
+  await scene[Symbol.asyncDispose]();
+  await server?.[Symbol.asyncDispose]();
+  server = undefined;
+});
+
+async function begin(log?: ChangeLog): Promise<void> {
+  ({ scene, fixture } = await ArchiveScene.open(log));
   primary = fixture.source("a.db");
   await commits(5);
   agent = await fixture.ready();
-});
-afterEach(() => scene[Symbol.asyncDispose]());
+}
 
 const ALWAYS = { aboveBytes: 1, keepMs: 1 };
 const HOUR_MS = 60 * 60_000;
@@ -117,4 +132,56 @@ test("a repository that nobody named is not begun while the log is small, and be
   scene.start(agent, [{ ...scene.repository(), isWanted: () => false }], { trim: ALWAYS });
   await trims();
   expect(scene.agent.status()).toHaveLength(1);
+});
+
+/** A standby on another host, with a connection of its own: what `work` does with it while it runs. */
+async function elsewhere(
+  log: ChangeLog,
+  work: (other: ReplicaAgent) => Promise<void>,
+  repositories: StartReplicaOptions["repositories"] = [],
+): Promise<void> {
+  const stop = new AbortController();
+  const other = await startReplica({
+    set: "app",
+    directory: path.join(fixture.directory, "other"),
+    config: REPLICA_CONFIG,
+    log,
+    repositories,
+    logger: pino({ enabled: false }),
+    clock: systemClock,
+    signal: stop.signal,
+  });
+  try {
+    await Promise.race([work(other), other.done]);
+  } finally {
+    stop.abort();
+    await other.done.catch(() => undefined);
+  }
+}
+
+test("over NATS a second standby that lags holds the log up; it goes on; away for long it is forgotten, and builds on the repository", async () => {
+  await scene[Symbol.asyncDispose]();
+  server = await NatsServer.start();
+  const connection = { config: natsConfig(server.address), set: "app" };
+  await begin(await openJetStreamLog({ ...connection, mode: "write" }));
+  await using log = await openJetStreamLog({ ...connection, mode: "read" });
+  const atHead = (other: ReplicaAgent): Promise<void> => applied(other, fixture.log.writer.head);
+  await elsewhere(log, atHead);
+  const behind = fixture.log.writer.head;
+  scene.start(agent, undefined, { trim: { ...ALWAYS, forgetMs: HOUR_MS } });
+  const place = path.join(fixture.directory, "other");
+  expect(await heldBy(`${place} is at offset ${behind}`)).toBe(behind + 1);
+  await elsewhere(log, atHead);
+  await waitFor("the next trim", async () => {
+    await bases();
+    return (await firstOfLog()) > behind + 1;
+  });
+  await scene.stop();
+  scene.start(agent, undefined, { trim: { ...ALWAYS, forgetMs: 1 } });
+  await trims();
+  expect(scene.agent.trim().forgotten).toMatchObject([{ standby: place }]);
+  await scene.stop();
+  await expect(elsewhere(log, atHead)).rejects.toMatchObject({ code: "LOG_GAP" });
+  await elsewhere(log, atHead, [scene.repository()]);
+  expect(Buffer.compare(fs.readFileSync(path.join(place, "a.db")), primary.image)).toBe(0);
 });

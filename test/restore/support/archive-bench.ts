@@ -19,6 +19,7 @@ import type { Repository } from "../../../src/repository/repository.ts";
 import type { ArchivedRecord } from "../../../src/repository/segment.ts";
 import { encodeTableBlock } from "../../../src/repository/table-block.ts";
 import { TreeListCutter } from "../../../src/repository/tree-list.ts";
+import type { ChangeLog } from "../../../src/log/change-log.ts";
 import { openArchive } from "../../../src/restore/archive.ts";
 import { LogHistory } from "../../../src/restore/log-history.ts";
 import { parseRestoreTarget } from "../../../src/restore/restore-target.ts";
@@ -180,10 +181,15 @@ export class ArchiveBench implements AsyncDisposable {
   /** A restore from the repositories given, and the log's tail, or from the log alone. */
   async restore(
     to: string | number,
-    call: Partial<RestoreOptions> & { readonly repositories?: readonly Repository[]; readonly withLog?: boolean } = {},
+    call: Partial<RestoreOptions> & {
+      readonly repositories?: readonly Repository[];
+      readonly withLog?: boolean;
+      /** Instead of the scene's own. */
+      readonly changeLog?: ChangeLog;
+    } = {},
   ): Promise<RestoreReport & { readonly directory: string }> {
-    const { repositories = [], withLog = false, ...options } = call;
-    const log = new LogHistory(this.bench.log.log);
+    const { repositories = [], withLog = false, changeLog = this.bench.log.log, ...options } = call;
+    const log = new LogHistory(changeLog);
     const archive =
       repositories.length === 0
         ? undefined

@@ -73,7 +73,7 @@ interface Source {
 }
 
 /** The log alone comes first. */
-function sourcesOf(repository: Repository, isArchived: boolean): readonly [Source, ...Source[]] {
+function sourcesOf(repository: Repository, isArchived: boolean): readonly [Source, Source, ...Source[]] {
   return [
     { name: "log", call: {} },
     { name: "both", call: { repositories: [repository], withLog: true } },
@@ -119,7 +119,7 @@ export interface LifeOptions {
 
 /**
  * A history in a log, most of it archived, some bases: random offsets of it restored from the log alone, the repository
- * alone, and both are what was recorded. Returns from how many beginnings.
+ * alone, and both are what was recorded, and from both again when the log was trimmed. Returns from how many beginnings.
  */
 export async function archivedLife({ random, steps, points, store }: LifeOptions): Promise<number> {
   await using scene = await ArchiveBench.open();
@@ -136,11 +136,20 @@ export async function archivedLife({ random, steps, points, store }: LifeOptions
   await using repository = await scene.repository("read", store?.());
   const beginnings = new Set<number>();
   const offsets = [...Array.from({ length: points }, () => random.integer(8, last)), last];
+  const pictures = new Map<number, Picture>();
   await eachOf(offsets, AT_ONCE, async (to) => {
     const [alone, ...others] = sourcesOf(repository, to <= archivedThrough);
     const picture = await restoreFrom(scene, to, { source: alone });
     for (const source of others) await restoreFrom(scene, to, { source, picture, beginnings });
+    pictures.set(to, picture);
   });
+  await scene.bench.log.log.trim(offset(random.integer(1, archivedThrough)));
+  const [, both] = sourcesOf(repository, false);
+  await eachOf(
+    pictures,
+    AT_ONCE,
+    async ([to, picture]) => void (await restoreFrom(scene, to, { source: both, picture })),
+  );
   expect(scene.damaged).toEqual([]);
   return beginnings.size;
 }

@@ -8,7 +8,7 @@ import { makeDataKey, wrapKey } from "../../../src/keys/data-key.ts";
 import { Identities } from "../../../src/keys/identities.ts";
 import { FsStore } from "../../../src/repository/fs-store.ts";
 import { Sealing } from "../../../src/repository/keys/sealing.ts";
-import { encodeExpired } from "../../../src/repository/notes.ts";
+import { encodeExpired, encodeLock } from "../../../src/repository/notes.ts";
 import type { Repository } from "../../../src/repository/repository.ts";
 import { verifyRepository } from "../../../src/repository/verify.ts";
 import { systemClock } from "../../../src/runtime/clock.ts";
@@ -21,9 +21,8 @@ import { expectRestored } from "./tree-bench.ts";
 
 const { signal } = new AbortController();
 const INSERT = "INSERT INTO t (body) VALUES (randomblob(60000))";
-/** Whoever reads can do without them: what they say is told otherwise, or need not be known; of an index only that it is there. */
+/** Whoever reads can do without them: what they say is told otherwise, or need not be known. */
 const DISPENSABLE = /^(index|verified|locks|expired)\//;
-const NEEDED = /^index\//;
 /** Nobody can know that it was there; of a segment only what lies around it and no base bridges. */
 const NOT_MISSED = /^(bases|segments|index|verified|locks|expired)\//;
 const REFUSALS = [
@@ -99,7 +98,10 @@ export class DamageMatrix implements AsyncDisposable {
         await repository.bases.markVerified({ base, atMs: 1, how: "full", host: "h" }, signal);
       const mark = { kind: "expired", name: "expired/6f1e8f0c-6a41-4b56-9a3e-1f1f5a0b7c11" } as const;
       await repository.objects.put(mark, encodeExpired({ atMs: 1, names: ["packs/00/gone"] }), signal);
-      await repository.lock("shared", signal);
+      // One that is taken is renewed for ever: this is what one leaves whose process died.
+      const lock = { kind: "lock", name: "locks/6f1e8f0c-6a41-4b56-9a3e-1f1f5a0b7c12" } as const;
+      const note = { mode: "shared", host: "h", pid: 1, sinceMs: 1, atMs: 1 } as const;
+      await repository.objects.put(lock, encodeLock(note), signal);
     }
   }
 
@@ -157,7 +159,7 @@ export class DamageMatrix implements AsyncDisposable {
       expect(found, `verify, ${label}`).toMatch(told);
     }
     const alone = await this.#restored(["one"], label);
-    if (DISPENSABLE.test(name) && !(isMissing && NEEDED.test(name))) expect(alone, label).toBe("restored");
+    if (DISPENSABLE.test(name)) expect(alone, label).toBe("restored");
     expect(await this.#restored(["one", "two"], label), label).toBe("restored");
   }
 
