@@ -39,6 +39,8 @@ function isThere(pid: number): boolean {
 function placeOf(): string | undefined {
   const boot = bootId();
   try {
+    // Of another namespace when that one's /proc is mounted here.
+    if (fs.readlinkSync("/proc/self") !== String(process.pid)) return undefined;
     // Containers of one machine share its start, not their numbers; times are shown as of the namespace.
     const numbers = fs.readlinkSync("/proc/self/ns/pid");
     return boot === "" ? undefined : `${boot} ${numbers} ${timeNamespace()}`;
