@@ -100,7 +100,7 @@ async function questionsOf(from: "log" | "both"): Promise<number> {
 test("whenever the log is trimmed beside a restore, what went is taken from the repository, contents of files too", async () => {
   const questions = await questionsOf("both");
   expect(questions).toBeGreaterThan(5);
-  for (let question = 1; question <= questions; question += 1) {
+  for (const question of [1, ...Array.from({ length: 6 }, () => random.integer(2, questions))]) {
     await using copy = await Copy.make();
     copy.trimAt = question;
     await restored(copy, "both");
@@ -113,7 +113,7 @@ test.each(["both", "log"] as const)(
   async (from) => {
     const questions = await questionsOf(from);
     const said = new Set<string>();
-    for (const question of [1, ...Array.from({ length: 4 }, () => random.integer(2, questions))]) {
+    for (const question of [1, ...Array.from({ length: 2 }, () => random.integer(2, questions))]) {
       await using copy = await Copy.make();
       Object.assign(copy, { trimAt: question, archives: false });
       // At the end nothing of it is needed any more.
