@@ -179,7 +179,7 @@ test("over NATS a second standby that lags holds the log up; it goes on; away fo
   await scene.stop();
   scene.start(agent, undefined, { trim: { ...ALWAYS, forgetMs: 1 } });
   await trims();
-  expect(scene.agent.trim().forgotten).toMatchObject([{ standby: place }]);
+  expect(scene.agent.trim().forgotten.map(({ standby }) => standby)).toContain(place);
   await scene.stop();
   await expect(elsewhere(log, atHead)).rejects.toMatchObject({ code: "LOG_GAP" });
   await elsewhere(log, atHead, [scene.repository()]);
