@@ -4,7 +4,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import { bootId } from "../restore/boot-id.ts";
+import { bootId } from "../runtime/boot-id.ts";
 import { sleep, systemClock } from "../runtime/clock.ts";
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { TidemarkError } from "../runtime/errors.ts";
