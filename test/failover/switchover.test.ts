@@ -5,13 +5,13 @@ import { afterAll, beforeAll, expect, test, vi } from "vitest";
 
 import { epoch } from "../../src/event/positions.ts";
 import { readFence } from "../../src/failover/fence-record.ts";
-import { readOffer } from "../../src/failover/offer-record.ts";
+import { readOffer, writeOffer } from "../../src/failover/offer-record.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { askAgent } from "../../src/observe/control-client.ts";
 import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
-import { FailoverScene, fenceOf, linesOf } from "../support/failover-scene.ts";
+import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
 import { openWriter } from "../support/log-scene.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
@@ -116,7 +116,7 @@ test.concurrent("who cannot take over is refused before anything is locked; who 
 
   // Somebody promotes another one in that moment.
   replica.child.kill("SIGSTOP");
-  const asked = handOver(host.state, { force: true });
+  const asked = handOver(host.state, { force: true, timeoutMs: 3000 });
   asked.catch(() => undefined);
   await waitFor("the offer", () => readOffer(host.state));
   await scene.takeOver();
@@ -152,6 +152,26 @@ test.concurrent("a primary whose only standby is its own hands over to nobody", 
   expect(codeOf(await host.command("switchover", "--force"))).toEqual([6, "STANDBY_MISSING"]);
 });
 
+test.concurrent("killed with the offer out, and the log is away: locked until it says who the primary is, and says so", async () => {
+  await using mine = await NatsServer.start();
+  await using scene = new FailoverScene(mine.address);
+  const { host, app } = await scene.primary();
+  await (await host.start("capture")).kill9();
+  writeOffer(host.state, { set: scene.set, to: "another host", at: "" });
+  await mine.kill();
+  host.launch("capture");
+  await refused(app);
+  expect(await fenceOf(host)).toMatchObject({ final: false, locked: 1, code: 5 });
+  expect((await fenceOf(host))?.reason).toMatch(
+    /handing over to another host when it ended; the log .* did not answer/,
+  );
+  await mine.start();
+  await app.run("PRAGMA busy_timeout=20000");
+  await app.run("INSERT INTO t (body) VALUES ('the log is back')");
+  expect(await fenceOf(host)).toBeUndefined();
+  expect(readOffer(host.state)).toBeUndefined();
+});
+
 test("killed at every step on either side: the next start asks the log, and there is one primary", async () => {
   await using scene = new FailoverScene(server.address);
   await using one = new CrashScene({ nats: server.address, set: scene.set, config: "heartbeat: 500ms" });
@@ -181,7 +201,7 @@ test("killed at every step on either side: the next start asks the log, and ther
   const standby = two.agent;
   standby?.child.kill("SIGSTOP");
   one.order(offered);
-  await one.diesOf(offered, async () => handOver(state, { force: true }).catch(() => undefined));
+  await one.diesOf(offered, async () => handOver(state, { force: true, timeoutMs: 2500 }).catch(() => undefined));
   for (const point of pointsOf("switchover undone")) {
     one.order(point);
     one.launch("capture");
@@ -193,7 +213,7 @@ test("killed at every step on either side: the next start asks the log, and ther
 
   for (const point of pointsOf("switchover of the standby")) {
     two.order(point);
-    const asked = handOver(state, { timeoutMs: 3000 });
+    const asked = handOver(state, { timeoutMs: 2000 });
     asked.catch(() => undefined);
     await two.diesOf(point, async () => undefined);
     await expect(asked).rejects.toMatchObject({ code: "TIMEOUT" });
@@ -203,7 +223,7 @@ test("killed at every step on either side: the next start asks the log, and ther
 
   // The standby is down, the primary dies: the offer stands until somebody's next record.
   one.order(offered);
-  await one.diesOf(offered, async () => handOver(state, { force: true }).catch(() => undefined));
+  await one.diesOf(offered, async () => handOver(state, { force: true, timeoutMs: 2500 }).catch(() => undefined));
   await two.launch("replica").waitReady();
   const promoted = path.join(two.deployment.standby, ".tidemark");
   await waitFor("it to take over", async () => (await two.deployment.command("sync")).code === 0);
