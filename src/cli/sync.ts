@@ -12,7 +12,7 @@ import { type Cli, oneShot } from "./cli.ts";
 import { durationOption, type SetOptions, setCommand, settingsFor } from "./set-options.ts";
 
 /** So often it says who is missing. */
-const TELL_MS = 3000;
+const TELL_MS = 2000;
 const ANSWER_MS = 5000;
 
 interface SyncOptions extends SetOptions {
@@ -80,7 +80,7 @@ async function syncStandbys(
   const { offset } = await syncAgents(settings, { applied: false, timeoutMs, clock, signal });
   for (;;) {
     const leftMs = Math.max(1, timeoutMs - spent());
-    const sliceMs = Math.min(leftMs, TELL_MS);
+    const sliceMs = leftMs < 1.5 * TELL_MS ? leftMs : TELL_MS;
     const body = { applied: count, offset, timeoutMs: sliceMs };
     const request = { method: "POST", path: "/sync", body, timeoutMs: sliceMs + ANSWER_MS, signal } as const;
     try {

@@ -97,14 +97,14 @@ test.concurrent("who cannot take over is refused before anything is locked; who 
 
   await using other = scene.open(host.database);
   await other.run("BEGIN IMMEDIATE");
-  await expect(handOver(host.state, { timeoutMs: 700 })).rejects.toMatchObject({ code: "DATABASE_BUSY" });
+  await expect(handOver(host.state, { timeoutMs: 1500 })).rejects.toMatchObject({ code: "DATABASE_BUSY" });
   await other.run("COMMIT");
   await app.run("INSERT INTO t (body) VALUES ('the lock was not to be had')");
 
   replica.child.kill("SIGSTOP");
-  await expect(handOver(host.state, { timeoutMs: 300 })).rejects.toMatchObject({ code: "STANDBY_BEHIND" });
+  await expect(handOver(host.state, { timeoutMs: 1500 })).rejects.toMatchObject({ code: "STANDBY_BEHIND" });
   await app.run("INSERT INTO t (body) VALUES ('refused')");
-  await expect(handOver(host.state, { timeoutMs: 700, force: true })).rejects.toMatchObject({ code: "TIMEOUT" });
+  await expect(handOver(host.state, { timeoutMs: 3000, force: true })).rejects.toMatchObject({ code: "TIMEOUT" });
   await app.run("INSERT INTO t (body) VALUES ('undone')");
   expect(await fenceOf(host)).toBeUndefined();
   replica.child.kill("SIGCONT");

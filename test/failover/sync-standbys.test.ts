@@ -49,10 +49,10 @@ test("an application asks for N standbys: one that stands still, is promoted awa
   second.child.kill("SIGSTOP");
   await app.run("INSERT INTO t (body) VALUES ('again')");
   expect(idsOf(await ask("?applied"))).toEqual([one?.id]);
-  const late = await ask("?applied=2&timeout=300ms");
+  const late = await ask("?applied=2&timeout=1500ms");
   expect(late).toMatchObject({ status: 504, body: { ok: false, code: "TIMEOUT" } });
   expect(late.body["message"]).toMatch(new RegExp(`^1 of 2 standbys .*${two?.id}\\) had applied offset`));
-  const { code, stderr } = await host.command("sync", "--applied", "3", "--timeout", "3100ms");
+  const { code, stderr } = await host.command("sync", "--applied", "3", "--timeout", "4s");
   expect([code, lastJson(stderr)["code"]]).toEqual([1, "TIMEOUT"]);
   expect(stderr).toMatch(/^still waiting: 1 of 3 standbys .*only 2 are known/m);
   second.child.kill("SIGCONT");
