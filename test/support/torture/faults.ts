@@ -132,7 +132,7 @@ export const FAULTS = {
         promotion,
         async () => Promise.all([promotion(), paused(old, action)]),
         async () => Promise.all([promotion(), cut(old, action.forMs)]),
-        async () => crashed(world, old, promotion),
+        async () => (world.busy.has(old) ? promotion() : crashed(world, old, promotion)),
       ];
       await one(ways, action.variant)?.();
     },

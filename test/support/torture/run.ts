@@ -1,6 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
+import type { LogEvent } from "../../../src/event/kinds.ts";
 import { sleep } from "../../../src/runtime/clock.ts";
 import { Random } from "../random.ts";
 import { restoreHere } from "../restore-here.ts";
@@ -81,9 +82,10 @@ async function gather({ plan, servers, directory }: RunOptions): Promise<Evidenc
   await settle(world).catch((error: unknown) => stuck.push(said(error)));
   await world.stopLooking();
   world.tell("settled");
-  const log = logPoints(await world.active.deployment.events());
+  const events = await world.active.deployment.events();
+  const log = logPoints(events);
   const final = stuck.length > 0 ? [] : finalCopies(world);
-  const restores = stuck.length > 0 ? [] : await restored(world, random);
+  const restores = stuck.length > 0 ? [] : await restored(world, events, random);
   world.keepLogs();
   world.tell("looked at");
   return { ...world.told(), log, final, restores, stuck };
@@ -98,9 +100,8 @@ async function carryOut(world: World, actions: readonly Action[]): Promise<void>
   );
 }
 
-async function restored(world: World, random: Random): Promise<Restored[]> {
+async function restored(world: World, events: readonly LogEvent[], random: Random): Promise<Restored[]> {
   const { deployment } = world.active;
-  const events = await deployment.events();
   const first = events.findIndex(({ body }) => body.kind === "sqlite.commit");
   const restores: Restored[] = [];
   for (let count = 0; count < RESTORES; count += 1) {
