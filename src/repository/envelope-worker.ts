@@ -1,4 +1,4 @@
-import { parentPort } from "node:worker_threads";
+import { isMarkedAsUntransferable, parentPort } from "node:worker_threads";
 
 import { RecordProblem } from "../event/record-error.ts";
 import { invariant } from "../runtime/invariant.ts";
@@ -26,9 +26,11 @@ function open(memory: ArrayBuffer, { as, start, bytes, opened }: EnvelopeToOpen)
   }
 }
 
-/** Small results may lie in a pool. */
+/** Small results may lie in Node's pool, which many share and which cannot be handed on. */
 function own(raw: Uint8Array): Uint8Array<ArrayBuffer> {
   const { buffer } = raw;
-  const isPooled = !(buffer instanceof ArrayBuffer) || buffer.byteLength > 2 * raw.length + Buffer.poolSize;
-  return isPooled ? new Uint8Array(raw) : new Uint8Array(buffer, raw.byteOffset, raw.length);
+  const isLarger = !(buffer instanceof ArrayBuffer) || buffer.byteLength > 2 * raw.length + Buffer.poolSize;
+  return isLarger || isMarkedAsUntransferable(buffer)
+    ? new Uint8Array(raw)
+    : new Uint8Array(buffer, raw.byteOffset, raw.length);
 }
