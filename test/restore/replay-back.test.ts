@@ -75,3 +75,24 @@ test("a segment is damaged that only the log has, too: the restore begins again 
   expect(scene.damaged).toEqual([expect.stringContaining(path.basename(file))]);
   await expect(expectRestored("spoilt", last, false)).rejects.toMatchObject({ code: "OBJECT_CORRUPT" });
 });
+
+test("while parts of one database wait for their commit in the log, another one is as its segments end", async () => {
+  await using alone = await ArchiveBench.open();
+  const { bench } = alone;
+  const [large, small] = [bench.source("large.db"), bench.source("small.db")];
+  await bench.commit(large, "CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)", { name: "large.db" });
+  await bench.commit(small, "CREATE TABLE t (x)", { name: "small.db" });
+  large.connection.exec(LARGE);
+  const change = { pages: large.changes(), cause: "commit", database: large } as const;
+  const bodies = bench.log.commitBodies("large.db", change);
+  await bench.log.append(bodies.slice(0, -1));
+  const archivedTo = await bench.commit(small, "INSERT INTO t VALUES (1)", { name: "small.db" });
+  await bench.commit(small, "INSERT INTO t VALUES (2)", { name: "small.db" });
+  const to = await bench.log.append(bodies.slice(-1));
+  await using writing = await alone.repository("write");
+  await alone.archive(writing, { through: archivedTo, perSegment: 3 });
+  await using repository = await alone.repository("read");
+  const { directory } = await alone.restore(to, { repositories: [repository], withLog: true });
+  for (const [name, { image }] of Object.entries({ "large.db": large, "small.db": small }))
+    expect(Buffer.compare(fs.readFileSync(path.join(directory, name)), image), name).toBe(0);
+});
