@@ -14,7 +14,7 @@ const OPTIONS = {
   only: { type: "string", multiple: true, default: [] as string[] },
   jobs: { type: "string", default: "1" },
   minutes: { type: "string", default: "" },
-  limit: { type: "string", default: "90" },
+  limit: { type: "string", default: "120" },
   shrink: { type: "string", default: "6" },
   keep: { type: "string", default: path.join(os.tmpdir(), "tidemark-torture") },
   all: { type: "boolean", default: false },
@@ -33,7 +33,7 @@ and no promise may have been broken meanwhile. Run i has the seed S + i; a quart
   --only FAULT     nothing but this; can be given more than once
   --jobs N         so many at once: a run mostly waits                  (1)
   --minutes N      begin no further run after so long
-  --limit SECONDS  a run that takes longer has failed                   (90)
+  --limit SECONDS  a run that takes longer has failed                   (120)
   --shrink N       tries to make a failing schedule smaller; 0: none    (6)
   --keep DIR       evidence of runs that failed                         (${OPTIONS.keep.default})
   --all            evidence of the others as well

@@ -20,6 +20,7 @@ const ASK_AGAIN_MS = 8000;
  */
 export async function settle(world: World): Promise<void> {
   for (const host of world.hosts) host.startAgent();
+  await world.commandsEnded();
   const primary = await onePrimary(world);
   world.tell(`${primary.name} is the primary`);
   world.active = primary;

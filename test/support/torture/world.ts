@@ -17,7 +17,7 @@ import type { Evidence, Seen, Sync } from "./verdict.ts";
 
 const SYNC_EVERY_MS = 200;
 const SYNC_TIMEOUT_MS = 3000;
-/** A command that still runs then is left to itself. */
+/** A command that still runs then is not waited for until the end. */
 const COMMAND_TIMEOUT_MS = 30_000;
 
 /** One NATS server, or three. They serve many worlds, one after the other. */
@@ -66,6 +66,7 @@ export class World implements AsyncDisposable {
   readonly #stop = new AbortController();
   readonly #loops: Promise<void>[] = [];
   readonly #beganMs = machineMs();
+  readonly #commands = new Set<Promise<unknown>>();
 
   private constructor(hosts: readonly [Host, ...Host[]], { servers, directory }: WorldOptions) {
     this.hosts = hosts;
@@ -133,9 +134,16 @@ export class World implements AsyncDisposable {
     const what = `${host.name}: tidemark ${words.join(" ")}`;
     this.tell(what);
     const run = host.deployment.command(...words).catch((error: unknown) => this.tell(String(error)));
+    this.#commands.add(run);
+    void run.finally(() => this.#commands.delete(run));
     const result = (await within(what, COMMAND_TIMEOUT_MS, run).catch(() => undefined)) ?? undefined;
     this.tell(`${what}: ${result ? `${result.code} ${(result.stdout || result.stderr).trim()}` : "it does not end"}`);
     return result;
+  }
+
+  /** Nobody decides who the primary is while an order is under way that may change it. */
+  async commandsEnded(): Promise<void> {
+    await Promise.all(this.#commands);
   }
 
   /** Promotes a standby and sends the users there if that worked. The code of the refusal; undefined: it worked. */
