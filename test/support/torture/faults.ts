@@ -101,7 +101,11 @@ export const FAULTS = {
       await sleep(action.forMs / 2);
       for (const proxy of proxies) proxy.cutClients();
       await sleep(action.forMs / 2);
-      for (const proxy of proxies) proxy.holdUploads = false;
+      for (const proxy of proxies) {
+        proxy.holdUploads = false;
+        // Of a connection that has lost its other end only pings tell, after up to a minute.
+        proxy.cut();
+      }
     },
   },
   disk: {
