@@ -11,6 +11,7 @@ import type { RejoinReport } from "../failover/rejoin/report.ts";
 import { startControlServer } from "../observe/control-server.ts";
 import { LookBack } from "../replica/look-back.ts";
 import type { Clock } from "../runtime/clock.ts";
+import { TidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { repositoriesToRead } from "./repositories.ts";
 
@@ -26,6 +27,13 @@ export interface RejoinHostOptions {
   readonly onProgress: NonNullable<RejoinOptions["onProgress"]>;
 }
 
+function interrupted(cause: unknown): TidemarkError {
+  return new TidemarkError("INTERRUPTED", "interrupted: this host is half-way to a standby", {
+    hint: "Run `tidemark rejoin` again: it goes on.",
+    cause,
+  });
+}
+
 /** Rejoins with this host, on which no agent may run meanwhile. @throws AGENT_RUNNING, and as `rejoin` */
 export async function rejoinHost(options: RejoinHostOptions): Promise<RejoinReport> {
   const { config, clock, dryRun } = options;
@@ -38,5 +46,10 @@ export async function rejoinHost(options: RejoinHostOptions): Promise<RejoinRepo
   const log = scope.use(await openLog({ log: where, set, encryption, mode: "read", state: former.state }));
   const repositories = repositoriesToRead(config, { clock, state: former.state });
   const lookBack = scope.use(new LookBack({ ...options, repositories }));
-  return await (dryRun ? previewRejoin : rejoin)({ ...options, former, log, lookBack });
+  try {
+    return await (dryRun ? previewRejoin : rejoin)({ ...options, former, log, lookBack });
+  } catch (error) {
+    if (options.signal.aborted) throw interrupted(error);
+    throw error;
+  }
 }

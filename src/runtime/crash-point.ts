@@ -125,6 +125,7 @@ export const CRASH_POINTS = [
   // An application that is started, and what it lacks restored before.
   "exec: restored",
   "exec: trees placed",
+  "rejoin: kept whole",
   // What is written into a repository.
   "repository: pack stored",
   "repository: index stored",

@@ -38,12 +38,8 @@ interface Two {
 }
 
 /** The primary's agent dies, `meanwhile` its application goes on, and a standby is promoted. */
-async function promotedBeside(
-  scene: FailoverScene,
-  meanwhile: (app: SqlSession) => Promise<unknown>,
-  trees: readonly string[] = [],
-): Promise<Two> {
-  const { host: former, app } = await scene.primary("", trees);
+async function promotedBeside(scene: FailoverScene, meanwhile: (app: SqlSession) => Promise<unknown>): Promise<Two> {
+  const { host: former, app } = await scene.primary();
   const promoted = scene.host();
   const agent = await former.start("capture");
   await promoted.start("replica");
@@ -149,6 +145,10 @@ test.concurrent("many commits diverged: what was inserted, updated and deleted i
     },
   ]);
   const [saved] = diverged.databases;
+  await using standby = new SqlSession(former.standbyDatabase);
+  // Before any replica has looked at it.
+  expect(await standby.value("SELECT group_concat(body) FROM t")).toBe("first,common,to be changed,to be deleted");
+  await standby.disconnect();
   await using whole = new SqlSession(saved?.copy ?? "");
   expect(await whole.value("SELECT count(*) FROM t JOIN words")).toBe(0);
   await follows(two);
@@ -169,61 +169,75 @@ test.concurrent("an application has the database open: refused, and named; this 
   expect(codeOf(await two.promoted.command("rejoin"))).toEqual([6, "AGENT_RUNNING"]);
 });
 
-test.concurrent("nothing tells the last common state: refused; forced, the old database is kept whole, and the standby built anew", async () => {
+test.concurrent("nothing tells the last common state: refused; forced, killed on the way, the old database is kept whole", async () => {
   await using mine = await NatsServer.start();
   await using scene = new FailoverScene(mine.address);
-  const two = await promotedBeside(scene, async (app) => {
-    await app.run("INSERT INTO t (body) VALUES ('diverged')");
-    await app.disconnect();
-  });
-  const { former, promoted } = two;
+  await using crash = new CrashScene({ nats: mine.address, set: scene.set });
+  const { deployment: former, app } = crash;
+  const promoted = await leftBehind(scene, crash, "capture");
   await promoted.answer("sync");
   await using log = await openJetStreamLog({ config: natsConfig(mine.address), set: scene.set, mode: "write" });
   await log.trim(offset((await log.bounds()).last - 1));
+  await app.run("PRAGMA user_version");
+  await app.disconnect();
   expect(codeOf(await former.command("rejoin"))).toEqual([1, "LOG_GAP"]);
   expect(fs.existsSync(former.database)).toBe(true);
-  const { anew, diverged } = await former.answer("rejoin", "--force");
+  crash.order("rejoin: kept whole");
+  crash.launch("rejoin", "--force");
+  await crash.diesOf("rejoin: kept whole", async () => undefined);
+  const { anew, diverged } = await former.answer("rejoin");
   const kept = path.join((diverged as { directory: string }).directory, "databases/app.db");
   await using whole = new SqlSession(kept);
   expect([anew, await whole.value("SELECT count(*) FROM t WHERE body = 'diverged'")]).toEqual([true, 1]);
-  expect([fs.existsSync(former.database), fs.existsSync(path.join(former.state, "fenced.json"))]).toEqual([
-    false,
-    false,
-  ]);
+  const left = [former.database, path.join(former.state, "fenced.json")].filter((file) => fs.existsSync(file));
+  expect(left).toEqual([]);
 });
 
-test.concurrent("killed at each step, one after the other, the next call goes on", async () => {
-  const trees = ["{ path: app/uploads, name: uploads }"];
-  await using scene = new FailoverScene(server.address);
-  await using crash = new CrashScene({ nats: server.address, set: scene.set, trees });
+/** The agent of a host with a tree dies, its application commits once more and ends, and a standby is promoted. */
+async function leftBehind(scene: FailoverScene, crash: CrashScene, command: "run" | "capture"): Promise<Deployment> {
   const { deployment: former, app } = crash;
   await app.run("PRAGMA journal_mode=WAL");
   await app.run("CREATE TABLE t (id INTEGER PRIMARY KEY, body)");
   fs.mkdirSync(former.pathOf("uploads"));
-  fs.writeFileSync(path.join(former.pathOf("uploads"), "common"), "common");
-  const promoted = scene.host("", trees);
-  const agent = await former.start("capture");
+  upload(former.databaseDirectory, "common", "common");
+  const promoted = scene.host();
+  const agent = await former.start(command);
   await promoted.start("replica");
   await former.answer("sync");
   await agent.kill9();
   await app.run("INSERT INTO t (body) VALUES ('diverged')");
   await app.disconnect();
   await promoted.answer("promote", "--force");
+  return promoted;
+}
+
+test.concurrent("killed at each step, one after the other; it kept a standby itself, on another file system", async () => {
+  const trees = UPLOADS;
+  const shared = fs.mkdtempSync("/dev/shm/tidemark-rejoin-");
+  using scope = new DisposableStack();
+  scope.defer(() => fs.rmSync(shared, { recursive: true }));
+  await using scene = new FailoverScene(server.address);
+  await using crash = new CrashScene({
+    nats: server.address,
+    set: scene.set,
+    trees,
+    standby: path.join(shared, "standby"),
+  });
+  const { deployment: former } = crash;
+  const promoted = await leftBehind(scene, crash, "run");
   for (const point of pointsOf("rejoin")) {
     crash.order(point);
     crash.launch("rejoin");
     await crash.diesOf(point, async () => undefined);
-    if (point === "rejoin: fence lifted") continue;
-    expect(codeOf(await former.launch("replica").exited)[0], point).not.toBe(0);
+    if (point !== "rejoin: database moved") continue;
+    expect(codeOf(await former.launch("replica").exited)).toEqual([6, "REJOIN_UNFINISHED"]);
   }
-  expect(await former.answer("rejoin")).toMatchObject({
-    ok: true,
-    diverged: { databases: [{ tables: [{ inserted: 1 }] }] },
-  });
-  await using served = scene.open(promoted.standbyDatabase);
+  const { diverged } = await former.answer("rejoin");
+  expect(diverged).toMatchObject({ databases: [{ tables: [{ inserted: 1 }] }], trees: [] });
+  const served = scene.open(promoted.standbyDatabase);
   await served.run("INSERT INTO t (body) VALUES ('on the new primary')");
-  fs.writeFileSync(path.join(promoted.standbyOf("uploads"), "new"), "new");
+  upload(promoted.standby, "new", "new");
   await follows({ former, promoted });
-  await waitFor("its files", () => fs.existsSync(path.join(former.standbyOf("uploads"), "new")));
-  expect(fs.readFileSync(path.join(former.standbyOf("uploads"), "common"), "utf8")).toBe("common");
+  await waitFor("its files", () => upload(former.standby, "new") === "new");
+  expect(upload(former.standby, "common")).toBe("common");
 });

@@ -3,7 +3,7 @@ import { type Epoch, type Offset, offset as toOffset } from "../../event/positio
 import type { ChangeLog } from "../../log/change-log.ts";
 import { recreatedError } from "../../log/log-errors.ts";
 import { type CurrentEpoch, epochsOf, hashAt, headerAt, readGenesis } from "../../log/log-reader.ts";
-import { TidemarkError } from "../../runtime/errors.ts";
+import { hasCode, TidemarkError } from "../../runtime/errors.ts";
 
 /** Where the way of a former primary and that of the log part. */
 export interface LastCommon {
@@ -34,8 +34,8 @@ export async function findLastCommon(log: ChangeLog, state: CaptureState, signal
   if (!start || after.offset <= known.offset) throw outOfReach(log.location, known.offset);
   // The first record of the epoch; a genesis comes only before the very first.
   const at = toOffset(after.offset - 1);
-  const { epoch, timeMs } = await headerAt(log, at).catch(() => {
-    throw outOfReach(log.location, known.offset);
+  const { epoch, timeMs } = await headerAt(log, at).catch((error: unknown) => {
+    throw hasCode(error, "OFFSET_NOT_FOUND") ? outOfReach(log.location, known.offset) : error;
   });
   const hash = await hashAt(log, at, signal);
   const winner = { epoch: after.epoch, host: start.host, offset: after.offset };

@@ -8,12 +8,13 @@ import { standbyPath } from "../../replica/files/standby-path.ts";
 import type { StandbyPaths } from "../../replica/standby-paths.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory } from "../../runtime/durable-directory.ts";
-import { errnoOf } from "../../runtime/errors.ts";
+import { errnoOf, hasCode } from "../../runtime/errors.ts";
 import { applyMetadata } from "../../tree/metadata.ts";
 import type { FileEntry, TreeIndex } from "../../tree/tree-index.ts";
 import type { FormerTree } from "./former-tree.ts";
 
 const PLACES_PER_TURN = 128;
+const IN_THE_WAY: readonly string[] = ["EISDIR", "ENOTDIR", "ENOTEMPTY", "EEXIST"];
 
 export interface MoveTreeOptions {
   readonly paths: StandbyPaths;
@@ -71,17 +72,28 @@ class Mover implements Disposable {
     fs.rmSync(this.#staged, { force: true });
     if (twin !== undefined) {
       fs.linkSync(this.#walk.place(twin), this.#staged);
-      return fs.renameSync(this.#staged, this.#walk.place(to));
+      return void this.#place(to);
     }
     const isCopy = this.#take(this.#tree.walk.place(this.#tree.at(entry.path)));
     applyMetadata(this.#staged, entry.metadata);
-    fs.renameSync(this.#staged, this.#walk.place(to));
+    if (!this.#place(to)) return;
     if (isCopy && stat && stat.nlink > 1n) this.#copies.set(stat.ino, to);
     crashPoint("rejoin: file moved");
   }
 
   [Symbol.dispose](): void {
     this.#walk[Symbol.dispose]();
+  }
+
+  /** False when something else stands on the way: the log gives it then. */
+  #place(to: TreePath): boolean {
+    try {
+      fs.renameSync(this.#staged, this.#walk.place(to));
+      return true;
+    } catch (error) {
+      if (hasCode(error, "PATH_UNSAFE") || IN_THE_WAY.includes(errnoOf(error) ?? "")) return false;
+      throw error;
+    }
   }
 
   #take(from: Buffer): boolean {

@@ -5,6 +5,7 @@ import type { CaptureState } from "../../capture/capture-state.ts";
 import { TreeSnapshot } from "../../replica/files/tree-snapshot.ts";
 import type { StandbyPaths } from "../../replica/standby-paths.ts";
 import type { StandbyState } from "../../replica/standby-state.ts";
+import { crashPoint } from "../../runtime/crash-point.ts";
 import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
 import { workPlace } from "./rejoin-database.ts";
 import { moveWhole, requireClosed } from "./move-database.ts";
@@ -36,6 +37,7 @@ export function rejoinAnew(options: RejoinAnewOptions): void {
       moveWhole(at, path.join(options.diverged(), "databases", name));
   }
   if (former.isPromoted) keepTrees(options);
+  crashPoint("rejoin: kept whole");
   state.beginReseed(paths);
 }
 

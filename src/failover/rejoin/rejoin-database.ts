@@ -101,8 +101,10 @@ export class RejoinDatabase implements Disposable {
     crashPoint("rejoin: database repaired");
     if (at === source && !this.#isInPlace) return this.#move();
     if (at === this.#work) {
-      requireClosed([at]);
+      requireClosed([at, target]);
       makeDirectory(path.dirname(target));
+      // A WAL that stayed there would be taken for this one's.
+      removeDatabase(target);
       fs.renameSync(at, target);
       syncDirectory(path.dirname(target));
       crashPoint("rejoin: database placed");

@@ -27,6 +27,8 @@ interface Content {
   readonly movedTrees: readonly string[];
   /** Bytes of the trees that came out of the log. */
   readonly treeBytes: number;
+  /** On the user's word the databases are kept whole, and the standby is built anew. */
+  readonly anew: boolean;
   /** Once the standby's state is recorded: what is left is to lift the fence. */
   readonly report: Omit<RejoinReport, "durationMs"> | null;
 }
@@ -94,5 +96,6 @@ const NOTHING_YET = {
   savedTrees: [],
   movedTrees: [],
   treeBytes: 0,
+  anew: false,
   report: null,
 } as const;

@@ -13,13 +13,9 @@ import { databasePath, prepareStandby, type StandbyPaths } from "../../replica/s
 import { StandbyState } from "../../replica/standby-state.ts";
 import type { Clock } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
-import { makeDirectory, syncDirectory } from "../../runtime/durable-directory.ts";
 import { hasCode, TidemarkError } from "../../runtime/errors.ts";
-import { replaceFile } from "../../runtime/replace-file.ts";
-import { fenceFile, type FenceRecord, readFence, writeFence } from "../fence-record.ts";
-import { removeOffer } from "../offer-record.ts";
-import { dropRole } from "../standby-role.ts";
 import { databasesAt } from "./databases-at.ts";
+import { divergedDirectory, end, fence, lift, type Report } from "./fence-and-lift.ts";
 import type { FormerPrimary } from "./former-primary.ts";
 import { findLastCommon, type LastCommon } from "./last-common.ts";
 import { requireClosed } from "./move-database.ts";
@@ -56,8 +52,6 @@ export async function rejoin(options: RejoinOptions): Promise<RejoinReport> {
   return { ...report, durationMs: Math.round(clock.monotonic() - beganMs) };
 }
 
-type Report = Omit<RejoinReport, "durationMs">;
-
 async function rejoinOnce(options: RejoinOptions): Promise<Report> {
   const { config, former } = options;
   const { standby = "" } = config;
@@ -67,6 +61,7 @@ async function rejoinOnce(options: RejoinOptions): Promise<Report> {
   const paths = prepareStandby(standby);
   const state = new StandbyState(paths);
   try {
+    if (begun?.now.anew) return anew(options, { capture, paths, state, begun });
     return await bring(options, { capture, paths, state, begun });
   } catch (error) {
     if (!options.force || !hasCode(error, "NO_COMMON_STATE", "LOG_GAP")) throw error;
@@ -91,7 +86,7 @@ async function bring(options: RejoinOptions, { capture, paths, state, begun }: O
   requireClosed(databases.map(({ source }) => source));
   if (!begun && !former.isPromoted) {
     if (isStandbyAlready(state, databases)) return alreadyStandby(common);
-    requireFree({ paths, state, databases });
+    requireFree({ paths, state, databases, common });
   }
   const record = begun ?? RejoinRecord.begin(paths.root, { former, offset: common.offset });
   requireSame(record, common);
@@ -105,20 +100,13 @@ async function bring(options: RejoinOptions, { capture, paths, state, begun }: O
 function anew(options: RejoinOptions, { begun, ...opened }: Opened): Report {
   const { former } = options;
   const record = begun ?? RejoinRecord.begin(opened.paths.root, { former, offset: 0 });
+  record.note({ anew: true });
   fence(options, { epoch: 0, offset: 0, reason: "another host is the primary" });
   rejoinAnew({ ...options, ...opened, record, diverged: () => divergedDirectory(record, options) });
   const diverged = { directory: record.now.directory, databases: savedDatabases(record), trees: record.now.savedTrees };
   const report = { ...standing(undefined), diverged, repaired: { pages: 0, bytes: 0 } };
   end(record, report);
   return lift(options, { record, report });
-}
-
-/** The standby's own state is recorded: what is left is told, and the fence lifted. */
-function end(record: RejoinRecord, report: Report): void {
-  const { directory } = record.now;
-  const text = `${JSON.stringify(report, null, 2)}\n`;
-  if (directory !== null) replaceFile(path.join(directory, "summary.json"), text, { mode: 0o600 });
-  record.note({ report });
 }
 
 interface Databases {
@@ -137,14 +125,17 @@ function isStandbyAlready({ position }: StandbyState, databases: readonly Databa
   return position !== undefined && databases.every(({ source }) => !fs.existsSync(source));
 }
 
-/** @throws STANDBY_FOREIGN when something else is where the standby is to be */
-function requireFree({ paths, state, databases }: Pick<Begun, "paths" | "state"> & Databases): void {
-  const taken = databases.find(({ target }) => fs.existsSync(target))?.target;
-  if (!state.position && taken === undefined) return;
-  const what = state.position ? `${paths.root} is a standby already, of offset ${state.position.offset}` : taken;
+/** @throws STANDBY_FOREIGN when something else than a standby of this log is where the standby is to be */
+function requireFree({ paths, state, databases, common }: Omit<Begun, "record"> & Databases): void {
+  const { position } = state;
+  const isOther = position !== undefined && position.logId !== common.logId;
+  // `run` has kept a standby on this host, too: the former primary's own databases take the place of its copies.
+  const taken = databases.find(({ name, target }) => fs.existsSync(target) && !state.claimed(name))?.target;
+  if (!isOther && taken === undefined) return;
+  const what = isOther ? `${paths.root} follows log ${position.logId}` : `${taken} was not made by a standby`;
   throw new TidemarkError(
     "STANDBY_FOREIGN",
-    `${what}: the former primary's own databases cannot become the standby there`,
+    `${what}: the former primary's databases cannot become the standby there`,
     {
       hint: "Give standby: an empty directory.",
     },
@@ -159,42 +150,6 @@ function requireSame({ now, directory }: RejoinRecord, { offset }: LastCommon): 
     `a rejoin was begun for offset ${now.offset}, and the last common offset is ${offset} now (${directory})`,
     { hint: "The log is another one than before. Look at its servers." },
   );
-}
-
-/** So that an agent which is started before this is finished captures nothing. */
-function fence(
-  { config, former, clock }: RejoinOptions,
-  known: Pick<FenceRecord, "epoch" | "offset" | "reason">,
-): void {
-  if (readFence(former.state)) return;
-  writeFence(former.state, { ...known, set: config.set, at: new Date(clock.now()).toISOString() });
-  crashPoint("rejoin: fenced");
-}
-
-/** The last step: from here on the host is a standby. */
-function lift(
-  { former, clock, config }: RejoinOptions,
-  { record, report }: { readonly record: RejoinRecord; readonly report: Report },
-): Report {
-  if (former.isPromoted) dropRole(config.standby ?? "");
-  removeOffer(former.state);
-  crashPoint("rejoin: role dropped");
-  const file = fenceFile(former.state);
-  if (fs.existsSync(file)) {
-    fs.renameSync(file, path.join(former.state, `fenced-${stampOf(clock)}.json`));
-    syncDirectory(former.state);
-  }
-  crashPoint("rejoin: fence lifted");
-  record.remove();
-  return report;
-}
-
-/** For names of files. */
-function stampOf(clock: Clock): string {
-  return new Date(clock.now())
-    .toISOString()
-    .replaceAll(":", "")
-    .replace(/\.\d+Z$/, "Z");
 }
 
 class Rejoining {
@@ -279,14 +234,6 @@ function alreadyStandby(common: LastCommon): Report {
 
 function savedDatabases({ now }: RejoinRecord): DivergedDatabase[] {
   return Object.values(now.saved).map(({ found }) => found);
-}
-
-/** Where what diverged is saved: made when it is first asked for. */
-function divergedDirectory(record: RejoinRecord, { former, clock }: RejoinOptions): string {
-  const directory = record.now.directory ?? path.join(former.state, `diverged-${stampOf(clock)}`);
-  makeDirectory(directory, { mode: 0o700 });
-  if (record.now.directory === null) record.note({ directory });
-  return directory;
 }
 
 /** Whether the set has file trees, or had. */

@@ -135,6 +135,7 @@ const SCENES = {
   "rejoin: fence lifted": "rejoin",
   "exec: restored": "run --exec",
   "exec: trees placed": "run --exec",
+  "rejoin: kept whole": "rejoin anew",
   "restore: taken over": "restore",
   "restore: block fetched": "restore",
   "restore: contents fetched": "restore",
