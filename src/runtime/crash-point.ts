@@ -122,10 +122,10 @@ export const CRASH_POINTS = [
   "rejoin: position recorded",
   "rejoin: role dropped",
   "rejoin: fence lifted",
+  "rejoin: kept whole",
   // An application that is started, and what it lacks restored before.
   "exec: restored",
   "exec: trees placed",
-  "rejoin: kept whole",
   // What is written into a repository.
   "repository: pack stored",
   "repository: index stored",
