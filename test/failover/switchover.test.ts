@@ -17,7 +17,7 @@ import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
-vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 3 });
+vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 6 });
 
 // The primary offers its place in its last record: whoever's record comes next has it, and nothing is lost either way.
 
@@ -104,7 +104,7 @@ test.concurrent("who cannot take over is refused before anything is locked; who 
   replica.child.kill("SIGSTOP");
   await expect(handOver(host.state, { timeoutMs: 1500 })).rejects.toMatchObject({ code: "STANDBY_BEHIND" });
   await app.run("INSERT INTO t (body) VALUES ('refused')");
-  await expect(handOver(host.state, { timeoutMs: 3000, force: true })).rejects.toMatchObject({ code: "TIMEOUT" });
+  await expect(handOver(host.state, { timeoutMs: 2000, force: true })).rejects.toMatchObject({ code: "TIMEOUT" });
   await app.run("INSERT INTO t (body) VALUES ('undone')");
   expect(await fenceOf(host)).toBeUndefined();
   replica.child.kill("SIGCONT");
@@ -116,7 +116,7 @@ test.concurrent("who cannot take over is refused before anything is locked; who 
 
   // Somebody promotes another one in that moment.
   replica.child.kill("SIGSTOP");
-  const asked = handOver(host.state, { force: true, timeoutMs: 3000 });
+  const asked = handOver(host.state, { force: true, timeoutMs: 2500 });
   asked.catch(() => undefined);
   await waitFor("the offer", () => readOffer(host.state));
   await scene.takeOver();
@@ -172,7 +172,7 @@ test.concurrent("killed with the offer out, and the log is away: locked until it
   expect(readOffer(host.state)).toBeUndefined();
 });
 
-test("killed at every step on either side: the next start asks the log, and there is one primary", async () => {
+test.concurrent("killed at every step on either side: the next start asks the log, and there is one primary", async () => {
   await using scene = new FailoverScene(server.address);
   await using one = new CrashScene({ nats: server.address, set: scene.set, config: "heartbeat: 500ms" });
   await using two = new CrashScene({ nats: server.address, set: scene.set, config: "heartbeat: 500ms" });
