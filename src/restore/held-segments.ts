@@ -159,7 +159,7 @@ export class HeldSegments {
         for await (const piece of readBack(stretchesOf(this.#index, { after, through: low }), signal)) {
           requireGoingOn(signal);
           yield piece;
-          low = offset(piece.outline.first - 1);
+          low = offset(Math.max(piece.outline.first - 1, piece.after));
         }
         return;
       } catch (error) {

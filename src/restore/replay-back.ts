@@ -93,11 +93,14 @@ interface Wanted extends WantedPage {
   readonly database: string;
 }
 
-function wantedOf({ outline, through }: BackwardPiece, databases: ReadonlyMap<string, PagesBack>): readonly Wanted[] {
+function wantedOf(
+  { outline, after, through }: BackwardPiece,
+  databases: ReadonlyMap<string, PagesBack>,
+): readonly Wanted[] {
   const wanted: Wanted[] = [];
   for (const event of outline.events.toReversed()) {
     const { database } = event.body;
-    if (event.offset > through) continue;
+    if (event.offset <= after || event.offset > through) continue;
     for (const page of databases.get(database)?.take(event) ?? []) wanted.push({ database, ...page });
   }
   return wanted;

@@ -17,9 +17,10 @@ export interface Stretch {
   readonly through: Offset;
 }
 
-/** What a piece says, of which only events up to `through` count. */
+/** What a piece says, of which only events behind `after` and up to `through` count: segments may overlap. */
 export interface BackwardPiece {
   readonly outline: PieceOutline;
+  readonly after: Offset;
   readonly through: Offset;
   /** SHA-256 of the record at `through`, when the head of the segment says it. */
   readonly hashAfter: Uint8Array | undefined;
@@ -72,7 +73,7 @@ export async function* readBack(
       const outline = await of(stretch.segment, first.outline);
       bytes -= first.bytes;
       const hashAfter = stretch.through === head.last ? head.hashAfter : undefined;
-      yield { outline, through: stretch.through, hashAfter };
+      yield { outline, after: stretch.after, through: stretch.through, hashAfter };
     }
   } finally {
     stop.abort();
