@@ -1,14 +1,15 @@
 import { JetStreamApiError, type JetStreamManager, jetstreamManager } from "@nats-io/jetstream";
 import { connect, errors, type NatsConnection, type NodeConnectionOptions, type Status } from "@nats-io/transport-node";
 import type { NatsLogConfig } from "../config/config.ts";
+import { systemClock } from "../runtime/clock.ts";
 import { errnoOf, TidemarkError } from "../runtime/errors.ts";
 import { type Login, loginOf } from "./jetstream-login.ts";
 import { tlsAlert } from "./jetstream-tls-probe.ts";
 import { unreachableError } from "./log-errors.ts";
+import { reconnectPauses } from "./reconnect-pause.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
 const PROBE_TIMEOUT_MS = 2_000;
-const RECONNECT_MS = 500;
 /** JetStream API error: JetStream is not enabled for the account. */
 const NOT_ENABLED_FOR_ACCOUNT = 10039;
 /** Codes of Node's TLS errors: UNABLE_TO_VERIFY_LEAF_SIGNATURE, CERT_HAS_EXPIRED, ERR_TLS_CERT_ALTNAME_INVALID, ERR_SSL_… */
@@ -128,7 +129,7 @@ function connectionOptions(config: NatsLogConfig, login: Login): NodeConnectionO
     timeout: CONNECT_TIMEOUT_MS,
     // An outage is waited out; two refusals of our credentials in a row still end the connection.
     maxReconnectAttempts: -1,
-    reconnectDelayHandler: () => RECONNECT_MS * (0.5 + Math.random()),
+    reconnectDelayHandler: reconnectPauses(config.servers.length, systemClock),
     pingInterval: 20_000,
     ...login.options,
   };
