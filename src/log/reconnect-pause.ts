@@ -1,6 +1,8 @@
 import type { Clock } from "../runtime/clock.ts";
 
 const PAUSE_MS = 500;
+/** Less is what two clocks differ by that are not read in the same moment. */
+const STEP_MS = 100;
 
 /**
  * How long the client library is to wait before it tries a server again. It measures that with the wall clock: one that was
@@ -14,7 +16,7 @@ export function reconnectPauses(servers: number, clock: Clock): () => number {
   let left = 0;
   return () => {
     const nowMs = offset();
-    if (nowMs < knownMs) {
+    if (nowMs < knownMs - STEP_MS) {
       setBackMs = (left > 0 ? setBackMs : 0) + knownMs - nowMs;
       left = servers;
     }

@@ -9,7 +9,11 @@ test("a wall clock that is set back keeps nobody from trying again, and only onc
   expect(pause()).toBeGreaterThanOrEqual(250);
   nowMs += 60_000;
   offMs -= 3_600_000;
-  for (const _ of [1, 2]) expect(pause()).toBeLessThan(-3_598_000);
+  for (const _ of [1, 2]) {
+    nowMs += 0.7;
+    offMs -= 0.7;
+    expect(pause()).toBeLessThan(-3_598_000);
+  }
   expect(pause()).toBeGreaterThanOrEqual(250);
   offMs += 3_600_000;
   expect(pause()).toBeGreaterThanOrEqual(250);
