@@ -53,6 +53,8 @@ while running and len(broken) < 20:
     try:
         look(connection)
         reads += 1
+        # The processors are also for those who write.
+        time.sleep(0.001)
         if reads == 1:
             print("reading", flush=True)
         if reads % 500 == 0 and not hold:
