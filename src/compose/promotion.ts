@@ -129,7 +129,8 @@ export class Promotion {
     const open = async (): Promise<ChangeLog> =>
       openLog({ log: where, set, encryption, mode: "write", state: promotedState(standby) });
     await using log = await patiently(open, { timeoutMs, signal });
-    const take = async (): Promise<Taken> => takeEpoch({ config, log, clock, signal, offeredAt }, examined);
+    const untilMs = clock.monotonic() + timeoutMs;
+    const take = async (): Promise<Taken> => takeEpoch({ config, log, clock, signal, offeredAt, untilMs }, examined);
     const taken = await patiently(take, { timeoutMs, signal });
     logger.warn(taken, "this host is the primary from here on");
     crashPoint("promote: epoch begun");

@@ -89,10 +89,10 @@ export async function examine(candidate: Candidate, timeoutMs: number): Promise<
 
 /**
  * Ends the epoch that was examined. From here on the former primary is fenced, and another candidate refused.
- * @throws PROMOTED_ELSEWHERE, and what appending throws
+ * `untilMs`: by the monotonic clock. @throws PROMOTED_ELSEWHERE, TIMEOUT, and what appending throws
  */
 export async function takeEpoch(
-  { config, log, clock, signal, offeredAt }: Omit<Candidate, "replica">,
+  { config, log, clock, signal, offeredAt, untilMs }: Omit<Candidate, "replica"> & { readonly untilMs: number },
   { known, epoch, applied, lost }: Examined,
 ): Promise<{ epoch: Epoch; offset: Offset }> {
   const identity = { writer: writerOf(config), host: os.hostname() };
@@ -106,7 +106,7 @@ export async function takeEpoch(
     signal,
     foreignWriterGraceMs: 0,
     takeover: false,
-    promotion: { from: epoch, contains, offeredAt },
+    promotion: { from: epoch, contains, offeredAt, untilMs },
   });
   return { epoch: writer.epoch, offset: writer.head };
 }

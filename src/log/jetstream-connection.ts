@@ -9,6 +9,8 @@ import { unreachableError } from "./log-errors.ts";
 import { reconnectPauses } from "./reconnect-pause.ts";
 
 const CONNECT_TIMEOUT_MS = 5_000;
+/** The third one without an answer ends a connection that is dead and does not know it: capture must not hang for a minute. */
+const PING_MS = 10_000;
 const PROBE_TIMEOUT_MS = 2_000;
 /** JetStream API error: JetStream is not enabled for the account. */
 const NOT_ENABLED_FOR_ACCOUNT = 10039;
@@ -130,7 +132,7 @@ function connectionOptions(config: NatsLogConfig, login: Login): NodeConnectionO
     // An outage is waited out; two refusals of our credentials in a row still end the connection.
     maxReconnectAttempts: -1,
     reconnectDelayHandler: reconnectPauses(config.servers.length, systemClock),
-    pingInterval: 20_000,
+    pingInterval: PING_MS,
     ...login.options,
   };
 }

@@ -116,6 +116,16 @@ export function promotedElsewhere(location: string, epoch: number): TidemarkErro
 }
 
 /** Of an offer to take over. */
+export function primaryFaster(location: string): TidemarkError {
+  return new TidemarkError(
+    "TIMEOUT",
+    `${location}: the primary is alive, and was faster each time; this host stays a standby`,
+    {
+      hint: "Stop the application or its agent there, or use `tidemark switchover` on that host; or give it longer with --timeout.",
+    },
+  );
+}
+
 export function takenBack(location: string, offeredAt: number): TidemarkError {
   return new TidemarkError(
     "PROMOTED_ELSEWHERE",

@@ -8,7 +8,7 @@ import { invariant } from "../runtime/invariant.ts";
 import type { ChangeLog } from "./change-log.ts";
 import { KeyInUse } from "./key-in-use.ts";
 import type { OwnKey } from "../keys/data-key.ts";
-import { promotedElsewhere, takenBack } from "./log-errors.ts";
+import { primaryFaster, promotedElsewhere, takenBack } from "./log-errors.ts";
 import { headOf, type KnownHead, type ResumedLog, resumeLog, type WriterIdentity } from "./resume-log.ts";
 
 export type { KnownHead, WriterIdentity } from "./resume-log.ts";
@@ -46,6 +46,8 @@ export interface Promotion {
   readonly contains: Offset | undefined;
   /** The writer before hands over with the record at this offset, which is an offer as long as it is the newest one. */
   readonly offeredAt?: Offset | undefined;
+  /** By the monotonic clock: how long a primary that is alive and busy may be faster, record after record. */
+  readonly untilMs?: number;
 }
 
 /** Where a chain of records stands: everything the next record depends on. */
@@ -57,8 +59,6 @@ export interface ChainPosition {
 
 /** A living writer that lands record after record in our place is not what is left of a dead one. */
 const RESUME_ATTEMPTS = 5;
-/** A promotion races with a primary that is alive and busy: each try takes about as long as one of its commits. */
-const PROMOTION_ATTEMPTS = 2000;
 
 /** What a writer goes on with. */
 export interface OpenLog {
@@ -153,17 +153,21 @@ export class LogWriter {
   }
 
   /** The record before ours may be anybody's, as long as the epoch is the one that was to be ended. */
-  static async #promote(options: LogWriterOptions, { from, offeredAt }: Promotion): Promise<LogWriter> {
+  static async #promote(
+    options: LogWriterOptions,
+    { from, offeredAt, untilMs = Infinity }: Promotion,
+  ): Promise<LogWriter> {
     const { location } = options.log;
     let found = await resumeLog(options);
-    for (let attempt = 1; ; attempt += 1) {
+    for (;;) {
       if (found.owner !== "us" && found.epoch !== from) throw promotedElsewhere(location, found.epoch);
       if (found.owner !== "us" && offeredAt !== undefined && found.head.offset !== offeredAt)
         throw takenBack(location, offeredAt);
       try {
         return await LogWriter.#takePlace(options, found);
       } catch (error) {
-        if (!hasCode(error, "LOG_FOREIGN_WRITER", "FENCED") || attempt === PROMOTION_ATTEMPTS) throw error;
+        if (!hasCode(error, "LOG_FOREIGN_WRITER", "FENCED")) throw error;
+        if (options.clock.monotonic() >= untilMs) throw primaryFaster(location);
         const head = await headOf(options.log);
         if (head.epoch !== found.epoch) throw promotedElsewhere(location, head.epoch);
         found = { ...found, head };

@@ -250,6 +250,8 @@ export class ReplicaRun {
     this.#answer(events.at(-1)?.body);
     if (this.#following) return;
     this.#following = true;
+    // It can be promoted from here on, and a stranger's lock could keep it from recording where it is.
+    if (!this.#context.state.position && !this.#unsettled) await this.#record();
     this.#context.onCaughtUp();
   }
 

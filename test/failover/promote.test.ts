@@ -8,6 +8,7 @@ import type { ChangeLog } from "../../src/log/change-log.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { epoch, offset } from "../../src/event/positions.ts";
+import { systemClock } from "../../src/runtime/clock.ts";
 import { newIdentity } from "../support/age-identity.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { comparePages } from "../support/compare.ts";
@@ -145,6 +146,32 @@ test.concurrent("of candidates that append in the same moment exactly one begins
   await using late = await openJetStreamLog(options);
   const back = openWriter(late, { set: scene.set, foreignWriterGraceMs: 0 });
   await expect(back).rejects.toMatchObject({ code: "LOG_FOREIGN_WRITER" });
+});
+
+test.concurrent("a primary that is faster each time: the promotion is given up when its time is over, and nothing has changed", async () => {
+  await using scene = new FailoverScene(server.address);
+  const options = { config: natsConfig(server.address), set: scene.set, mode: "write" } as const;
+  await using log = await openJetStreamLog(options);
+  const primary = await openWriter(log, { set: scene.set });
+  let tries = 0;
+  const late = new Proxy(log, {
+    get(target, name) {
+      if (name === "append") {
+        return async (...args: Parameters<typeof target.append>) => {
+          tries += 1;
+          await primary.append([{ kind: "heartbeat", writer: "primary", host: "there" }]).acknowledged;
+          return target.append(...args);
+        };
+      }
+      const value: unknown = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+  const promotion = { from: epoch(1), contains: undefined, untilMs: systemClock.monotonic() + 200 };
+  const candidate = openWriter(late, { set: scene.set, identity: { writer: "candidate", host: "here" }, promotion });
+  await expect(candidate).rejects.toMatchObject({ code: "TIMEOUT" });
+  expect(tries).toBeGreaterThan(1);
+  await primary.append([{ kind: "heartbeat", writer: "primary", host: "there" }]).acknowledged;
 });
 
 test.concurrent("a primary that is alive and busy: it is fenced, and nothing of the log is lost", async () => {

@@ -64,9 +64,12 @@ test("all of it is removed beside a program that makes and removes files in ther
     const busy = path.join(work, "new");
     fs.mkdirSync(busy, { recursive: true });
     const other = spawn("python3", ["-c", BUSY, busy], { stdio: "ignore" });
-    await waitFor("files in there", () => fs.existsSync(path.join(busy, "begun")));
-    removeWork(work);
-    expect(fs.existsSync(work)).toBe(false);
-    other.kill("SIGKILL");
+    try {
+      await waitFor("files in there", () => fs.existsSync(path.join(busy, "begun")));
+      removeWork(work);
+      expect(fs.existsSync(work)).toBe(false);
+    } finally {
+      other.kill("SIGKILL");
+    }
   }
 });
