@@ -10,7 +10,7 @@ import { pointsOf } from "../support/crash/scenes.ts";
 import { Deployment } from "../support/deployment.ts";
 import { FailoverScene, linesOf } from "../support/failover-scene.ts";
 import { NatsServer } from "../support/nats-server.ts";
-import { lastJson, type RunningTidemark } from "../support/tidemark-cli.ts";
+import { codeOf, type RunningTidemark } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, maxConcurrency: 2 });
@@ -43,8 +43,6 @@ async function bodiesOf(database: string): Promise<string[]> {
   await using session = new SqlSession(database);
   return String(await session.value("SELECT group_concat(body) FROM t")).split(",");
 }
-
-const codeOf = ({ code, stderr }: { code: number; stderr: string }): unknown[] => [code, lastJson(stderr)["code"]];
 
 test.concurrent("an application that begins with nothing, is told signals, ends, and finds its database again when that was lost", async () => {
   await using deployment = new Deployment({ trees: ["{ path: app/uploads, name: uploads }"] });

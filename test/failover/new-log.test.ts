@@ -9,12 +9,10 @@ import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene, fenceOf, refused } from "../support/failover-scene.ts";
 import { NatsServer } from "../support/nats-server.ts";
-import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
+import { codeOf } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, maxConcurrency: 2 });
-
-const codeOf = ({ code, stderr }: CliResult): unknown[] => [code, lastJson(stderr)["code"]];
 
 async function follows(other: Deployment, promoted: Deployment): Promise<void> {
   await waitFor(

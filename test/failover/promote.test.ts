@@ -19,7 +19,7 @@ import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-sc
 import { openWriter } from "../support/log-scene.ts";
 import { NatsCluster } from "../support/nats-cluster.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
-import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
+import { codeOf, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 3 });
@@ -47,8 +47,6 @@ async function readAll(log: ChangeLog): Promise<LogEvent[]> {
   for await (const batch of readEvents(log, { after: offset(first - 1), follow: false, signal })) events.push(...batch);
   return events;
 }
-
-const codeOf = ({ code, stderr }: CliResult): unknown[] => [code, lastJson(stderr)["code"]];
 
 test.concurrent("it captures, stays it after a restart, another standby follows, the paused primary is fenced", async () => {
   await using scene = new FailoverScene(server.address);

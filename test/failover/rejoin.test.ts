@@ -12,7 +12,7 @@ import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene } from "../support/failover-scene.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
-import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
+import { codeOf, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 3 });
@@ -24,8 +24,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
-
-const codeOf = ({ code, stderr }: CliResult): unknown[] => [code, lastJson(stderr)["code"]];
 
 interface Two {
   readonly scene: FailoverScene;

@@ -14,7 +14,7 @@ import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
 import { openWriter } from "../support/log-scene.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
-import { type CliResult, lastJson } from "../support/tidemark-cli.ts";
+import { codeOf } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 6 });
@@ -28,8 +28,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await server[Symbol.asyncDispose]();
 });
-
-const codeOf = ({ code, stderr }: CliResult): unknown[] => [code, lastJson(stderr)["code"]];
 
 /** Without a process for the command line. */
 async function handOver(directory: string, more: Record<string, unknown> = {}): Promise<unknown> {

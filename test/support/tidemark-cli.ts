@@ -128,3 +128,8 @@ export function lastJson(text: string): Record<string, unknown> {
   const line = text.trim().split("\n").at(-1) ?? "";
   return JSON.parse(line) as Record<string, unknown>;
 }
+
+/** What a command that was refused ended with, and its error's code. */
+export function codeOf({ code, stderr }: Pick<CliResult, "code" | "stderr">): unknown[] {
+  return [code, lastJson(stderr)["code"]];
+}

@@ -43,8 +43,10 @@ export class Outstanding {
 
   /** Files that the log will have as they are, or later: they may stand still soon, are being read, or were not looked at. */
   get awaited(): ReadonlySet<TreePath> {
-    const { waitsFor, reading } = this.#split;
-    return new Set([...waitsFor, ...reading, ...this.#late]);
+    const { waitsFor, reading, overdue } = this.#split;
+    // One that was given up before it stood still long enough to be read may be read by now.
+    const readNow = [...overdue].filter((path) => this.#options.reads(path));
+    return new Set([...waitsFor, ...reading, ...readNow, ...this.#late]);
   }
 
   /** Some of them took too long. */
