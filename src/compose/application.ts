@@ -4,10 +4,10 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
-import { bootId } from "../runtime/boot-id.ts";
 import { sleep, systemClock } from "../runtime/clock.ts";
 import { makeDirectory } from "../runtime/durable-directory.ts";
 import { TidemarkError } from "../runtime/errors.ts";
+import { processIdentity } from "../runtime/process-identity.ts";
 import { readIfThere, replaceFile } from "../runtime/replace-file.ts";
 
 const LOOK_MS = 50;
@@ -53,9 +53,9 @@ export class Application {
 export async function endFormer(state: string, graceMs: number): Promise<void> {
   const noted = readIfThere(noteFile(state));
   const { pid = 0, identity = "" } = noted === undefined ? {} : parse(noted);
-  if (pid === 0 || identity === "" || identity !== identityOf(pid)) return;
+  if (pid === 0 || identity === "" || identity !== processIdentity(pid)) return;
   signalGroup(pid, "SIGTERM");
-  for (const untilMs = systemClock.monotonic() + graceMs; identityOf(pid) === identity; await sleep(LOOK_MS)) {
+  for (const untilMs = systemClock.monotonic() + graceMs; processIdentity(pid) === identity; await sleep(LOOK_MS)) {
     if (systemClock.monotonic() < untilMs) continue;
     throw new TidemarkError("AGENT_RUNNING", `process ${pid}, which an agent started that was killed, does not end`, {
       hint: "It is the application of the last run. End it, and start again.",
@@ -74,7 +74,9 @@ function noteFile(state: string): string {
 
 function noteRunning(file: string, pid: number): void {
   makeDirectory(path.dirname(file));
-  replaceFile(file, `${JSON.stringify({ pid, identity: identityOf(pid) } satisfies Noted)}\n`, { mode: 0o600 });
+  replaceFile(file, `${JSON.stringify({ pid, identity: processIdentity(pid) ?? "" } satisfies Noted)}\n`, {
+    mode: 0o600,
+  });
 }
 
 function parse(text: string): Noted {
@@ -83,15 +85,6 @@ function parse(text: string): Noted {
   } catch {
     return {};
   }
-}
-
-/** Boot and time of its start, so that another process of this number is not taken for it. Empty: it has ended. */
-function identityOf(pid: number): string {
-  const stat = readIfThere(`/proc/${pid}/stat`);
-  if (stat === undefined) return "";
-  // Behind the name in brackets, which may hold anything: state is field 3, start time field 22.
-  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  return fields[0] === "Z" ? "" : `${bootId()}/${fields[19] ?? ""}`;
 }
 
 function signalGroup(group: number, signal: NodeJS.Signals): void {

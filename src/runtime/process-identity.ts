@@ -8,12 +8,12 @@ const START_FIELD = 19;
 
 /**
  * This process and no other, ever: the machine's start, the namespaces in which a number and a time mean something, the
- * number, when it began. Undefined where the system does not tell.
+ * number, when it began. Undefined where the system does not tell, or the process is not there.
  */
-export function processIdentity(): string | undefined {
+export function processIdentity(pid: number = process.pid): string | undefined {
   const place = placeOf();
-  const began = beginOf(process.pid);
-  return place !== undefined && began !== undefined ? `${place} ${process.pid} ${began}` : undefined;
+  const began = beginOf(pid);
+  return place !== undefined && began !== undefined ? `${place} ${pid} ${began}` : undefined;
 }
 
 /** True only when it can be told: another machine's, another container's, or one that may not be looked at is not. */
@@ -58,10 +58,13 @@ function timeNamespace(): string {
   }
 }
 
+/** -1: it has ended, and its parent has not asked for it. */
 function beginOf(pid: number): number | undefined {
   try {
     const stat = fs.readFileSync(`/proc/${pid}/stat`, "latin1");
-    const began = Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[START_FIELD]);
+    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    if (fields[0] === "Z") return -1;
+    const began = Number(fields[START_FIELD]);
     return Number.isSafeInteger(began) ? began : undefined;
   } catch {
     return undefined;
