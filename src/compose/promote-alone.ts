@@ -5,20 +5,24 @@ import type { ChangeLog } from "../log/change-log.ts";
 import { readLogIdentity } from "../log/log-reader.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
 import { prepareStandby } from "../replica/standby-paths.ts";
-import { StandbyState } from "../replica/standby-state.ts";
+import { type StandbyPosition, StandbyState } from "../replica/standby-state.ts";
 import { EXIT, hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { Promotion } from "./promotion.ts";
 import { type AgentOptions, startAgents } from "./start-agents.ts";
 
-export type AloneOptions = Omit<AgentOptions, "role">;
+export interface AloneOptions extends Omit<AgentOptions, "role"> {
+  /** What a standby lacks is in a repository. */
+  readonly mayBeEmpty?: true;
+}
 
-/** Promotes a standby whose agent does not run, with one that ends afterwards. @throws as Promotion.promote */
+/** Promotes a standby whose agent does not run, with one that ends afterwards. @throws STANDBY_BEHIND, LOG_EMPTY, and as Promotion.promote */
 export async function promoteAlone(options: AloneOptions, request: PromoteRequest): Promise<PromoteReport> {
   // An agent would wait for a log that is away.
   const open = async (): Promise<ChangeLog> => openToRead(options.config);
   await using log = await patiently(open, { ...options, ...request });
   await requireBegun(log, options.signal);
+  if (!options.mayBeEmpty) requireFollower(options.config);
   const stop = new AbortController();
   const signal = AbortSignal.any([options.signal, stop.signal]);
   const agents = await startAgents({ ...options, role: "replica", signal });
@@ -55,6 +59,17 @@ async function requireBegun(log: ChangeLog, signal: AbortSignal): Promise<void> 
   }
 }
 
+/**
+ * A directory that never followed is no standby: it would be built from the log first, for as long as that takes, and a primary whose
+ * agent does not run would be replaced by a copy of itself that its service knows nothing of. @throws STANDBY_BEHIND
+ */
+function requireFollower({ standby = "" }: Config): void {
+  if (StandbyState.isThere(standby) && positionOf(standby)) return;
+  throw new TidemarkError("STANDBY_BEHIND", `${standby} has never followed the log: there is no standby to promote`, {
+    hint: "Start `tidemark replica`, and promote it when `tidemark status` says that it follows; on a former primary give `tidemark rejoin` before that.",
+  });
+}
+
 interface Halted {
   readonly request: PromoteRequest;
   readonly failure: TidemarkError;
@@ -76,10 +91,17 @@ async function promoteHalted(options: AloneOptions, { request, failure, log }: H
 }
 
 function standingOf({ standby = "" }: Config, failure: TidemarkError): Standing {
-  const state = new StandbyState(prepareStandby(standby));
-  const { position } = state;
-  state.close();
+  const position = positionOf(standby);
   if (!position) throw failure;
   const status = { offset: position.offset, atMs: position.timeMs, verified: false, problem: failure.message };
   return { status: () => status, waitApplied: async () => Promise.reject(failure) };
+}
+
+function positionOf(standby: string): StandbyPosition | undefined {
+  const state = new StandbyState(prepareStandby(standby));
+  try {
+    return state.position;
+  } finally {
+    state.close();
+  }
 }

@@ -40,7 +40,8 @@ export async function promoteWithNewLog(options: AloneOptions, request: NewLogRe
   const { config, clock, signal } = options;
   const beganMs = clock.monotonic();
   await requireNoAgent(config);
-  if (await isBegun(options)) return { ...(await promoteAlone(options, request)), lost: UNKNOWN_LOSS };
+  const alone = { ...options, mayBeEmpty: true } as const;
+  if (await isBegun(options)) return { ...(await promoteAlone(alone, request)), lost: UNKNOWN_LOSS };
   const examined = await examine(options, request);
   const newLog = toldOf(examined, clock.now());
   request.onExamined(newLog);
@@ -52,7 +53,7 @@ export async function promoteWithNewLog(options: AloneOptions, request: NewLogRe
     return { ok: true, ...next, lost: UNKNOWN_LOSS, newLog, durationMs: durationMs(), hooks: [], dryRun: true };
   await begin(options, point);
   signal.throwIfAborted();
-  const report = await promoteAlone(options, request);
+  const report = await promoteAlone(alone, request);
   return { ...report, ...next, lost: UNKNOWN_LOSS, newLog, durationMs: durationMs() };
 }
 

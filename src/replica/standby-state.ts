@@ -10,8 +10,9 @@ import type { PageIndex } from "../sqlite/page-index.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import { removeFilesState } from "./files/files-state.ts";
 import { damagedState, isDamage, MetaTable } from "./meta-table.ts";
-import type { StandbyPaths } from "./standby-paths.ts";
+import { STATE_DIRECTORY, type StandbyPaths } from "./standby-paths.ts";
 
+const STATE_FILE = "state.db";
 const FORMAT_VERSION = "1";
 const WHAT = "the state of the standby";
 
@@ -64,6 +65,11 @@ export class StandbyState {
     const fresh = new StandbyState(paths);
     fresh.beginReseed(paths);
     return fresh;
+  }
+
+  /** Whether a replica ever worked in the directory `standby`. */
+  static isThere(standby: string): boolean {
+    return fs.existsSync(path.join(standby, STATE_DIRECTORY, STATE_FILE));
   }
 
   /** @throws AGENT_RUNNING, RECORD_VERSION (made by a newer Tidemark), INTEGRITY */
@@ -195,7 +201,7 @@ export class StandbyState {
 }
 
 function stateFile(paths: StandbyPaths): string {
-  return path.join(paths.state, "state.db");
+  return path.join(paths.state, STATE_FILE);
 }
 
 function openExclusively(file: string, root: string): Database.Database {

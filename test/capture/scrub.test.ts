@@ -32,11 +32,14 @@ async function application(database: string): Promise<SqlSession> {
 }
 
 test.concurrent("bits that rot in the primary's file: found by a scrub, named, shipped; the former pages are in the log", async () => {
-  await using deployment = new Deployment({ config: "scrub: 500ms" });
+  await using deployment = new Deployment({ config: "scrub: 2s" });
   await using app = await application(deployment.database);
   const agent = await deployment.start("run");
   expect(await deployment.difference()).toBeUndefined();
   const intact = readFileSync(deployment.database);
+  // A scrub that is at work would pass some of them and find the others.
+  const { at } = await scrubOf(deployment);
+  await waitFor("the end of a scrub", async () => (await scrubOf(deployment)).at !== at);
   // Byte 60 of page 1 is the user version; the others are far within blobs.
   flipBits(deployment.database, [60, 150 * PAGE + 2000, 151 * PAGE + 3000]);
   await waitFor("the repair", async () => (await deployment.repairs()) > 0);

@@ -80,6 +80,9 @@ test.concurrent("it captures, stays it after a restart, another standby follows,
   primary.child.kill("SIGCONT");
   await refused(app);
   expect(await fenceOf(host)).toMatchObject({ final: true, locked: 1 });
+  // It has no standby: what would be promoted is an empty directory.
+  expect(codeOf(await host.command("promote", "--force"))).toEqual([6, "STANDBY_BEHIND"]);
+  expect(fs.existsSync(host.standby)).toBe(false);
 
   await agent.stop();
   await served.run("INSERT INTO t (body) VALUES ('while no agent ran')");

@@ -3,21 +3,36 @@ import { expect, test } from "vitest";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { DEFAULT_BANK } from "../support/apps/bank.ts";
 import { createBank, startWriter } from "../support/apps/bank-programs.ts";
-import { reportOf } from "../support/apps/program.ts";
+import { type Program, reportOf } from "../support/apps/program.ts";
 import { bankDigest, Recorder } from "../support/apps/recorder.ts";
 import type { WriterReport } from "../support/apps/writer.ts";
 import { Deployment } from "../support/deployment.ts";
 import { NatsCluster } from "../support/nats-cluster.ts";
 import { natsConfig } from "../support/nats-server.ts";
+import type { RunningTidemark } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 const STREAM = "TIDEMARK_e2e";
 
 /** Waits until `more` further commits are on the standby: the agents work, whatever the cluster does. */
-async function appliedMore(deployment: Deployment, more: number): Promise<void> {
-  const before = bankDigest(deployment.standbyDatabase).seq;
-  const applied = (): boolean => bankDigest(deployment.standbyDatabase).seq >= before + more;
-  await waitFor("more commits on the standby", applied, { timeoutMs: 60_000 });
+async function appliedMore(running: Running, more: number): Promise<void> {
+  const { deployment, app, agents } = running;
+  const applied = (): number => bankDigest(deployment.standbyDatabase).seq;
+  const before = applied();
+  try {
+    await waitFor("more commits on the standby", () => applied() >= before + more, { timeoutMs: 60_000 });
+  } catch (error) {
+    const said = [app.errors, ...agents.map(({ output }) => output.stderr.slice(-3_000))].join("\n--\n");
+    const state = JSON.stringify(await deployment.status().catch(String));
+    const counts = `${before} applied before it, ${applied()} now; the application ${app.running ? "runs" : "has ended"}`;
+    throw new Error(`${counts}\n${said}\n--\n${state}`, { cause: error });
+  }
+}
+
+interface Running {
+  readonly deployment: Deployment;
+  readonly app: Program;
+  readonly agents: readonly RunningTidemark[];
 }
 
 test("three servers under load: the leader is killed, led over, each restarted; nothing is lost, doubled or noticed by the application", async () => {
@@ -28,8 +43,7 @@ test("three servers under load: the leader is killed, led over, each restarted; 
   const journal = path.join(deployment.directory, "writer.journal");
   const options = { database: deployment.database, journal, writer: 0, bank: DEFAULT_BANK };
   await using app = await startWriter({ ...options, rate: 100, burst: 4, truncateEvery: 500 });
-  await deployment.start("capture");
-  await deployment.start("replica");
+  const running = { deployment, app, agents: [await deployment.start("capture"), await deployment.start("replica")] };
   const whole = (): Promise<unknown> => waitFor("a whole cluster", () => cluster.isWhole(STREAM));
   await using log = await openJetStreamLog({ config: natsConfig(nats, { replicas: 3 }), set: "e2e", mode: "read" });
   const sound = {
@@ -48,7 +62,7 @@ test("three servers under load: the leader is killed, led over, each restarted; 
 
   const leader = await cluster.leaderOf(STREAM);
   await leader?.kill("SIGKILL");
-  await appliedMore(deployment, 100);
+  await appliedMore(running, 100);
   const concerns = await waitFor("a warning", async () => {
     const found = await log.durability();
     return found.concerns.length > 0 && found.concerns;
@@ -62,13 +76,13 @@ test("three servers under load: the leader is killed, led over, each restarted; 
 
   for (let round = 0; round < 3; round += 1) {
     await cluster.stepDown(STREAM);
-    await appliedMore(deployment, 50);
+    await appliedMore(running, 50);
   }
   for (const server of cluster.servers) {
     await server.kill("SIGTERM");
     await server.start();
     await whole();
-    await appliedMore(deployment, 20);
+    await appliedMore(running, 20);
   }
 
   const report = await reportOf<WriterReport>(app);
