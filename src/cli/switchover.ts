@@ -83,5 +83,8 @@ async function tell(cli: Cli, report: SwitchoverReport, json: boolean): Promise<
   );
   const paused = pausedMs === null ? "" : `; nothing could be written for ${formatDuration(pausedMs)}`;
   await cli.print(captures ? `it captures${paused}` : `it does not capture yet: see \`tidemark status\` there`);
-  await cli.print("this host is fenced: start the application there, and `tidemark rejoin` here makes it a standby");
+  const then = captures ? "" : " when it captures";
+  await cli.print(
+    `this host is fenced: start the application there${then}, and \`tidemark rejoin\` here makes it a standby`,
+  );
 }

@@ -4,8 +4,7 @@ import { patiently, type Standing } from "../failover/promote.ts";
 import type { ChangeLog } from "../log/change-log.ts";
 import { readLogIdentity } from "../log/log-reader.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
-import { prepareStandby } from "../replica/standby-paths.ts";
-import { type StandbyPosition, StandbyState } from "../replica/standby-state.ts";
+import { StandbyState } from "../replica/standby-state.ts";
 import { EXIT, hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { invariant } from "../runtime/invariant.ts";
 import { Promotion } from "./promotion.ts";
@@ -64,7 +63,7 @@ async function requireBegun(log: ChangeLog, signal: AbortSignal): Promise<void> 
  * agent does not run would be replaced by a copy of itself that its service knows nothing of. @throws STANDBY_BEHIND
  */
 function requireFollower({ standby = "" }: Config): void {
-  if (StandbyState.isThere(standby) && positionOf(standby)) return;
+  if (StandbyState.positionIn(standby)) return;
   throw new TidemarkError("STANDBY_BEHIND", `${standby} has never followed the log: there is no standby to promote`, {
     hint: "Start `tidemark replica`, and promote it when `tidemark status` says that it follows; on a former primary give `tidemark rejoin` before that.",
   });
@@ -86,22 +85,14 @@ async function promoteHalted(options: AloneOptions, { request, failure, log }: H
     endReplica: nothing,
     capture: nothing,
     onFailure: () => undefined,
+    onProblem: ({ code, message }) => options.logger.warn({ code }, message),
   });
   return promotion.promote(request);
 }
 
 function standingOf({ standby = "" }: Config, failure: TidemarkError): Standing {
-  const position = positionOf(standby);
+  const position = StandbyState.positionIn(standby);
   if (!position) throw failure;
   const status = { offset: position.offset, atMs: position.timeMs, verified: false, problem: failure.message };
   return { status: () => status, waitApplied: async () => Promise.reject(failure) };
-}
-
-function positionOf(standby: string): StandbyPosition | undefined {
-  const state = new StandbyState(prepareStandby(standby));
-  try {
-    return state.position;
-  } finally {
-    state.close();
-  }
 }

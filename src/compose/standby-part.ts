@@ -1,11 +1,14 @@
 import type { Config } from "../config/config.ts";
 import { promotedConfig, readRole } from "../failover/standby-role.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
-import { aborted } from "../runtime/clock.ts";
+import { aborted, sleep } from "../runtime/clock.ts";
 import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { type PartOptions, ReplicaPart, type ReplicaPartOptions } from "./agent-parts.ts";
 import { fencedError, PrimaryPart } from "./primary-part.ts";
 import { Promotion } from "./promotion.ts";
+
+/** Between two attempts to end a promotion. */
+const GO_ON_MS = 1000;
 
 /** What `tidemark replica` runs: the replica of a standby, or, from its promotion on, the capture of what was one. */
 export class StandbyPart {
@@ -50,9 +53,9 @@ export class StandbyPart {
         signal: either,
         onReady: () => {
           options.onReady();
-          this.#goOn();
+          void this.#goOn();
         },
-        onOffered: () => this.#goOn(),
+        onOffered: () => void this.#goOn(),
       });
     }
   }
@@ -70,7 +73,8 @@ export class StandbyPart {
   /** @throws what halted the standby, or stopped the capture of one that was promoted; FENCED */
   async run(): Promise<void> {
     try {
-      await this.#replica?.run();
+      if (this.#replica && !this.#options.reseed && (await this.#promotion.resume())) this.#endReplica.abort();
+      else await this.#replica?.run();
     } finally {
       this.#replicaEnded.resolve();
     }
@@ -106,13 +110,19 @@ export class StandbyPart {
     });
   }
 
-  #goOn(): void {
-    const { agent } = this.#replica ?? {};
-    if (!agent) return;
-    this.#promotion.goOn(agent.recorded().id).catch((error: unknown) => {
-      const { code, hint, message } = toTidemarkError(error);
-      this.#options.logger.error({ code, hint }, `the promotion of this standby was not finished: ${message}`);
-    });
+  /** Until it has come to an end: whoever took this host's epoch for begun relies on it. */
+  async #goOn(): Promise<void> {
+    const { logger, signal } = this.#options;
+    for (let { agent } = this.#replica ?? {}; agent && !signal.aborted; { agent } = this.#replica ?? {}) {
+      try {
+        return await this.#promotion.goOn(agent.recorded().id);
+      } catch (error) {
+        const { code, hint, message, retryable } = toTidemarkError(error);
+        logger.error({ code, hint }, `the promotion of this standby was not finished: ${message}`);
+        if (!retryable || this.#endReplica.signal.aborted) return;
+      }
+      await sleep(GO_ON_MS, signal);
+    }
   }
 }
 

@@ -124,7 +124,8 @@ export async function offerTo(id: string, log: ChangeLog): Promise<Offset | unde
   return body?.kind === "heartbeat" && body.successor === id ? last : undefined;
 }
 
-function wasPromoted({ standby = "" }: Config): boolean {
+/** Whether a promotion was ever begun here. */
+export function wasPromoted({ standby = "" }: Config): boolean {
   return fs.existsSync(promotedState(standby));
 }
 

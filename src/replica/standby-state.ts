@@ -10,7 +10,7 @@ import type { PageIndex } from "../sqlite/page-index.ts";
 import { PageIndexStore } from "../sqlite/page-index-store.ts";
 import { removeFilesState } from "./files/files-state.ts";
 import { damagedState, isDamage, MetaTable } from "./meta-table.ts";
-import { STATE_DIRECTORY, type StandbyPaths } from "./standby-paths.ts";
+import { prepareStandby, STATE_DIRECTORY, type StandbyPaths } from "./standby-paths.ts";
 
 const STATE_FILE = "state.db";
 const FORMAT_VERSION = "1";
@@ -67,9 +67,15 @@ export class StandbyState {
     return fresh;
   }
 
-  /** Whether a replica ever worked in the directory `standby`. */
-  static isThere(standby: string): boolean {
-    return fs.existsSync(path.join(standby, STATE_DIRECTORY, STATE_FILE));
+  /** Of the standby in a directory, in which no agent works; undefined: none ever followed there. @throws as the constructor */
+  static positionIn(standby: string): StandbyPosition | undefined {
+    if (!fs.existsSync(path.join(standby, STATE_DIRECTORY, STATE_FILE))) return undefined;
+    const state = new StandbyState(prepareStandby(standby));
+    try {
+      return state.position;
+    } finally {
+      state.close();
+    }
   }
 
   /** @throws AGENT_RUNNING, RECORD_VERSION (made by a newer Tidemark), INTEGRITY */
