@@ -9,7 +9,6 @@ import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import { epoch, offset } from "../../src/event/positions.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import { newIdentity } from "../support/age-identity.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { comparePages } from "../support/compare.ts";
 import { Deployment } from "../support/deployment.ts";
@@ -278,11 +277,9 @@ test.concurrent("three servers, of which the leader dies in that moment: promote
 
 test.concurrent("an encrypted log is not gone on with in the clear", async () => {
   await using scene = new FailoverScene(server.address);
-  const { identity, recipient } = await newIdentity();
-  const file = path.join(scene.host().directory, "identity.txt");
-  fs.writeFileSync(file, identity, { mode: 0o600 });
-  const { host } = await scene.primary(`encryption: { recipients: [${recipient}] }`);
-  const standby = scene.host(`encryption: { identity: ${file} }`);
+  const { recipients, identity } = await scene.encryption();
+  const { host } = await scene.primary(recipients);
+  const standby = scene.host(identity);
   const primary = await host.start("capture");
   await standby.start("replica");
   await primary.kill9();

@@ -36,9 +36,13 @@ interface Two {
 }
 
 /** The primary's agent dies, `meanwhile` its application goes on, and a standby is promoted. */
-async function promotedBeside(scene: FailoverScene, meanwhile: (app: SqlSession) => Promise<unknown>): Promise<Two> {
-  const { host: former, app } = await scene.primary();
-  const promoted = scene.host();
+async function promotedBeside(
+  scene: FailoverScene,
+  meanwhile: (app: SqlSession) => Promise<unknown>,
+  config = "",
+): Promise<Two> {
+  const { host: former, app } = await scene.primary(config);
+  const promoted = scene.host(config);
   const agent = await former.start("capture");
   await promoted.start("replica");
   await app.run("INSERT INTO t (body) VALUES ('common'), ('to be changed'), ('to be deleted')");
@@ -123,15 +127,17 @@ test.concurrent("there and back: paused and nothing diverged, then rows and file
   expect(events.filter(({ body }) => body.kind === "file.put" && body.path === "kept" && body.data)).toHaveLength(1);
 });
 
-test.concurrent("many commits diverged: what was inserted, updated and deleted is saved, and can be run again", async () => {
+test.concurrent("many commits diverged, and the log is encrypted: what was inserted, updated and deleted is saved, and can be run again", async () => {
   await using scene = new FailoverScene(server.address);
-  const two = await promotedBeside(scene, async (app) => {
+  const diverge = async (app: SqlSession): Promise<void> => {
     await app.run("UPDATE t SET body = 'changed' WHERE body = 'to be changed'");
     await app.run("DELETE FROM t WHERE body = 'to be deleted'");
     for (let i = 0; i < 20; i += 1) await app.run(`INSERT INTO t (id, body) VALUES (${100 + i}, 'diverged ${i}')`);
     await app.run("CREATE VIRTUAL TABLE words USING fts5(word)");
     await app.program.end("SIGKILL");
-  });
+  };
+  const { both } = await scene.encryption();
+  const two = await promotedBeside(scene, diverge, both);
   const { former, served } = two;
   const report = await former.answer("rejoin");
   const { diverged } = report as { diverged: { directory: string; databases: { file: string; copy: string }[] } };

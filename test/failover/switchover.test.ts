@@ -39,14 +39,16 @@ async function epochsOf(host: Deployment): Promise<unknown> {
   return (await host.answer("history"))["epochs"];
 }
 
-test.concurrent("a busy primary hands over: nothing is lost, it is fenced and stays locked, the standby captures", async () => {
+test.concurrent("a busy primary hands over an encrypted log: nothing is lost, it is fenced and stays locked, the standby captures", async () => {
   await using scene = new FailoverScene(server.address);
   const called = path.join(scene.host().directory, "called");
-  const { host, app } = await scene.primary(`hooks: { onFence: ['echo fenced "$TIDEMARK_REASON" >> ${called}'] }`, [
-    "{ path: app/uploads, name: uploads }",
-  ]);
+  const { both } = await scene.encryption();
+  const { host, app } = await scene.primary(
+    `hooks: { onFence: ['echo fenced "$TIDEMARK_REASON" >> ${called}'] }\n${both}`,
+    ["{ path: app/uploads, name: uploads }"],
+  );
   fs.mkdirSync(host.pathOf("uploads"));
-  const standby = scene.host(`hooks: { onPromote: ['echo promoted "$TIDEMARK_REASON" >> ${called}'] }`);
+  const standby = scene.host(`hooks: { onPromote: ['echo promoted "$TIDEMARK_REASON" >> ${called}'] }\n${both}`);
   await host.start("capture");
   await standby.start("replica");
   await app.run("PRAGMA busy_timeout=0");

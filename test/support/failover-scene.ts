@@ -1,10 +1,12 @@
 import { randomUUID } from "node:crypto";
 import fs from "node:fs";
+import path from "node:path";
 
 import { epoch } from "../../src/event/positions.ts";
 import { LogWriter } from "../../src/log/log-writer.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { newIdentity } from "./age-identity.ts";
 import { SqlSession } from "./apps/sql-session.ts";
 import { Deployment } from "./deployment.ts";
 import { natsConfig } from "./nats-server.ts";
@@ -38,6 +40,16 @@ export class FailoverScene implements AsyncDisposable {
     await app.run("CREATE TABLE t (id INTEGER PRIMARY KEY, body)");
     await app.run("INSERT INTO t (body) VALUES ('first')");
     return { host, app };
+  }
+
+  /** Configuration of hosts that encrypt the log, and can read it. */
+  async encryption(): Promise<{ recipients: string; identity: string; both: string }> {
+    const { identity: key, recipient } = await newIdentity();
+    const file = path.join(this.host().directory, "identity.txt");
+    fs.writeFileSync(file, key, { mode: 0o600 });
+    const [recipients, identity] = [`recipients: [${recipient}]`, `identity: ${file}`];
+    const line = (...parts: string[]): string => `encryption: { ${parts.join(", ")} }`;
+    return { recipients: line(recipients), identity: line(identity), both: line(recipients, identity) };
   }
 
   /** An application that does not wait for locks. */
