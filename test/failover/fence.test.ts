@@ -1,12 +1,13 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { readFence } from "../../src/failover/fence-record.ts";
 import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
+import { natsOfFile } from "../support/nats-of-file.ts";
 import { freePort, NatsServer } from "../support/nats-server.ts";
 import { waitFor } from "../support/wait.ts";
 
@@ -14,13 +15,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000 });
 
 // Another writer took the log over: the one before it learns so from its next append, and keeps its application from writing.
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await NatsServer.start();
-});
-afterAll(async () => {
-  await server[Symbol.asyncDispose]();
-});
+const server = natsOfFile();
 
 test.concurrent("lock: writes fail and reads go on, also after the agent was killed, and the log need not be there", async () => {
   await using server2 = await NatsServer.start();

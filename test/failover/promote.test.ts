@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import type { LogEvent } from "../../src/event/kinds.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
@@ -17,19 +17,14 @@ import { pointsOf } from "../support/crash/scenes.ts";
 import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
 import { openWriter } from "../support/log-scene.ts";
 import { NatsCluster } from "../support/nats-cluster.ts";
+import { natsOfFile } from "../support/nats-of-file.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { codeOf, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 3 });
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await NatsServer.start();
-});
-afterAll(async () => {
-  await server[Symbol.asyncDispose]();
-});
+const server = natsOfFile();
 
 /** Until another standby of the set holds the same pages as the one that was promoted. */
 async function follows(other: Deployment, promoted: Deployment): Promise<void> {

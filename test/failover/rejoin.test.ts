@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { offset } from "../../src/event/positions.ts";
 import { openJetStreamLog } from "../../src/log/jetstream-log.ts";
@@ -11,19 +11,14 @@ import { CrashScene } from "../support/crash/crash-scene.ts";
 import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene } from "../support/failover-scene.ts";
+import { natsOfFile } from "../support/nats-of-file.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { codeOf, lastJson } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
 
 vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 3 });
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await NatsServer.start();
-});
-afterAll(async () => {
-  await server[Symbol.asyncDispose]();
-});
+const server = natsOfFile();
 
 interface Two {
   readonly scene: FailoverScene;

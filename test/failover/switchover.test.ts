@@ -1,7 +1,7 @@
 import fs from "node:fs";
 import path from "node:path";
 
-import { afterAll, beforeAll, expect, test, vi } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import { epoch } from "../../src/event/positions.ts";
 import { readFence } from "../../src/failover/fence-record.ts";
@@ -13,6 +13,7 @@ import { pointsOf } from "../support/crash/scenes.ts";
 import type { Deployment } from "../support/deployment.ts";
 import { FailoverScene, fenceOf, linesOf, refused } from "../support/failover-scene.ts";
 import { openWriter } from "../support/log-scene.ts";
+import { natsOfFile } from "../support/nats-of-file.ts";
 import { natsConfig, NatsServer } from "../support/nats-server.ts";
 import { codeOf } from "../support/tidemark-cli.ts";
 import { waitFor } from "../support/wait.ts";
@@ -21,13 +22,7 @@ vi.setConfig({ testTimeout: 120_000, hookTimeout: 120_000, maxConcurrency: 6 });
 
 // The primary offers its place in its last record: whoever's record comes next has it, and nothing is lost either way.
 
-let server: NatsServer;
-beforeAll(async () => {
-  server = await NatsServer.start();
-});
-afterAll(async () => {
-  await server[Symbol.asyncDispose]();
-});
+const server = natsOfFile();
 
 /** Without a process for the command line. */
 async function handOver(directory: string, more: Record<string, unknown> = {}): Promise<unknown> {
