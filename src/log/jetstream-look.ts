@@ -6,6 +6,8 @@ import { boundsOf, messageAt, type OpenStream, streamInfo } from "./jetstream-st
 import { lostError, recreatedError, regressedError } from "./log-errors.ts";
 
 const LOOKS = 3;
+/** A leader that was just elected applies what the cluster has agreed on before it can tell of it: on busy machines that takes seconds. */
+const LOOKS_IN_CLUSTER = 20;
 const NEXT_LOOK_MS = 700;
 
 /**
@@ -15,6 +17,7 @@ const NEXT_LOOK_MS = 700;
  */
 export async function lookAgain(stream: OpenStream, known: Offset): Promise<StreamInfo> {
   const seen = offset(Math.max(known, stream.head));
+  const looks = stream.connection.nats.info?.cluster === undefined ? LOOKS : LOOKS_IN_CLUSTER;
   for (let look = 1; ; look += 1) {
     const info = await streamInfo(stream.connection, stream.name);
     if (info && info.created !== stream.created) {
@@ -24,8 +27,8 @@ export async function lookAgain(stream: OpenStream, known: Offset): Promise<Stre
       stream.created = info.created;
     }
     if (info && boundsOf(info).last >= seen) return info;
-    if (look === LOOKS && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
-    if (look === LOOKS && info) throw regressedError(stream.location, seen, boundsOf(info).last);
+    if (look >= looks && !info) throw recreatedError(stream.location, "the stream was deleted while it was in use");
+    if (look >= looks && info) throw regressedError(stream.location, seen, boundsOf(info).last);
     await sleep(NEXT_LOOK_MS);
   }
 }

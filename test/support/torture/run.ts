@@ -137,7 +137,8 @@ async function fromRepository(world: World): Promise<Restored[]> {
   }
   const { code: why } = JSON.parse(stderr.trim().split("\n").at(-1) ?? "{}") as { code?: string };
   world.tell(`nothing restored from the repository: ${stderr}`);
-  if (why === "NOTHING_TO_RESTORE") return [];
+  const madeBase = archivist?.agents.some(({ output }) => output.stderr.includes(": base at offset "));
+  if (why === "NOTHING_TO_RESTORE" || (why === "BASE_NOT_FOUND" && !madeBase)) return [];
   return [{ place: "repository", offset: 0, chain: "", problems: [stderr] }];
 }
 

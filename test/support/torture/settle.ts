@@ -10,7 +10,7 @@ import { lookAtLedger, missingFiles } from "./ledger.ts";
 import type { Copy } from "./verdict.ts";
 import type { World } from "./world.ts";
 
-const SETTLE_MS = 40_000;
+const SETTLE_MS = 60_000;
 /** A promotion that ended halfway is told again after this, as the runbook says. */
 const ASK_AGAIN_MS = 8000;
 
