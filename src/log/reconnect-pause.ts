@@ -21,9 +21,9 @@ export function reconnectPauses(servers: number, clock: Clock): () => number {
       left = servers;
     }
     knownMs = nowMs;
-    const pauseMs = PAUSE_MS * (0.5 + Math.random());
-    if (left === 0) return pauseMs;
+    if (left === 0) return PAUSE_MS * (0.5 + Math.random());
     left -= 1;
-    return pauseMs - setBackMs;
+    // At once: what is longer than the time since its last attempt would be waited for by the new clock.
+    return -setBackMs - STEP_MS;
   };
 }
