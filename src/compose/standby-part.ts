@@ -2,7 +2,7 @@ import type { Config } from "../config/config.ts";
 import { promotedConfig, readRole } from "../failover/standby-role.ts";
 import type { PromoteReport, PromoteRequest } from "../observe/agent-control.ts";
 import { aborted, sleep } from "../runtime/clock.ts";
-import { TidemarkError, toTidemarkError } from "../runtime/errors.ts";
+import { hasCode, TidemarkError, toTidemarkError } from "../runtime/errors.ts";
 import { type PartOptions, ReplicaPart, type ReplicaPartOptions } from "./agent-parts.ts";
 import { fencedError, PrimaryPart } from "./primary-part.ts";
 import { Promotion } from "./promotion.ts";
@@ -72,6 +72,15 @@ export class StandbyPart {
 
   /** @throws what halted the standby, or stopped the capture of one that was promoted; FENCED */
   async run(): Promise<void> {
+    try {
+      await this.#run();
+    } catch (error) {
+      // Stopped while a promotion waited for the log: the next start goes on with it.
+      if (!this.#options.signal.aborted || !hasCode(error, "LOG_UNREACHABLE")) throw error;
+    }
+  }
+
+  async #run(): Promise<void> {
     try {
       if (this.#replica && !this.#options.reseed && (await this.#promotion.resume())) this.#endReplica.abort();
       else await this.#replica?.run();
