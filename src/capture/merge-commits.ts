@@ -3,28 +3,26 @@ import type { EventBody, PageImage, SqliteCommit, SqlitePart } from "../event/ki
 
 /**
  * The commits of each database as one, so that no state between them is ever to be seen: a file that was there then
- * cannot be had any more. What is no commit keeps its place behind those before it; a copy stays what it is.
+ * cannot be had any more. So a copy or a repair takes in the commits behind it, and commits take in a repair; a copy begins
+ * anew, perhaps with pages of another size, and leaves alone what is before it. What is no commit keeps its place.
  */
 export function mergeCommits(bodies: readonly EventBody[]): EventBody[] {
   const merged: EventBody[] = [];
   const open = new Map<string, MergedCommit>();
-  const close = (database: string): void => {
-    merged.push(...(open.get(database)?.close() ?? []));
-    open.delete(database);
-  };
   for (const body of bodies) {
-    if (body.kind === "sqlite.part" || (body.kind === "sqlite.commit" && body.cause === "commit")) {
-      const one = open.get(body.database) ?? new MergedCommit();
-      open.set(body.database, one);
-      one.add(body);
+    if (body.kind !== "sqlite.part" && body.kind !== "sqlite.commit") {
+      merged.push(...[...open.values()].flatMap((one) => one.close()), body);
+      open.clear();
       continue;
     }
-    if (body.kind === "sqlite.commit") close(body.database);
-    else for (const database of open.keys()) close(database);
-    merged.push(body);
+    const known = open.get(body.database) ?? new MergedCommit();
+    const isCopy = body.kind === "sqlite.commit" && body.cause === "copy";
+    const { before, one } = isCopy ? known.split() : { before: [], one: known };
+    merged.push(...before);
+    open.set(body.database, one);
+    one.add(body);
   }
-  for (const database of open.keys()) close(database);
-  return merged;
+  return [...merged, ...[...open.values()].flatMap((one) => one.close())];
 }
 
 class MergedCommit {
@@ -32,6 +30,8 @@ class MergedCommit {
   #first: SqliteCommit | undefined;
   #last: SqliteCommit | undefined;
   #commits = 0;
+  #cause: SqliteCommit["cause"] = "commit";
+  #gapSinceMs: number | undefined;
   /** Parts of the first transaction that were sent before. */
   #sentParts = 0;
   /** Of the transaction that has no commit yet. */
@@ -50,8 +50,18 @@ class MergedCommit {
     this.#first ??= body;
     this.#last = body;
     this.#commits += body.commits;
+    if (this.#cause === "commit") this.#cause = body.cause;
+    this.#gapSinceMs ??= body.gapSinceMs;
     for (const { pages } of [...parts, body]) for (const page of pages) this.#pages.set(page.pageNumber, page);
     for (const pageNumber of this.#pages.keys()) if (pageNumber > body.sizePages) this.#pages.delete(pageNumber);
+  }
+
+  /** What came before the parts of the transaction that is open, and what goes on with those. */
+  split(): { readonly before: EventBody[]; readonly one: MergedCommit } {
+    const one = new MergedCommit();
+    one.#parts = this.#parts;
+    this.#parts = [];
+    return { before: this.close(), one };
   }
 
   close(): EventBody[] {
@@ -67,6 +77,8 @@ class MergedCommit {
     }
     const closing: SqliteCommit = {
       ...last,
+      ...(this.#gapSinceMs === undefined ? {} : { gapSinceMs: this.#gapSinceMs }),
+      cause: this.#cause,
       transaction,
       parts: this.#sentParts + parts.length,
       commits: this.#commits,

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 
 import { mergeCommits } from "../../src/capture/merge-commits.ts";
 import { pagesPerRecord } from "../../src/event/codec.ts";
-import type { EventBody, PageImage } from "../../src/event/kinds.ts";
+import type { EventBody, PageImage, SqliteCommit } from "../../src/event/kinds.ts";
 import { Random } from "../support/random.ts";
 
 const PAGE_SIZE = 65_536;
@@ -83,10 +83,53 @@ test("commits that are merged leave what they leave one by one, at any cut", () 
   }
 });
 
-test("other records keep their place, and a copy stays what it is", () => {
+test("other records keep their place", () => {
   const mark: EventBody = { kind: "mark", name: "m" };
-  const bodies = drawn(new Random("marks"));
-  const copies = bodies.map((body) => (body.kind === "sqlite.commit" ? { ...body, cause: "copy" as const } : body));
-  expect(mergeCommits([...bodies, mark]).at(-1)).toBe(mark);
-  expect(mergeCommits(copies)).toEqual(copies);
+  expect(mergeCommits([...drawn(new Random("marks")), mark]).at(-1)).toBe(mark);
+});
+
+/** As `causes` say, one after the other, and no others. */
+function caused(causes: readonly SqliteCommit["cause"][]): EventBody[] {
+  const random = new Random("causes");
+  let bodies: EventBody[] = [];
+  while (bodies.filter(({ kind }) => kind === "sqlite.commit").length < causes.length) bodies = drawn(random);
+  const commits = bodies.filter((body) => body.kind === "sqlite.commit").slice(0, causes.length);
+  const ends = bodies.indexOf(commits.at(-1) ?? (bodies[0] as EventBody)) + 1;
+  const gaps = new Map(
+    commits.map((body, at) => [body as EventBody, { cause: causes[at] ?? "commit", gapSinceMs: 10 + at }]),
+  );
+  return bodies.slice(0, ends).map((body) => {
+    const { cause = "commit", gapSinceMs } = gaps.get(body) ?? {};
+    if (body.kind !== "sqlite.commit") return body;
+    return cause === "commit" ? body : { ...body, cause, ...(gapSinceMs && { gapSinceMs }) };
+  });
+}
+
+test("a copy and a repair take in the commits behind them, commits a repair; a copy leaves alone what is before it", () => {
+  const told = (bodies: EventBody[]): unknown =>
+    mergeCommits(bodies).flatMap((body) => (body.kind === "sqlite.commit" ? [[body.cause, body.gapSinceMs]] : []));
+  const cases = [
+    [["repair", "commit", "commit"], [["repair", 10]]],
+    [["copy", "commit"], [["copy", 10]]],
+    [["commit", "repair", "commit"], [["repair", 11]]],
+    [
+      ["commit", "copy", "repair"],
+      [
+        ["commit", undefined],
+        ["copy", 11],
+      ],
+    ],
+    [
+      ["copy", "copy"],
+      [
+        ["copy", 10],
+        ["copy", 11],
+      ],
+    ],
+  ] as const;
+  for (const [causes, expected] of cases) {
+    const bodies = caused(causes);
+    expect(told(bodies)).toEqual(expected);
+    expect(fold(mergeCommits(bodies))).toEqual(fold(bodies));
+  }
 });
