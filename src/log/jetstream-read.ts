@@ -7,7 +7,7 @@ import { Waker } from "../runtime/waker.ts";
 import type { ReadOptions, StoredRecord } from "./change-log.ts";
 import { toLogError } from "./jetstream-connection.ts";
 import { assertHeld, lookAgain } from "./jetstream-look.ts";
-import { boundsOf, type OpenStream } from "./jetstream-stream.ts";
+import { boundsOf, messageAt, type OpenStream } from "./jetstream-stream.ts";
 import { gapError, purgedError, unreachableError } from "./log-errors.ts";
 
 /** By bytes, not by count: the server cuts off a consumer that has much more than this under way. */
@@ -27,6 +27,8 @@ const FIRST_PATIENCE_MS = 1_500;
 const INACTIVE_MS = 120_000;
 const FIRST_DELAY_MS = 50;
 const MAX_DELAY_MS = 5_000;
+const AGREED_LOOKS = 5;
+const AGREED_PAUSE_MS = 20;
 const NANOS = 1_000_000;
 
 export interface ReadStreamOptions extends ReadOptions {
@@ -89,6 +91,8 @@ interface Consumer {
   readonly last: Offset;
   /** Most messages that a pull may ask for. */
   readonly batch: number;
+  /** Of a stream that several servers hold. */
+  readonly isReplicated: boolean;
 }
 
 interface PullOptions extends ReadStreamOptions {
@@ -103,6 +107,7 @@ class PullConsumer implements AsyncDisposable {
   readonly #stream: OpenStream;
   readonly #name: string;
   readonly #batch: number;
+  readonly #isReplicated: boolean;
   readonly #options: PullOptions;
   readonly #waker = new Waker();
   readonly #inbox = createInbox();
@@ -122,6 +127,7 @@ class PullConsumer implements AsyncDisposable {
     this.#patienceMs = options.patienceMs;
     this.#name = consumer.name;
     this.#batch = consumer.batch;
+    this.#isReplicated = consumer.isReplicated;
     this.last = consumer.last;
     const { connection } = stream;
     this.#messages = connection.nats.subscribe(this.#inbox, {
@@ -135,7 +141,9 @@ class PullConsumer implements AsyncDisposable {
   }
 
   static async begin(stream: OpenStream, after: Offset, options: PullOptions): Promise<PullConsumer> {
-    const { first, last } = boundsOf(await lookAgain(stream, after));
+    const found = await lookAgain(stream, after);
+    const { first, last } = boundsOf(found);
+    const isReplicated = found.config.num_replicas > 1;
     if (first > last && last > after) throw purgedError(stream.location, after + 1, last);
     if (first > after + 1) throw gapError(stream.location, after + 1, first);
     const info = await stream.connection.manager.consumers.add(stream.name, {
@@ -147,7 +155,7 @@ class PullConsumer implements AsyncDisposable {
     });
     // A server may limit how many messages a pull asks for (max_request_batch), and says so here.
     const batch = Math.min(PULL_MESSAGES, info.config.max_batch || PULL_MESSAGES);
-    return new PullConsumer(stream, options, { name: info.name, last, batch });
+    return new PullConsumer(stream, options, { name: info.name, last, batch, isReplicated });
   }
 
   /** The records that are there, waiting for at least one; undefined when the end is reached or the signal aborted. */
@@ -157,6 +165,7 @@ class PullConsumer implements AsyncDisposable {
       const arrived = this.#arrived;
       if (arrived.length > 0) {
         this.#arrived = [];
+        await this.#requireAgreed(arrived);
         return this.#checked(arrived, progress);
       }
       const denial = this.#stream.connection.denial(this.#pullSubject);
@@ -204,6 +213,27 @@ class PullConsumer implements AsyncDisposable {
     this.#stream.connection.nats.publish(this.#pullSubject, JSON.stringify(request), {
       reply: this.#inbox,
     });
+  }
+
+  /**
+   * In a cluster the consumer may live on a server that holds what the others never agreed on: all servers of 2.9.10 killed in the
+   * same moment left that behind. Only the leader answers who asks by number, and a record names the one before it: so the
+   * newest one that came vouches for all. @throws LOG_UNREACHABLE: another consumer may live elsewhere
+   */
+  async #requireAgreed(arrived: readonly StoredRecord[]): Promise<void> {
+    const newest = arrived.at(-1);
+    if (!this.#isReplicated || !newest) return;
+    for (let look = 1; look <= AGREED_LOOKS; look += 1) {
+      const agreed = await messageAt(this.#stream, newest.offset);
+      if (agreed && Buffer.compare(agreed, newest.data) === 0) return;
+      if (agreed) break;
+      // The leader may be behind for a moment.
+      await sleep(AGREED_PAUSE_MS, this.#options.signal);
+    }
+    throw unreachableError(
+      this.#stream.location,
+      `the server that was read from has another record at offset ${newest.offset} than the one that leads`,
+    );
   }
 
   #checked(arrived: readonly StoredRecord[], progress: Progress): readonly StoredRecord[] {

@@ -1,6 +1,7 @@
 import { jetstreamManager } from "@nats-io/jetstream";
 import { connect } from "@nats-io/transport-node";
 import { expect, test } from "vitest";
+import { decodeRecordHeader, encodeRecord } from "../../src/event/codec.ts";
 import { offset } from "../../src/event/positions.ts";
 import type { ChangeLog } from "../../src/log/change-log.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
@@ -53,6 +54,28 @@ test.concurrent("a publish that lands only after it was given up is not in the l
   scene.server.resume();
   expect(await writer.flush()).toBe(52);
   expect(await markNames(await scene.openDirect("read"))).toEqual(names(50));
+});
+
+test.concurrent("a server of a cluster holds what the others never agreed on: nobody is shown it", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  for (const name of names(10)) writer.append([mark(name)]);
+  const last = await writer.flush();
+  let wrong = 0;
+  // Three servers as far as the reader is told, and the one that its consumer lives on has another newest record.
+  scene.proxy.rewriteAnswers = rewriting((message) => {
+    const payload = message.payload.toString("latin1").replace('"num_replicas":1', '"num_replicas":3');
+    if (message.payload.includes("stream_info_response"))
+      return { ...message, payload: Buffer.from(payload, "latin1") };
+    const isNewest = message.reply?.startsWith("$JS.ACK.") && decodeRecordHeader(message.payload).offset === last;
+    if (!isNewest || wrong === 2) return message;
+    wrong += 1;
+    const { epoch, timeMs, previousHash } = decodeRecordHeader(message.payload);
+    const other = encodeRecord({ epoch, timeMs, previousHash, offset: last, consistent: false, body: mark("other") });
+    return { ...message, payload: Buffer.from(other) };
+  });
+  expect(await markNames(await scene.open("read"))).toEqual(names(10));
+  expect(wrong).toBe(2);
 });
 
 test.concurrent("a reconnect storm under load", async () => {
