@@ -26,6 +26,8 @@ export interface Archive {
   readonly addedBytes: number;
   /** Of the process that wrote it, at its peak; NaN when nobody looked. */
   readonly peakBytes: number;
+  /** What a restore reads. */
+  readonly place: string;
   /** A command that restores into a directory that is not there. */
   readonly restore: (target: string) => Child;
 }
@@ -67,6 +69,7 @@ export async function archivedByTidemark({ directory, place }: Source, updates?:
     title: "Tidemark",
     addedBytes: updates ? bytesUnder(repository) - before : NaN,
     peakBytes: usageOf(run.pid).peakRssBytes,
+    place: repository,
     restore: (target) => tidemark(["restore", "--repository", repository, "--no-log", "--target", target, "--json"]),
   };
 }
@@ -121,6 +124,7 @@ export async function archivedByLitestream({ directory, place }: Source, updates
     title: "Litestream 0.3.13",
     addedBytes: updates ? bytesUnder(replica) - before : NaN,
     peakBytes,
+    place: replica,
     restore: (target) => {
       fs.mkdirSync(target);
       return litestream(["restore", "-o", path.join(target, "app.db"), `file://${replica}`]);
@@ -139,6 +143,7 @@ export function archivedByRestic(source: string, repository: string): Archive {
     title: "restic 0.14.0",
     addedBytes: NaN,
     peakBytes: NaN,
+    place: repository,
     restore: (target) => new Child("restic", [...common, "restore", "latest", "--target", target], RESTIC_ENV),
   };
 }
