@@ -101,8 +101,9 @@ export class Promotion {
 
   async #cutOff(): Promise<PromotedRole | undefined> {
     const { config, signal, logger, onProblem } = this.#options;
+    if (!wasPromoted(config)) return undefined;
     const position = StandbyState.positionIn(config.standby ?? "");
-    if (!position || !wasPromoted(config)) return undefined;
+    if (!position) return undefined;
     await using log = await openLogPatiently({ ...this.#toRead, signal, onProblem, onRetry: onProblem });
     if (!log || !(await isOwnEpoch(config, log, signal))) return undefined;
     const { epoch, offset, start } = await currentEpoch(log, await log.bounds());

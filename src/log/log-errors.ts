@@ -115,7 +115,6 @@ export function promotedElsewhere(location: string, epoch: number): TidemarkErro
   );
 }
 
-/** Of an offer to take over. */
 export function primaryFaster(location: string): TidemarkError {
   return new TidemarkError(
     "TIMEOUT",
@@ -126,6 +125,7 @@ export function primaryFaster(location: string): TidemarkError {
   );
 }
 
+/** Of an offer to take over. */
 export function takenBack(location: string, offeredAt: number): TidemarkError {
   return new TidemarkError(
     "PROMOTED_ELSEWHERE",

@@ -78,6 +78,24 @@ test.concurrent("a server of a cluster holds what the others never agreed on: no
   expect(wrong).toBe(2);
 });
 
+test.concurrent("a leader that was just elected tells of less than was agreed on: in a cluster it is given time", async () => {
+  await using scene = await LogScene.start();
+  const writer = await openWriter(await scene.openDirect("write"));
+  for (const name of names(10)) writer.append([mark(name)]);
+  const last = await writer.flush();
+  let behind = 0;
+  const inCluster = (info: string): string => info.replace('"server_name"', '"cluster":"tide","server_name"');
+  scene.proxy.rewriteAnswers = rewriting((message) => {
+    if (behind === 0 || !message.payload.includes("stream_info_response")) return message;
+    behind -= 1;
+    return { ...message, payload: Buffer.from(message.payload.toString().replace(/"last_seq":\d+/, '"last_seq":1')) };
+  }, inCluster);
+  const log = await scene.open("read");
+  behind = 5;
+  expect((await log.bounds()).last).toBe(last);
+  expect(behind).toBe(0);
+});
+
 test.concurrent("a reconnect storm under load", async () => {
   await using scene = await LogScene.start();
   const writer = await openWriter(await scene.open("write"));
