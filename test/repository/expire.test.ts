@@ -78,7 +78,12 @@ test("a dry run tells what would be, and changes nothing; the same run for good 
 test("what is marked is kept again when other rules keep it, or when something refers to it", async () => {
   const life = new RetainedLife(random, clock);
   await using agent = await fixture.open({ clock, cacheDirectory: `${fixture.cache}-agent` });
-  await lived(life, agent);
+  await lived(life, agent, 6);
+  // The two bases that stay have no content of a file: whatever comes back was marked.
+  life.removeAll();
+  await life.base(agent, { verified: true });
+  clock.nowMs += 24 * HOUR_MS;
+  await life.base(agent, { verified: true });
   await anew((repository) => life.expire(repository, { last: 1 }));
   expect(await anew(async ({ bases }) => (await bases.list(fixture.signal)).length)).toBe(2);
   const again = await anew((repository) => life.expire(repository, { last: 100 }));

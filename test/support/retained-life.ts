@@ -142,6 +142,16 @@ export class RetainedLife {
     for (const path of this.#fresh) this.#put(path, this.#random.bytes(3000), new Map(this.state.files));
   }
 
+  /** No file is left. */
+  removeAll(): void {
+    const files = new Map(this.state.files);
+    for (const path of this.state.files.keys()) {
+      files.delete(path);
+      const body = { kind: "file.remove", tree: "uploads", path: path as TreePath } as const;
+      this.#append(body, { ...this.state, files: new Map(files) });
+    }
+  }
+
   /** Every content is held by a file. */
   putAll(): void {
     this.#contents.forEach((content, at) => this.#put(`all ${at}`, content, new Map(this.state.files)));
