@@ -6,7 +6,7 @@ import path from "node:path";
 import { pauseMs, quantiles, type Quantiles } from "./measure.ts";
 import { Child, tidemark, tidemarkOutput, usageOf } from "./process.ts";
 import { mebibytes, ms, ratio, type Table } from "./table.ts";
-import { bytesUnder, editFile, largeFiles, smallFiles } from "./trees.ts";
+import { bytesUnder, editFile, largeFiles, readAll, smallFiles } from "./trees.ts";
 import { pause, Workspace } from "./workspace.ts";
 
 const PASSWORD = { RESTIC_PASSWORD: "benchmark" };
@@ -23,40 +23,56 @@ export async function firstCapture(options: { small: number; largeMebibytes: num
     [`${options.small} small files`, small],
     [`${options.largeMebibytes} MiB in 32 files`, large],
   ] as const) {
-    const restic = await timed(tree, (at) => resticBackup(tree, path.join(at, "repository")));
-    const found = [
-      ["Tidemark capture, embedded log", await timed(tree, (at) => captureOnce(tree, at))],
-      ["restic backup", restic],
-      ["rsync -a", await timed(tree, (at) => void execFileSync("rsync", ["-a", `${tree}/`, path.join(at, "copy")]))],
-    ] as const;
-    for (const [name, seconds] of found) rows.push([name, title, seconds.toFixed(1), ratio(seconds, restic)]);
+    const found = await timed(tree, [
+      async (at) => captureOnce(tree, at),
+      async (at) => commandOnce(() => resticBackup(tree, path.join(at, "repository"))),
+      async (at) => commandOnce(() => void execFileSync("rsync", ["-a", `${tree}/`, path.join(at, "copy")])),
+    ]);
+    for (const [at, name] of ["Tidemark capture, embedded log", "restic backup", "rsync -a"].entries()) {
+      const seconds = found[at] ?? NaN;
+      rows.push([name, title, seconds.toFixed(1), ratio(seconds, found[1] ?? NaN)]);
+    }
   }
   return {
     title: "First capture of a tree",
     method:
-      "Seconds from the start of the program until the tree is in the log (Tidemark, fsynced), in a new repository (restic) or in a directory (rsync, not verified). " +
-      "The tree is in the page cache. Small files are 1 to 8 KiB; all contents are incompressible.",
+      "Medians of three, in turn. Seconds from the start of the program until the tree is in the log (Tidemark, fsynced), in a new repository (restic) or in a directory (rsync, not verified). " +
+      "The tree is read just before. Small files are 1 to 8 KiB; all contents are incompressible.",
     columns: ["", "tree", "s", "of restic"],
     rows,
   };
 }
 
-/** Median of three, each into a fresh directory, with the tree read once before. */
-async function timed(tree: string, work: (directory: string) => Promise<void> | void): Promise<number> {
-  execFileSync("tar", ["-cf", "/dev/null", "--exclude-caches", "-C", tree, "."]);
-  const found: number[] = [];
+/** Medians of three, in turn, each into a fresh directory, with the tree read just before. */
+async function timed(tree: string, works: readonly ((directory: string) => Promise<number>)[]): Promise<number[]> {
+  const found: number[][] = works.map(() => []);
   for (let round = 0; round < 3; round += 1) {
-    using workspace = new Workspace();
-    const startedMs = performance.now();
-    await work(workspace.directory);
-    found.push((performance.now() - startedMs) / 1000);
+    for (const [at, work] of works.entries()) {
+      using workspace = new Workspace();
+      readAll(tree);
+      execFileSync("sync");
+      found[at]?.push(await work(workspace.directory));
+    }
   }
-  return quantiles(found).p50;
+  return found.map((seconds) => quantiles(seconds).p50);
 }
 
-async function captureOnce(tree: string, directory: string): Promise<void> {
+/** Until it is done, not until it has ended. */
+async function captureOnce(tree: string, directory: string): Promise<number> {
+  const startedMs = performance.now();
   await using capture = startCapture(tree, directory);
   await capture.says("ready", READY_MS);
+  return secondsSince(startedMs);
+}
+
+async function commandOnce(work: () => void): Promise<number> {
+  const startedMs = performance.now();
+  work();
+  return secondsSince(startedMs);
+}
+
+function secondsSince(startedMs: number): number {
+  return (performance.now() - startedMs) / 1000;
 }
 
 function startCapture(tree: string, directory: string): Child {

@@ -1,6 +1,7 @@
 /** Restores of a database and of files from a directory on the same disk. */
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 
 import {
@@ -15,14 +16,20 @@ import {
 import { quantiles } from "./measure.ts";
 import { Child, usageOf } from "./process.ts";
 import { mebibytes, ratio, type Table } from "./table.ts";
-import { smallFiles } from "./trees.ts";
+import { readAll, smallFiles } from "./trees.ts";
 import { pause, Workspace } from "./workspace.ts";
 
 const ROUNDS = 3;
 const PHASES_OF_PROOF = ["check", "verify"];
 const METHOD =
-  "Median of three restores, from a directory on the same disk, all of which is read just before. Seconds until the restored data is durable (for the others, which do not sync: `sync` of the target afterwards), without and with the verification of the result (Tidemark only: " +
+  "Median of three restores each, in turn, from a directory on the same disk, all of which is read just before. " +
+  "Fresh: on memory that nobody used for five seconds, which the hosts of some virtual machines have taken back by then and must provide again; ready: on memory that was in use a moment before. Seconds until the restored data is durable (for the others, which do not sync: `sync` of the target afterwards), without and with the verification of the result (Tidemark only: " +
   "integrity_check, foreign_key_check, every byte read back and proved; restic and Litestream do none). Memory: resident, at its peak, in MiB.";
+
+/** What memory is like that a restore gets for its page cache. */
+type Memory = "fresh" | "ready";
+const FRESH_MS = 5000;
+const READY_BYTES = 3 * 1024 * 1024 * 1024;
 
 interface Figures {
   readonly seconds: number;
@@ -42,7 +49,7 @@ export async function restoreDatabase(options: { mebibytes: number; updates: Upd
   return {
     title: "Restore of a database",
     method: `${METHOD} The updates change one small random row each, ${options.updates.rate} commits a second; \`cp\` copies the database. Stored: what the updates added, in MiB.`,
-    columns: ["", "", "s", "of Litestream", "with proof s", "memory", "stored"],
+    columns: ["", "", "s, fresh", "of Litestream", "s, ready", "of Litestream", "proof s", "memory", "stored"],
     rows,
   };
 }
@@ -74,7 +81,7 @@ export async function restoreFiles(options: { files: number }): Promise<Table> {
   return {
     title: "Restore of files",
     method: METHOD,
-    columns: ["", "", "s", "of restic", "with proof s", "memory"],
+    columns: ["", "", "s, fresh", "of restic", "s, ready", "of restic", "proof s", "memory"],
     rows,
   };
 }
@@ -86,32 +93,47 @@ function copyOf(source: string): Archive {
 
 /** The first is what the others are compared with. */
 async function measured(archives: readonly Archive[], what: string): Promise<string[][]> {
-  const rows: string[][] = [];
-  let first = NaN;
-  for (const archive of archives) {
-    const { seconds, proofSeconds, peakBytes } = await restored(archive);
-    if (rows.length === 0) first = seconds;
-    const proof = proofSeconds > 0 ? (seconds + proofSeconds).toFixed(1) : "–";
-    const { addedBytes } = archive;
-    const stored = Number.isNaN(addedBytes) ? "–" : mebibytes(addedBytes);
-    rows.push([archive.title, what, seconds.toFixed(1), ratio(seconds, first), proof, mebibytes(peakBytes), stored]);
+  const found = archives.map(() => ({ fresh: [] as Figures[], ready: [] as Figures[] }));
+  for (let round = 0; round < ROUNDS; round += 1) {
+    for (const memory of ["fresh", "ready"] as const) {
+      for (const [at, archive] of archives.entries()) {
+        using workspace = new Workspace();
+        if (memory === "fresh") await pause(FRESH_MS);
+        // Some kernels give up the page cache of what nobody has used for seconds, while the archive before was restored.
+        readAll(archive.place);
+        if (memory === "ready") use(workspace.path("scratch"));
+        found[at]?.[memory].push(await restoreOnce(archive, workspace.path("target")));
+      }
+    }
   }
-  return rows;
+  const medianOf = (figures: readonly Figures[] = [], of: keyof Figures): number =>
+    quantiles(figures.map((one) => one[of])).p50;
+  return archives.map(({ title, addedBytes }, at) => {
+    const seconds = (memory: Memory): string[] => {
+      const [own, first] = [found[at], found[0]].map((one) => medianOf(one?.[memory], "seconds"));
+      return [(own ?? NaN).toFixed(1), ratio(own ?? NaN, first ?? NaN)];
+    };
+    const all = [...(found[at]?.fresh ?? []), ...(found[at]?.ready ?? [])];
+    const proof = medianOf(all, "proofSeconds");
+    return [
+      title,
+      what,
+      ...seconds("fresh"),
+      ...seconds("ready"),
+      proof > 0 ? proof.toFixed(1) : "–",
+      mebibytes(medianOf(all, "peakBytes")),
+      Number.isNaN(addedBytes) ? "–" : mebibytes(addedBytes),
+    ];
+  });
 }
 
-async function restored(archive: Archive): Promise<Figures> {
-  const found: Figures[] = [];
-  for (let round = 0; round < ROUNDS; round += 1) {
-    using workspace = new Workspace();
-    found.push(await restoreOnce(archive, workspace.path("target")));
-  }
-  const median = (of: keyof Figures): number => quantiles(found.map((one) => one[of])).p50;
-  return { seconds: median("seconds"), proofSeconds: median("proofSeconds"), peakBytes: median("peakBytes") };
+/** Much memory, and no longer. */
+function use(scratch: string): void {
+  const bytes = Math.min(READY_BYTES, Math.floor(os.freemem() / 2));
+  execFileSync("sh", ["-c", 'head -c "$1" /dev/zero > "$0" && rm "$0"', scratch, String(bytes)]);
 }
 
 async function restoreOnce(archive: Archive, target: string): Promise<Figures> {
-  // Some kernels give up the page cache of what nobody has used for seconds, while the archive before was restored.
-  execFileSync("sh", ["-c", 'find "$0" -type f -exec cat {} + > /dev/null', archive.place]);
   execFileSync("sync");
   const startedMs = performance.now();
   await using child = archive.restore(target);

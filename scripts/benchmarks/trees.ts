@@ -1,4 +1,5 @@
 /** File trees for measurements. */
+import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import fs from "node:fs";
 import path from "node:path";
@@ -40,6 +41,11 @@ export function editFile(file: string): void {
   const temporary = `${file}.new`;
   fs.writeFileSync(temporary, Buffer.concat([old.subarray(0, at), randomBytes(100), old.subarray(at)]));
   fs.renameSync(temporary, file);
+}
+
+/** Into the page cache. GNU tar would not read files for /dev/null. */
+export function readAll(place: string): void {
+  execFileSync("sh", ["-c", 'find "$0" -type f -exec cat {} + > /dev/null', place]);
 }
 
 /** Bytes of all files under a directory. */

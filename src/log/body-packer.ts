@@ -1,8 +1,9 @@
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 
 import { layOutBodies, type PackedBody } from "../event/codec.ts";
 import type { EventBody } from "../event/kinds.ts";
+import { giveBackShare } from "../runtime/give-back.ts";
+import { startThread, threadModule } from "../runtime/start-thread.ts";
 
 /** Bodies one behind the other, and where each one ends; to the thread as they are, back as they are stored. */
 export interface RawBodies {
@@ -21,6 +22,7 @@ export class BodyPacker implements AsyncDisposable {
   /** @throws RECORD_TOO_LARGE, RECORD_INVALID */
   async pack(events: readonly EventBody[]): Promise<readonly PackedBody[]> {
     const { bytes, bodies } = layOutBodies(events);
+    for (const event of events) if ("data" in event && event.data) giveBackShare(event.data);
     let end = 0;
     const ends = bodies.map(({ rawBytes }) => (end += rawBytes));
     const packed = await this.#ask({ id: (this.#lastId += 1), bytes: bytes.buffer, ends });
@@ -45,17 +47,14 @@ export class BodyPacker implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const file = import.meta.url.endsWith(".ts") ? "./body-packer-worker.ts" : "./body-packer-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
-    // An agent that has nothing else to do may end.
-    worker.unref();
-    worker.on("message", (bodies: RawBodies) => {
-      this.#waiting.get(bodies.id)?.resolve(bodies);
-      this.#waiting.delete(bodies.id);
+    return startThread<RawBodies>(threadModule(import.meta.url, "body-packer-worker"), {
+      what: "the thread that packs records",
+      onMessage: (bodies) => {
+        this.#waiting.get(bodies.id)?.resolve(bodies);
+        this.#waiting.delete(bodies.id);
+      },
+      onEnd: (error) => this.#fail(error),
     });
-    worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
-    void once(worker, "exit").then(() => this.#fail(new Error("the thread that packs records ended")));
-    return worker;
   }
 
   #fail(error: Error): void {

@@ -140,10 +140,10 @@ export class BlobIndex implements Disposable {
   locations(id: Uint8Array): BlobLocation[] {
     return this.#guarded((database) => {
       this.#locate ??= database.prepare<[Uint8Array], Row>(
-        `SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ?
-          ORDER BY name IN (SELECT name FROM marked), pack`,
+        "SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ? ORDER BY pack",
       );
-      const rows = this.#locate.all(id);
+      const found = this.#locate.all(id);
+      const rows = found.length > 1 ? unmarkedFirst(database, found) : found;
       return rows.map(({ name, type, position, stored, raw }) => {
         return { id, pack: name, type, position, storedBytes: stored, rawBytes: raw };
       });
@@ -193,6 +193,11 @@ interface Row {
   readonly position: number;
   readonly stored: number;
   readonly raw: number;
+}
+
+function unmarkedFirst(database: Database.Database, rows: readonly Row[]): readonly Row[] {
+  const marked = new Set(database.prepare<[], string>("SELECT name FROM marked").pluck().all());
+  return rows.toSorted((a, b) => Number(marked.has(a.name)) - Number(marked.has(b.name)));
 }
 
 function countLoss(database: Database.Database): void {

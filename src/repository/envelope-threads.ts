@@ -1,7 +1,7 @@
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 
 import { RecordProblem } from "../event/record-error.ts";
+import { startThread, threadModule } from "../runtime/start-thread.ts";
 import type { OpenedWith } from "./envelope.ts";
 import type { SealedAs } from "./sealer.ts";
 
@@ -62,17 +62,15 @@ export class EnvelopeThreads implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const file = import.meta.url.endsWith(".ts") ? "./envelope-worker.ts" : "./envelope-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
-    worker.unref();
-    worker.on("message", (opened: Opened) => {
-      const waiting = this.#waiting.get(opened.id);
-      this.#waiting.delete(opened.id);
-      waiting?.resolve(opened);
+    return startThread<Opened>(threadModule(import.meta.url, "envelope-worker"), {
+      what: "a thread that opens objects",
+      onMessage: (opened) => {
+        const waiting = this.#waiting.get(opened.id);
+        this.#waiting.delete(opened.id);
+        waiting?.resolve(opened);
+      },
+      onEnd: (error) => this.#fail(error),
     });
-    worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
-    void once(worker, "exit").then(() => this.#fail(new Error("a thread that opens objects ended")));
-    return worker;
   }
 
   #fail(error: Error): void {

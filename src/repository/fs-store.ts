@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { constants } from "node:fs";
 import fs, { type FileHandle } from "node:fs/promises";
 import path from "node:path";
 
@@ -51,8 +52,10 @@ export class FsStore implements ObjectStore {
 
   async get(name: string, signal: AbortSignal, range?: ByteRange): Promise<Uint8Array> {
     return await this.#during(name, signal, async () => {
-      await using file = await this.#openOrMissing(name);
-      const { size } = await file.stat();
+      await using file = await openIfThere(this.#file(name));
+      const found = await file?.stat();
+      if (!file || !found?.isFile()) return await this.#missing(name);
+      const { size } = found;
       const wanted = range ?? { offset: 0, bytes: size };
       if (wanted.offset + wanted.bytes > size) throw objectCut(this, name, { bytes: size, range: wanted });
       const data = Buffer.allocUnsafeSlow(wanted.bytes);
@@ -134,10 +137,8 @@ export class FsStore implements ObjectStore {
     else if (this.#established) throw missingRoot(this.location);
   }
 
-  /** @throws OBJECT_MISSING also where a directory is */
-  async #openOrMissing(name: string): Promise<FileHandle> {
-    const file = (await statFile(this.#file(name))) ? await openIfThere(this.#file(name)) : undefined;
-    if (file) return file;
+  /** @throws OBJECT_MISSING, STORE_UNREACHABLE */
+  async #missing(name: string): Promise<never> {
     await this.#requireRoot();
     throw objectMissing(this, name);
   }
@@ -194,9 +195,10 @@ async function statFile(file: string): Promise<{ size: number; mtimeMs: number }
   }
 }
 
+/** Without waiting for the other end of a FIFO. */
 async function openIfThere(file: string): Promise<FileHandle | undefined> {
   try {
-    return await fs.open(file, "r");
+    return await fs.open(file, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     if (isAbsence(error)) return undefined;
     throw error;

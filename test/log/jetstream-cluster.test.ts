@@ -16,7 +16,7 @@ const STREAM = "TIDEMARK_e2e";
 
 /** Waits until `more` further commits are on the standby: the agents work, whatever the cluster does. */
 async function appliedMore(running: Running, more: number): Promise<void> {
-  const { deployment, app, agents } = running;
+  const { cluster, deployment, app, agents } = running;
   const applied = (): number => bankDigest(deployment.standbyDatabase).seq;
   const before = applied();
   try {
@@ -24,12 +24,14 @@ async function appliedMore(running: Running, more: number): Promise<void> {
   } catch (error) {
     const said = [app.errors, ...agents.map(({ output }) => output.stderr.slice(-3_000))].join("\n--\n");
     const state = JSON.stringify(await deployment.status().catch(String));
+    const heads = `the servers have ${(await cluster.heads(STREAM)).join(", ")} messages`;
     const counts = `${before} applied before it, ${applied()} now; the application ${app.running ? "runs" : "has ended"}`;
-    throw new Error(`${counts}\n${said}\n--\n${state}`, { cause: error });
+    throw new Error(`${counts}\n${heads}\n${said}\n--\n${state}`, { cause: error });
   }
 }
 
 interface Running {
+  readonly cluster: NatsCluster;
   readonly deployment: Deployment;
   readonly app: Program;
   readonly agents: readonly RunningTidemark[];
@@ -43,7 +45,12 @@ test("three servers under load: the leader is killed, led over, each restarted; 
   const journal = path.join(deployment.directory, "writer.journal");
   const options = { database: deployment.database, journal, writer: 0, bank: DEFAULT_BANK };
   await using app = await startWriter({ ...options, rate: 100, burst: 4, truncateEvery: 500 });
-  const running = { deployment, app, agents: [await deployment.start("capture"), await deployment.start("replica")] };
+  const running = {
+    cluster,
+    deployment,
+    app,
+    agents: [await deployment.start("capture"), await deployment.start("replica")],
+  };
   const whole = (): Promise<unknown> => waitFor("a whole cluster", () => cluster.isWhole(STREAM));
   await using log = await openJetStreamLog({ config: natsConfig(nats, { replicas: 3 }), set: "e2e", mode: "read" });
   const sound = {

@@ -28,8 +28,12 @@ const TICK_NS = 20_000_000n;
  */
 export function stampOf(stat: BigIntStats, readAtMs: number): string {
   const { ino, size, mtimeNs, ctimeNs, mode, uid, gid, nlink } = stat;
-  const young = ctimeNs + TICK_NS > BigInt(Math.floor(readAtMs)) * 1_000_000n;
-  return `${young ? "?" : ""}${ino} ${size} ${mtimeNs} ${ctimeNs} ${mode} ${uid} ${gid} ${nlink}`;
+  return `${isYoung(stat, readAtMs) ? "?" : ""}${ino} ${size} ${mtimeNs} ${ctimeNs} ${mode} ${uid} ${gid} ${nlink}`;
+}
+
+/** It changed just before it was looked at: another change may leave its times as they are. */
+export function isYoung({ ctimeNs }: BigIntStats, readAtMs: number): boolean {
+  return ctimeNs + TICK_NS > BigInt(Math.floor(readAtMs)) * 1_000_000n;
 }
 
 /** Of a file; 0n when it is not known. */

@@ -7,7 +7,7 @@ import { errnoOf, TidemarkError } from "../../runtime/errors.ts";
 import { sameStat } from "./entry.ts";
 import type { LargeChunk } from "./large-file-protocol.ts";
 import type { LargeRead } from "./large-files.ts";
-import { type Content, openForRead, readDeleted, readWhole, unread, WHOLE_BYTES } from "./read-file.ts";
+import { type Content, openForRead, readDeleted, readWhole, unlessKnown, unread, WHOLE_BYTES } from "./read-file.ts";
 import { standsAt } from "./real-place.ts";
 import { type Found, sayFile, type Seen, statOf } from "./say-file.ts";
 import type { TreeParts } from "./tree-parts.ts";
@@ -106,6 +106,9 @@ export class FileCapture {
 
   #small(root: string, path: TreePath, seen: Seen): Captured {
     const { publisher } = this.#parts;
+    const { early } = seen;
+    if (early)
+      return this.#putWhole(root, path, { seen, content: unlessKnown(early.content, publisher), xattrs: early.xattrs });
     const xattrs = readPathXattrs(root, path, this.#parts.problems);
     if (xattrs === "changed") return "changed";
     const read = readWhole(fsPath(root, path), seen.stat, publisher);

@@ -9,14 +9,16 @@ import type { FilesFeed } from "./files-feed.ts";
 import type { TreeCapture } from "./tree-seam.ts";
 
 const STORE_EVERY_MS = 1000;
-/** So many times as long as the last time took, too. */
-const STORE_SHARE = 10;
+/** So many times as long as the last time took, too: most of the pages of the index are written each time, ... */
+const STORE_SHARE = 20;
+/** ... but no later than this many records behind: each is half a KiB of memory until then, and read by the next start. */
+const MOST_RECORDS = 25_000;
 const LONG_MS = 2 ** 31 - 1;
 
 export interface IndexStoringOptions {
-  readonly captures: readonly TreeCapture[];
-  readonly feed: CaptureFeed;
-  readonly files: FilesFeed;
+  readonly captures: readonly Pick<TreeCapture, "storing">[];
+  readonly feed: { readonly writer: Pick<CaptureFeed["writer"], "acknowledged" | "head"> };
+  readonly files: Pick<FilesFeed, "sent" | "unstored">;
   readonly clock: Clock;
   /** It could not be stored. */
   readonly onFailure: () => void;
@@ -29,9 +31,12 @@ export interface IndexStoringOptions {
 export class IndexStoring {
   readonly #options: IndexStoringOptions;
   #failure: { readonly cause: unknown } | undefined;
+  /** Offset through which it was stored last. */
+  #through: number;
 
   constructor(options: IndexStoringOptions) {
     this.#options = options;
+    this.#through = options.feed.writer.acknowledged.offset;
   }
 
   /** Until `signal` aborts. */
@@ -39,11 +44,12 @@ export class IndexStoring {
     const { files, feed, clock, onFailure } = this.#options;
     signal.addEventListener("abort", () => this.wake(), { once: true });
     try {
-      for (let tookMs = 0; !signal.aborted;) {
+      for (let beganMs = 0, tookMs = 0; !signal.aborted;) {
         if (!files.unstored) await files.sent.wait(LONG_MS);
-        await sleep(Math.max(STORE_EVERY_MS, tookMs * STORE_SHARE), signal);
+        await sleep(STORE_EVERY_MS, signal);
+        await this.#untilDue(beganMs + tookMs * STORE_SHARE, signal);
         if (signal.aborted) break;
-        const beganMs = clock.monotonic();
+        beganMs = clock.monotonic();
         await this.#store(feed.writer.acknowledged.offset, signal);
         tookMs = clock.monotonic() - beganMs;
       }
@@ -69,6 +75,15 @@ export class IndexStoring {
     this.#stored(acknowledged);
   }
 
+  async #untilDue(dueMs: number, signal: AbortSignal): Promise<void> {
+    const { clock, feed, files } = this.#options;
+    while (!signal.aborted && feed.writer.acknowledged.offset - this.#through < MOST_RECORDS) {
+      const leftMs = dueMs - clock.monotonic();
+      if (leftMs <= 0) return;
+      await files.sent.wait(leftMs);
+    }
+  }
+
   async #store(acknowledged: Offset, signal: AbortSignal): Promise<void> {
     for (const capture of this.#options.captures) {
       for (const _step of capture.storing(acknowledged)) {
@@ -82,6 +97,7 @@ export class IndexStoring {
   #stored(acknowledged: Offset): void {
     const { files, feed } = this.#options;
     crashPoint("tree: index stored");
+    this.#through = acknowledged;
     files.unstored &&= acknowledged < feed.writer.head;
   }
 }

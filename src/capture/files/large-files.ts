@@ -1,8 +1,8 @@
-import { once } from "node:events";
-import { Worker } from "node:worker_threads";
+import type { Worker } from "node:worker_threads";
 
 import { encodeChunks } from "../../event/chunk-list.ts";
 import type { ByteString } from "../../event/tree-path.ts";
+import { startThread, threadModule } from "../../runtime/start-thread.ts";
 import type { FromReader, LargeChunk, ToReader } from "./large-file-protocol.ts";
 
 export interface LargeReadOptions {
@@ -82,18 +82,15 @@ export class LargeFiles implements AsyncDisposable {
   }
 
   #start(): Worker {
-    const file = import.meta.url.endsWith(".ts") ? "./large-file-worker.ts" : "./large-file-worker.js";
-    const worker = new Worker(new URL(file, import.meta.url), { execArgv: [] });
-    // An agent that has nothing else to do may end.
-    worker.unref();
-    worker.on("message", (message: FromReader) => {
-      const waiting = this.#waiting.get(message.id);
-      this.#waiting.delete(message.id);
-      waiting?.resolve(message);
+    return startThread<FromReader>(threadModule(import.meta.url, "large-file-worker"), {
+      what: "the thread that reads large files",
+      onMessage: (message) => {
+        const waiting = this.#waiting.get(message.id);
+        this.#waiting.delete(message.id);
+        waiting?.resolve(message);
+      },
+      onEnd: (error) => this.#fail(error),
     });
-    worker.on("error", (error) => this.#fail(error instanceof Error ? error : new Error(String(error))));
-    void once(worker, "exit").then(() => this.#fail(new Error("the thread that reads large files ended")));
-    return worker;
   }
 
   #fail(error: Error): void {

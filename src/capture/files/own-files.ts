@@ -3,6 +3,7 @@ import path from "node:path";
 
 import { realPath } from "../../config/real-path.ts";
 import { byteString, type TreePath } from "../../event/tree-path.ts";
+import type { InodeKey } from "./early-read-protocol.ts";
 
 /** What belongs to a database and must never be opened beside SQLite: closing it would drop this process's locks. */
 const SUFFIXES = ["", "-wal", "-shm", "-journal"];
@@ -23,8 +24,8 @@ export class OwnFiles {
   readonly #options: OwnFilesOptions;
   #root = "";
   #paths = new Map<TreePath, string>();
-  /** By inode number, then device: a hard link to a database, or another mount of it, is that database. */
-  #inodes = new Map<bigint, bigint>();
+  /** A hard link to a database, or another mount of it, is that database. */
+  #inodes = new Set<InodeKey>();
   #lookedAtMs = -Infinity;
 
   constructor(options: OwnFilesOptions) {
@@ -38,7 +39,7 @@ export class OwnFiles {
     this.#root = root;
     this.#lookedAtMs = now();
     this.#paths = new Map();
-    this.#inodes = new Map();
+    this.#inodes = new Set();
     for (const directory of directories) this.#add(realPath(directory), "a directory of Tidemark's own");
     for (const database of databases()) {
       for (const suffix of SUFFIXES) this.#add(`${realPath(database)}${suffix}`, "a database of the set");
@@ -49,8 +50,14 @@ export class OwnFiles {
   find(at: TreePath, { ino, dev }: BigIntStats): string | undefined {
     if (this.#inodes.size === 0) return undefined;
     return (
-      this.#paths.get(at) ?? (this.#inodes.get(ino) === dev ? "a database of the set, or Tidemark's own" : undefined)
+      this.#paths.get(at) ??
+      (this.#inodes.has(`${dev}:${ino}`) ? "a database of the set, or Tidemark's own" : undefined)
     );
+  }
+
+  /** Another set after every look at them. */
+  get inodes(): ReadonlySet<InodeKey> {
+    return this.#inodes;
   }
 
   /** Whether one of them has this path. */
@@ -63,6 +70,6 @@ export class OwnFiles {
     const isInside = !path.isAbsolute(relative) && relative.split(path.sep)[0] !== "..";
     if (isInside) this.#paths.set(byteString(Buffer.from(relative)) as TreePath, what);
     const stat = fs.lstatSync(file, { bigint: true, throwIfNoEntry: false });
-    if (stat) this.#inodes.set(stat.ino, stat.dev);
+    if (stat) this.#inodes.add(`${stat.dev}:${stat.ino}`);
   }
 }

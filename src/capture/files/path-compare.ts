@@ -3,6 +3,7 @@ import fs, { type BigIntStats } from "node:fs";
 import { byteString, fsPath, parentPath, pathBelow, type TreePath } from "../../event/tree-path.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { metadataOf } from "../../tree/metadata.ts";
+import type { EarlyRead } from "./early-reads.ts";
 import { type Entry, inodeNumberOf, sameStat, stampOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
 import { whereIs } from "./held-file.ts";
@@ -15,10 +16,12 @@ import type { LookOptions, Removal } from "./tree-seam.ts";
 export interface PathCompareOptions extends Pick<LookOptions, "enter" | "held"> {
   /** Real path of the tree. */
   readonly root: string;
-  /** A directory has to be listed; `deep`: also those below it that are known. */
-  readonly onList: (directory: TreePath, deep: boolean) => void;
+  /** A directory has to be listed, `anew`: from its first name on; `deep`: also those below it that are known. */
+  readonly onList: (directory: TreePath, how: { readonly anew: boolean; readonly deep: boolean }) => void;
   /** Infinity: of a scan. */
   readonly deadlineMs: number;
+  /** What was read of a file before, if it still stands like this. */
+  readonly early?: (path: TreePath, stat: BigIntStats) => EarlyRead | undefined;
   /** Files and bytes that were compared. */
   readonly onCompared: (files: number, bytes: number) => void;
 }
@@ -44,10 +47,10 @@ export class PathCompare {
   }
 
   /**
-   * `list`: a directory is listed, also one that is known. Of everything but a large file all is said when this returns.
-   * changed: it did not stand still.
+   * `list`: a directory is listed, also one that is known; `rest`: from where a pass before had no more time. Of everything
+   * but a large file all is said when this returns. changed: it did not stand still.
    */
-  compare(path: TreePath, list: boolean): Captured | Promise<Captured> {
+  compare(path: TreePath, list: boolean | "rest"): Captured | Promise<Captured> {
     const { own, selection, problems, clock } = this.#parts;
     const atMs = clock.now();
     let stat: BigIntStats | undefined;
@@ -140,14 +143,18 @@ export class PathCompare {
     return "done";
   }
 
-  #directory(path: TreePath, stat: BigIntStats, { selected, list }: { selected: Selected; list: boolean }): Captured {
+  #directory(
+    path: TreePath,
+    stat: BigIntStats,
+    { selected, list }: { selected: Selected; list: boolean | "rest" },
+  ): Captured {
     const { entries, publisher, name } = this.#parts;
     const known = entries.get(path);
     if (known && known.kind !== "dir") publisher.remove({ kind: "file.remove", tree: name, path });
     const isNew = known?.kind !== "dir";
     if (isNew && selected === "through") {
       this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
-      this.#options.onList(path, list);
+      this.#options.onList(path, { anew: list !== "rest", deep: list !== false });
       return "done";
     }
     if (isNew && !this.#isInPlace(path)) return "changed";
@@ -155,7 +162,8 @@ export class PathCompare {
     if (isNew) this.#parts.touched.add(parentPath(path));
     const isFresh = this.#options.enter(path, { dev: stat.dev, ino: stat.ino });
     const isMoved = !isNew && wasMoved(known, stat);
-    if (list || isFresh || isNew || isMoved) this.#options.onList(path, isMoved);
+    const anew = list === true || isFresh || isNew || isMoved;
+    if (anew || list === "rest") this.#options.onList(path, { anew, deep: isMoved });
     return "done";
   }
 
@@ -168,7 +176,8 @@ export class PathCompare {
       return "done";
     }
     const onPut = (): unknown => this.#parts.touched.add(parentPath(path));
-    const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut });
+    const early = this.#options.early?.(path, stat);
+    const captured = this.#files.capture(this.#options.root, path, { stat, atMs, again: this.again, onPut, early });
     this.#options.onCompared(1, bytes);
     if (captured === "done") this.#remember(path);
     return captured;

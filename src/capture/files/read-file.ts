@@ -1,7 +1,7 @@
 import { hash } from "node:crypto";
 import fs, { type BigIntStats, constants } from "node:fs";
 
-import { encodeChunks } from "../../event/chunk-list.ts";
+import { CONTENT_ID_BYTES, encodeChunks } from "../../event/chunk-list.ts";
 import { type ByteString, byteString } from "../../event/tree-path.ts";
 import { errnoOf } from "../../runtime/errors.ts";
 import { chunkLength } from "../../tree/chunker.ts";
@@ -10,7 +10,7 @@ import { sameStat } from "./entry.ts";
 import { standsAt } from "./real-place.ts";
 
 /** Content up to this size stands in the file's own record. */
-const INLINE_BYTES = 64 * 1024;
+export const INLINE_BYTES = 64 * 1024;
 /** Files up to this size are read in one go; larger ones in a thread. */
 export const WHOLE_BYTES = 1024 * 1024;
 
@@ -90,6 +90,13 @@ export function unread(error: unknown): Unread {
   // Gone, a link, a socket: something else stands there by now.
   const isOther = errno === "ENOENT" || errno === "ENOTDIR" || errno === "ELOOP" || errno === "ENXIO";
   return isOther ? { kind: "changed" } : { kind: "unreadable", error };
+}
+
+/** Content that the log has is not kept. */
+export function unlessKnown(content: Content, names: Pick<ContentNames, "knows">): Content {
+  if (!names.knows(byteString(content.chunks.subarray(0, CONTENT_ID_BYTES)))) return content;
+  const { inline: _, ...known } = content;
+  return known;
 }
 
 function contentOf(data: Buffer, names: ContentNames): Content {

@@ -3,6 +3,7 @@ import fs, { type BigIntStats } from "node:fs";
 import type { FilePut } from "../../event/kinds.ts";
 import { fsPath, type TreePath } from "../../event/tree-path.ts";
 import { metadataOf } from "../../tree/metadata.ts";
+import type { EarlyRead } from "./early-reads.ts";
 import { inodeOf, stampOf } from "./entry.ts";
 import type { Content } from "./read-file.ts";
 import { hasKnownParent, type Place } from "./say-directory.ts";
@@ -15,6 +16,8 @@ export interface Seen {
   readonly atMs: number;
   /** Gets other names of the file that are to be looked at. */
   readonly again: Set<TreePath>;
+  /** What was read of it early, and is still so. */
+  readonly early?: EarlyRead | undefined;
   /** Something was said of it. */
   readonly onPut: (path: TreePath) => void;
 }

@@ -18,14 +18,14 @@ const MAX_REMEMBERED = 20_000;
 
 /** What of a tree the patterns leave. */
 export class Selection {
-  readonly #patterns: SelectionPatterns;
+  readonly patterns: SelectionPatterns;
   readonly #isEverything: boolean;
   #exclude: Ignore;
   #include: Ignore;
   #asked = 0;
 
   constructor(patterns: SelectionPatterns) {
-    this.#patterns = patterns;
+    this.patterns = { exclude: patterns.exclude, include: patterns.include };
     this.#isEverything = patterns.exclude.length === 0;
     this.#exclude = matcher(patterns.exclude);
     this.#include = matcher(patterns.include);
@@ -36,7 +36,7 @@ export class Selection {
     this.#forgetNowAndThen();
     const asked = `${textOf(path)}${isDirectory ? "/" : ""}`;
     if (!this.#exclude.ignores(asked)) return "take";
-    if (this.#patterns.include.length === 0) return "skip";
+    if (this.patterns.include.length === 0) return "skip";
     if (this.#include.ignores(asked)) return "take";
     return isDirectory && this.#mayBringBackIn(asked) ? "through" : "skip";
   }
@@ -50,7 +50,7 @@ export class Selection {
 
   /** Whether a pattern can match below a directory: one without a slash anywhere, another one where its fixed parts lead. */
   #mayBringBackIn(directory: string): boolean {
-    return this.#patterns.include.some((pattern) => {
+    return this.patterns.include.some((pattern) => {
       const plain = pattern.replace(/\/$/, "");
       if (!plain.includes("/")) return true;
       const fixed = plain.replace(/^\//, "").split(/[*?[\\]/)[0] ?? "";
@@ -61,8 +61,8 @@ export class Selection {
   #forgetNowAndThen(): void {
     if ((this.#asked += 1) < MAX_REMEMBERED) return;
     this.#asked = 0;
-    this.#exclude = matcher(this.#patterns.exclude);
-    this.#include = matcher(this.#patterns.include);
+    this.#exclude = matcher(this.patterns.exclude);
+    this.#include = matcher(this.patterns.include);
   }
 }
 

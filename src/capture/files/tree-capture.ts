@@ -52,7 +52,7 @@ export class FileTree implements TreeCapture {
   readonly #parts: TreeParts;
   readonly #files: FileCapture;
   readonly #closed = new AbortController();
-  readonly #unlisted = new Set<TreePath>();
+  readonly #unlisted = new Map<TreePath, ByteString>();
   #acceptsEmpty: boolean;
   /** Real path of the root when it was last looked at. */
   #lastRoot: string;

@@ -40,6 +40,11 @@ export class TreeEntries {
     return (this.#lastGroup += 1);
   }
 
+  /** Nothing of what is in this directory is stored. */
+  isNew(directory: TreePath): boolean {
+    return this.#staging.isVoid(this.#tree, directory);
+  }
+
   get(path: TreePath): Entry | undefined {
     const staged = this.#staging.change(this.#tree, path);
     if (staged) return staged.entry;

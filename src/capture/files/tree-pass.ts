@@ -1,12 +1,14 @@
+import type { BigIntStats } from "node:fs";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
-import { joinPath, parentPath, type TreePath, TREE_ROOT } from "../../event/tree-path.ts";
+import { type ByteString, joinPath, parentPath, type TreePath, TREE_ROOT } from "../../event/tree-path.ts";
 import { sleep } from "../../runtime/clock.ts";
 import { crashPoint } from "../../runtime/crash-point.ts";
+import { type EarlyRead, EarlyReads } from "./early-reads.ts";
 import { inodeNumberOf } from "./entry.ts";
 import type { Captured, FileCapture } from "./file-capture.ts";
 import { Listings } from "./listings.ts";
-import { PathCompare } from "./path-compare.ts";
+import { PathCompare, type PathCompareOptions } from "./path-compare.ts";
 import type { TreeParts } from "./tree-parts.ts";
 import type { Dirty, Findings, LookOptions } from "./tree-seam.ts";
 
@@ -14,6 +16,12 @@ import type { Dirty, Findings, LookOptions } from "./tree-seam.ts";
 const TURN_MS = 8;
 /** A file that was written while it was read is read again at once so many times, then after these pauses. */
 const READS_AT_ONCE = 3;
+/** To read fewer files early costs more than it saves. */
+const EARLY_NAMES = 16;
+/** Before every other. */
+const FIRST_NAME = "" as ByteString;
+/** Directories that come next. */
+const EARLY_DIRECTORIES = 2;
 /** Other names of a file lead to each other again while it is written. */
 const MOST_ROUNDS = 3;
 const PAUSES_MS = [10, 20, 40, 80, 160];
@@ -23,8 +31,11 @@ export interface PassOptions extends LookOptions {
   readonly deadlineMs: number;
   /** Real path of the tree. */
   readonly root: string;
-  /** Directories that are known and not listed: a pass before had no time for them. */
-  readonly unlisted: Set<TreePath>;
+  /**
+   * Directories that are known and not listed: a pass before had no time for them. After which name; what comes before was
+   * compared since the directory was entered, or is late itself.
+   */
+  readonly unlisted: Map<TreePath, ByteString>;
   readonly onCompared: (files: number, bytes: number) => void;
 }
 
@@ -41,6 +52,8 @@ export class TreePass {
   /** Files that did not stand still. */
   readonly #restless = new Set<TreePath>();
   readonly #listings: Listings;
+  /** Of a scan: what comes next is read before. */
+  #early: EarlyReads | undefined;
   #turnMs: number;
 
   constructor(parts: TreeParts, files: FileCapture, options: PassOptions) {
@@ -49,10 +62,12 @@ export class TreePass {
     this.#options = options;
     this.#turnMs = parts.clock.monotonic();
     this.#listings = new Listings(parts, options.root);
-    const onList = (directory: TreePath, deep: boolean): void => {
+    const onList: PathCompareOptions["onList"] = (directory, { anew, deep }) => {
       this.#pending.push({ directory, deep: deep || this.#isScan || options.unlisted.has(directory) });
+      if (anew || !options.unlisted.has(directory)) options.unlisted.set(directory, FIRST_NAME);
     };
-    this.#compare = new PathCompare(parts, files, { ...options, onList });
+    const early = (path: TreePath, stat: BigIntStats): EarlyRead | undefined => this.#early?.take(path, stat);
+    this.#compare = new PathCompare(parts, files, { ...options, onList, early });
   }
 
   get findings(): Findings {
@@ -69,6 +84,16 @@ export class TreePass {
 
   /** Compares everything. */
   async all(): Promise<void> {
+    const { own, publisher, selection, logger } = this.#parts;
+    await using early = new EarlyReads({
+      root: this.#options.root,
+      patterns: selection.patterns,
+      nameKey: publisher.nameKey,
+      ownInodes: () => own.inodes,
+      onFailure: (error) =>
+        logger.warn({ error: String(error) }, "files are not read ahead of the scan: it takes longer"),
+    });
+    this.#early = early;
     await this.#path(TREE_ROOT, true);
     await this.finish();
   }
@@ -123,12 +148,12 @@ export class TreePass {
 
   async #path(path: TreePath, list: boolean): Promise<void> {
     if (this.#isLate) {
-      if (list) this.#options.unlisted.add(path);
+      if (list) this.#options.unlisted.set(path, FIRST_NAME);
       this.#late.add(path);
       return;
     }
     const { unlisted } = this.#options;
-    const captured = this.#compare.compare(path, list || unlisted.has(path));
+    const captured = this.#compare.compare(path, list || (unlisted.has(path) && "rest"));
     await this.#outcome(path, typeof captured === "string" ? captured : await this.#waitFor(captured));
     await this.#turn();
   }
@@ -199,9 +224,9 @@ export class TreePass {
     const { unlisted } = this.#options;
     for (let next = this.#pending.pop(); next !== undefined; next = this.#pending.pop()) {
       const { directory, deep } = next;
-      unlisted.add(directory);
       if (!this.#isLate && (await this.#list(directory, deep))) unlisted.delete(directory);
       else this.#late.add(directory);
+      this.#early?.done(directory);
     }
   }
 
@@ -217,18 +242,34 @@ export class TreePass {
     const names = this.#listings.names(directory);
     if (!names) return true;
     crashPoint("tree: directory listed");
+    if (names.length >= EARLY_NAMES) this.#readEarly(directory);
+    for (const soon of this.#pending.slice(-EARLY_DIRECTORIES)) this.#readEarly(soon.directory);
+    const after = (!this.#isScan && this.#options.unlisted.get(directory)) || FIRST_NAME;
     const known = entries.inDirectory(directory);
     let next = known.next();
+    while (!next.done && next.value[0] <= after) next = known.next();
     for (const name of names) {
+      if (name <= after) continue;
       for (; !next.done && next.value[0] < name; next = known.next())
         await this.#path(joinPath(directory, next.value[0]), true);
       if (!next.done && next.value[0] === name) next = known.next();
-      await this.#path(joinPath(directory, name), deep);
-      if (this.#isLate) return false;
+      const path = joinPath(directory, name);
+      const isRead = this.#early?.reach(path);
+      if (isRead) await isRead;
+      await this.#path(path, deep);
+      if (this.#isLate) {
+        this.#options.unlisted.set(directory, name);
+        return false;
+      }
     }
     for (; !next.done; next = known.next()) await this.#path(joinPath(directory, next.value[0]), true);
     this.#compare.directoryItself(directory, this.#parts.touched.delete(directory));
     return true;
+  }
+
+  /** Of a directory that nothing is known of: elsewhere most files are as they were. */
+  #readEarly(directory: TreePath): void {
+    if (this.#early && this.#parts.entries.isNew(directory)) this.#early.want(directory);
   }
 
   get #isScan(): boolean {
@@ -236,10 +277,12 @@ export class TreePass {
   }
 
   async #turn(): Promise<void> {
-    const { clock, publisher } = this.#parts;
+    const { clock, own, publisher } = this.#parts;
     await publisher.room();
     if (clock.monotonic() - this.#turnMs < TURN_MS) return;
     await nextTurn();
+    // Databases may have joined the set.
+    own.refresh(this.#options.root);
     this.#turnMs = clock.monotonic();
     this.#options.signal.throwIfAborted();
   }

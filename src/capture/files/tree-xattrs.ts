@@ -19,7 +19,7 @@ export function readPathXattrs(
   if (!isUtf8(file)) return undefined;
   try {
     const found = readXattrs(file.toString());
-    if (!found || sizeOf(found) <= MAX_BYTES) return found;
+    if (!found || isWithinLimit(found)) return found;
     problems.add(path, `has more than ${MAX_BYTES} bytes of extended attributes: they are not captured`);
   } catch (error) {
     const errno = errnoOf(error);
@@ -30,8 +30,8 @@ export function readPathXattrs(
   return undefined;
 }
 
-function sizeOf(xattrs: ReadonlyMap<string, Uint8Array>): number {
+export function isWithinLimit(xattrs: ReadonlyMap<string, Uint8Array>): boolean {
   let bytes = 0;
   for (const [name, value] of xattrs) bytes += Buffer.byteLength(name) + value.length + 16;
-  return bytes;
+  return bytes <= MAX_BYTES;
 }

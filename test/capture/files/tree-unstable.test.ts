@@ -6,6 +6,7 @@ import fs from "node:fs";
 import { expect, test } from "vitest";
 
 import { nameOf, parentPath, type TreePath } from "../../../src/event/tree-path.ts";
+import type { Dirty } from "../../../src/capture/files/tree-seam.ts";
 import { type Clock, systemClock } from "../../../src/runtime/clock.ts";
 import { until } from "../../support/log-records.ts";
 import { TreeScene } from "../../support/tree-scene.ts";
@@ -103,14 +104,10 @@ test("what goes on behind a look that has no time is done by the next one", asyn
   fs.mkdirSync(scene.at("d/e/f"), { recursive: true });
   for (let i = 0; i < 500; i += 1) fs.writeFileSync(scene.at(`d/e/f/${i}`), String(i));
   await new Promise((resolve) => setTimeout(resolve, 150));
-  let unsettled: readonly string[] = ["large", "d"];
+  let unsettled = ["large", "d"] as TreePath[];
   let rounds = 0;
   for (; unsettled.length > 0; rounds += 1) {
-    const dirty = new Map<TreePath, Set<string>>();
-    for (const at of unsettled as TreePath[]) {
-      dirty.set(parentPath(at), (dirty.get(parentPath(at)) ?? new Set()).add(nameOf(at)));
-    }
-    const findings = await scene.lookAt(dirty, { patienceMs: 5 });
+    const findings = await scene.lookAt(dirtyOf(unsettled), { patienceMs: 5 });
     unsettled = [...findings.unsettled, ...findings.late];
   }
   expect(rounds).toBeGreaterThan(2);
@@ -118,6 +115,36 @@ test("what goes on behind a look that has no time is done by the next one", asyn
   // Its chunks were sent once, though several looks waited for it.
   expect((await scene.counts())["file.chunk"]).toBeLessThan(40_000_000 / 65_536 / 3);
 });
+
+test("a directory that no look has time for is listed on where the last one stopped, and anew when all of it is asked for", async () => {
+  let nowMs = 0;
+  // Time goes by with what is done, not with the machine's.
+  await using scene = await TreeScene.open({ clock: { now: () => systemClock.now(), monotonic: () => (nowMs += 1) } });
+  await scene.scan();
+  fs.mkdirSync(scene.at("d"));
+  for (let i = 0; i < 300; i += 1) fs.writeFileSync(scene.at(`d/${i}`), String(i));
+  const listed = async (first: Dirty): Promise<number> => {
+    let rounds = 0;
+    for (let dirty = first; dirty.size > 0; rounds += 1) {
+      if (rounds > 300) throw new Error("no look comes further");
+      const { unsettled, late } = await scene.lookAt(dirty, { patienceMs: 40 });
+      dirty = dirtyOf([...unsettled, ...late]);
+    }
+    return rounds;
+  };
+  expect(await listed(dirtyOf(["d" as TreePath]))).toBeGreaterThan(5);
+  await scene.expectSame();
+  await scene.lookAt(new Map([["d" as TreePath, "all"]]), { patienceMs: 40 });
+  fs.writeFileSync(scene.at("d/0"), "another content");
+  expect(await listed(new Map([["d" as TreePath, "all"]]))).toBeGreaterThan(5);
+  await scene.expectSame();
+});
+
+function dirtyOf(paths: readonly TreePath[]): Dirty {
+  const dirty = new Map<TreePath, Set<string>>();
+  for (const path of paths) dirty.set(parentPath(path), (dirty.get(parentPath(path)) ?? new Set()).add(nameOf(path)));
+  return dirty;
+}
 
 /** Twenty times as fast as the system's: what takes long is seen soon. */
 function fastClock(): Clock {
