@@ -195,7 +195,11 @@ export class JetStreamAppender implements Disposable {
     // Start again with one record: a slow server must not get the whole window again and again.
     this.#limit = 1;
     for (let error = problem; this.#queue.length > 0 && !recovery.signal.aborted;) {
-      if (error && (!error.retryable || error === this.#stream.connection.failure)) return this.#fail(error);
+      if (error && (!error.retryable || error === this.#stream.connection.failure)) {
+        // A definite answer: whoever asks again (a candidate while the primary writes on) is not to be slower each time.
+        this.#delayMs = 0;
+        return this.#fail(error);
+      }
       if (error) this.#options.onProblem?.(error);
       await sleep(this.#delayMs, recovery.signal);
       this.#delayMs = Math.min(Math.max(this.#delayMs * 2, FIRST_DELAY_MS), MAX_DELAY_MS);
