@@ -9,10 +9,11 @@ import { seal } from "../../src/capture/sqlite/seal.ts";
 import { SourceDatabase } from "../../src/capture/sqlite/source-database.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { Deployment } from "../support/deployment.ts";
-import { within } from "../support/wait.ts";
+import { waitFor, within } from "../support/wait.ts";
 
 const NAMES = Array.from({ length: 8 }, (_, index) => `db-${index}.db`);
-const ROUNDS = 200;
+const ROUNDS_AT_ONCE = 50;
+const SEALS = 5;
 const PAUSE_MS = 12;
 const ROW_BYTES = 16_000;
 
@@ -28,24 +29,34 @@ test("many databases that are never idle and never checkpoint are sealed one by 
   });
   await deployment.start("run");
   let worstMs = 0;
-  for (let round = 0; round < ROUNDS; round += 1) {
-    for (const { insert } of writers) {
-      const started = performance.now();
-      insert.run(round);
-      worstMs = Math.max(worstMs, performance.now() - started);
+  let rounds = 0;
+  const writeSome = async (): Promise<void> => {
+    for (let round = 0; round < ROUNDS_AT_ONCE; round += 1, rounds += 1) {
+      for (const { insert } of writers) {
+        const started = performance.now();
+        insert.run(round);
+        worstMs = Math.max(worstMs, performance.now() - started);
+      }
+      await sleep(PAUSE_MS);
     }
-    await sleep(PAUSE_MS);
-  }
+  };
+  const sealed = async (): Promise<readonly { name: string; seals: number; repairs: number }[]> =>
+    (await deployment.status()).capture?.databases ?? [];
+  // A busy machine seals more rarely, not less.
+  await waitFor("seals of all", async () => {
+    await writeSome();
+    const databases = await sealed();
+    return databases.length === NAMES.length && databases.every(({ seals }) => seals >= SEALS);
+  });
   const walBytes = NAMES.map((name) => fs.statSync(`${deployment.pathOf(name)}-wal`).size);
   expect(await deployment.differing(NAMES)).toEqual([]);
-  const databases = (await deployment.status()).capture?.databases ?? [];
+  const databases = await sealed();
   process.stdout.write(
-    `seals ${databases.map(({ seals }) => seals).join(" ")}, worst ${Math.round(worstMs)} ms, WALs ${walBytes.join(" ")}\n`,
+    `${rounds} rounds, seals ${databases.map(({ seals }) => seals).join(" ")}, worst ${Math.round(worstMs)} ms, WALs ${walBytes.join(" ")}\n`,
   );
   expect(databases.map(({ name, repairs }) => [name, repairs])).toEqual(NAMES.map((name) => [name, 0]));
-  expect(databases.filter(({ seals }) => seals === 0).map(({ name }) => name)).toEqual([]);
-  // Each wrote 4.1 MB of frames without a checkpoint of its own; a write that waits for another database's seals waits for many.
-  expect(Math.max(...walBytes)).toBeLessThan(ROUNDS * 19_000);
+  // None makes a checkpoint of its own; what waits for another database's seals waits for many.
+  expect(Math.max(...walBytes)).toBeLessThan((rounds * ROW_BYTES * 3) / 4);
   expect(worstMs).toBeLessThan(1500);
   for (const { database } of writers) database.close();
 });
