@@ -3,6 +3,7 @@ import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack, shareOut } from "../runtime/give-back.ts";
 import type { BlobIndex, BlobLocation } from "./blob-index.ts";
 import { blobAs, blobName } from "./pack.ts";
+import type { ReadManyOptions } from "./blob-store.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
 /** Fetched side by side, at most so many requests, and so many bytes of what is stored and what comes of it. */
@@ -63,6 +64,7 @@ export class BlobReader {
   async *readMany(
     ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
+    how: ReadManyOptions = {},
   ): AsyncGenerator<Uint8Array, void, void> {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
@@ -76,7 +78,7 @@ export class BlobReader {
           if (next.done) isDone = true;
           else {
             const bytes = next.value.end - next.value.start + next.value.rawBytes;
-            const blobs = this.#fetchOrRescue(next.value, both);
+            const blobs = this.#fetchOrRescue(next.value, both, how);
             blobs.catch(() => undefined);
             running.push({ bytes, blobs });
             ahead += bytes;
@@ -119,9 +121,9 @@ export class BlobReader {
   }
 
   /** What cannot be read as a group is read blob by blob, from other packs where there are some. */
-  async #fetchOrRescue(group: Group, signal: AbortSignal): Promise<Uint8Array[]> {
+  async #fetchOrRescue(group: Group, signal: AbortSignal, how: ReadManyOptions): Promise<Uint8Array[]> {
     try {
-      return await this.#fetch(group, signal);
+      return await this.#fetch(group, signal, how);
     } catch (error) {
       if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
       const rescued: Uint8Array[] = [];
@@ -130,13 +132,17 @@ export class BlobReader {
     }
   }
 
-  async #fetch({ pack, start, end, blobs }: Group, signal: AbortSignal): Promise<Uint8Array[]> {
+  async #fetch(
+    { pack, start, end, blobs }: Group,
+    signal: AbortSignal,
+    how: ReadManyOptions = {},
+  ): Promise<Uint8Array[]> {
     const { objects } = this.#options;
     const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
     const envelopes = blobs.map((blob) => {
       return { as: blobAs(blob), start: blob.position - start, bytes: blob.storedBytes, within: placeOf(blob) };
     });
-    const { memory, raws } = await objects.openAll(bytes, envelopes);
+    const { memory, raws } = await objects.openAll(bytes, envelopes, how);
     for (const [at, blob] of blobs.entries()) await this.#requireSize(blob, raws[at]?.length);
     const sharing = raws.filter(({ buffer }) => buffer === memory).length;
     if (sharing === 0) giveBack(memory);

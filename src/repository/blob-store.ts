@@ -16,6 +16,14 @@ export interface BlobFigures {
   readonly bytes: number;
 }
 
+export interface ReadManyOptions {
+  /**
+   * Whoever asks proves what comes, with checksums of its own, and asks again without this when they say otherwise: seals
+   * that only tell damage are not computed. Authentication with a key is never left out.
+   */
+  readonly unproved?: boolean;
+}
+
 /** Contents by name, many of them in a pack. Names are 32 bytes, see RepositorySealer.blobId. */
 export interface BlobStore {
   /**
@@ -47,6 +55,7 @@ export interface BlobStore {
   readMany(
     ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
+    how?: ReadManyOptions,
   ): AsyncGenerator<Uint8Array, void, void>;
 
   /** `signal` ends what `add` sends. Writers do not disturb each other, in one process or in several. */

@@ -146,12 +146,14 @@ function checkedLengths(data: Uint8Array, flags: number): EnvelopeHead {
  *
  * @throws RecordProblem
  */
-export function openEnvelope({ name }: SealedAs, data: Uint8Array, { head, dataKey, atLeast }: OpenedWith): Uint8Array {
+export function openEnvelope({ name }: SealedAs, data: Uint8Array, how: OpenedWith): Uint8Array {
+  const { head, dataKey, atLeast } = how;
   const { rawBytes, bodyBytes, bytes } = head;
   if (data.length !== bytes) throw new RecordProblem(`it has ${data.length} bytes, its head says ${bytes}`);
   const bodyAt = bytes - SEAL_BYTES - bodyBytes;
   const body = dataKey ? decrypted(data, { name, bodyAt, dataKey }) : data.subarray(bodyAt, bodyAt + bodyBytes);
-  if (!dataKey && !timingSafeEqual(plainSeal(data.subarray(0, bodyAt), name, body), data.subarray(bytes - SEAL_BYTES)))
+  const isProved = dataKey !== undefined || how.unproved === true;
+  if (!isProved && !timingSafeEqual(plainSeal(data.subarray(0, bodyAt), name, body), data.subarray(bytes - SEAL_BYTES)))
     throw new RecordProblem("its seal is wrong: it was altered, or stands in another's place");
   if (!head.isCompressed) return body;
   return atLeast === undefined ? decompressFrame(body, rawBytes) : decompressStart(body, rawBytes, atLeast);
@@ -163,6 +165,8 @@ export interface OpenedWith {
   readonly dataKey: Uint8Array | undefined;
   /** So many bytes from the beginning are wanted, though all of it is proved. Undefined: all. */
   readonly atLeast?: number;
+  /** See ReadManyOptions. */
+  readonly unproved?: boolean;
 }
 
 function plainSeal(head: Uint8Array, name: string, body: Uint8Array): Uint8Array {

@@ -4,6 +4,7 @@ import { openEnvelope } from "./envelope.ts";
 import type { ByteRange, ObjectStore } from "./object-store.ts";
 import { locatingObject } from "./object-error.ts";
 import type { EnvelopeThreads, EnvelopeToOpen } from "./envelope-threads.ts";
+import type { ReadManyOptions } from "./blob-store.ts";
 import type { RepositorySealer, SealedAs } from "./sealer.ts";
 
 /** From here on threads are worth their start. */
@@ -56,16 +57,24 @@ export class SealedObjects {
    * The same of several that lie in `stored`, which nobody else needs any more. What was in them, in their order, may be
    * views into `memory`, and so may be nothing of it.
    */
-  async openAll(stored: Uint8Array, envelopes: readonly PlacedEnvelope[]): Promise<OpenedAll> {
+  async openAll(
+    stored: Uint8Array,
+    envelopes: readonly PlacedEnvelope[],
+    { unproved = false }: ReadManyOptions = {},
+  ): Promise<OpenedAll> {
     const toOpen = await Promise.all(
       envelopes.map(async ({ as, start, bytes, within }) => ({
         as,
         start,
         bytes,
-        opened: await this.within(within, () => this.sealer.opening(as, stored.subarray(start, start + bytes))),
+        opened: {
+          ...(await this.within(within, () => this.sealer.opening(as, stored.subarray(start, start + bytes)))),
+          unproved,
+        },
       })),
     );
-    const { memory, raws } = await this.#openIn(stored, { isMuch: this.#isMuch(stored), envelopes: toOpen });
+    const isMuch = toOpen.some(isWork) && this.#isMuch(stored);
+    const { memory, raws } = await this.#openIn(stored, { isMuch, envelopes: toOpen });
     const all = envelopes.map(({ within }, at) => this.within(within, () => opened(raws[at])));
     return { memory: memory.buffer, raws: await Promise.all(all) };
   }
@@ -128,6 +137,10 @@ export interface PlacedEnvelope {
 export interface OpenedAll {
   readonly memory: ArrayBufferLike;
   readonly raws: readonly Uint8Array[];
+}
+
+function isWork({ opened: { unproved, dataKey, head } }: EnvelopeToOpen): boolean {
+  return !unproved || dataKey !== undefined || head.isCompressed;
 }
 
 function openHere(stored: Uint8Array, { as, start, bytes, opened: given }: EnvelopeToOpen): Uint8Array | RecordProblem {

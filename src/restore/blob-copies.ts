@@ -1,4 +1,4 @@
-import type { BlobStore } from "../repository/blob-store.ts";
+import type { BlobStore, ReadManyOptions } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
 import { giveBack, giveBackShare } from "../runtime/give-back.ts";
@@ -52,6 +52,7 @@ export class BlobCopies implements BlobReader {
   async *readMany(
     ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
+    how?: ReadManyOptions,
   ): AsyncGenerator<Uint8Array, void, void> {
     const names = Symbol.asyncIterator in ids ? ids[Symbol.asyncIterator]() : ids[Symbol.iterator]();
     /** Taken and not handed out yet. */
@@ -78,7 +79,7 @@ export class BlobCopies implements BlobReader {
       const [first] = this.#copies;
       if (!first) return;
       try {
-        for await (const data of first.readMany(ahead([...pending]), signal)) {
+        for await (const data of first.readMany(ahead([...pending]), signal, how)) {
           pending.shift();
           yield data;
         }

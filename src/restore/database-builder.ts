@@ -7,7 +7,6 @@ import { writeAll, writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import type { PageHashes } from "./fetched-state.ts";
-import type { BaseDatabase } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { SyncBehind } from "./sync-behind.ts";
 
@@ -22,7 +21,8 @@ export class DatabaseBuilder {
   readonly plan: PlannedDatabase;
   readonly file: string;
   readonly #fd: number;
-  readonly #index: PageIndex;
+  readonly #seed: bigint;
+  #index: PageIndex;
   readonly #syncer: SyncBehind;
   /** Events up to here are in it. */
   #settledAt: Offset;
@@ -35,6 +35,7 @@ export class DatabaseBuilder {
     // One that a killed restore left behind is gone on with: see takeOver.
     this.#fd = fs.openSync(file, O_RDWR | O_CREAT, 0o666);
     this.#syncer = new SyncBehind(this.#fd);
+    this.#seed = seed;
     this.#index = new PageIndex(plan.pageSize, seed);
   }
 
@@ -48,7 +49,10 @@ export class DatabaseBuilder {
     const lockPage = lockBytePage(pageSize);
     for (let at = 0; at < data.length; at += pageSize) {
       const pageNumber = firstPage + at / pageSize;
-      if (pageNumber !== lockPage) this.#index.set(pageNumber, data.subarray(at, at + pageSize));
+      const page = data.subarray(at, at + pageSize);
+      if (pageNumber !== lockPage) this.#index.set(pageNumber, page);
+      // No checksum proves it, and nobody reads it.
+      else page.fill(0);
     }
     this.#put(data, firstPage);
   }
@@ -80,11 +84,28 @@ export class DatabaseBuilder {
     for (const { block, hashes: words } of hashes) this.#index.loadBlock(block, words);
   }
 
-  /** All of the base is there. @throws CHECKSUM_MISMATCH when it is not the one that it says it is */
-  proveBase({ name, checksum, sizePages }: BaseDatabase, at: Offset): void {
-    this.#index.resize(sizePages);
-    const found = this.#index.checksum;
-    if (found !== checksum) throw checksumMismatch(name, at, { when: "of the base after", found, expected: checksum });
+  /** Whatever was filled is to be filled anew. */
+  clear(): void {
+    fs.ftruncateSync(this.#fd, 0);
+    this.#index = new PageIndex(this.plan.pageSize, this.#seed);
+  }
+
+  /** All of the base was filled. */
+  endBase(): void {
+    this.#index.resize(this.plan.base?.sizePages ?? 0);
+  }
+
+  /** Whether what was filled is the base that it should be. */
+  get isBase(): boolean {
+    return this.plan.base?.checksum === this.#index.checksum;
+  }
+
+  /** @throws CHECKSUM_MISMATCH when it is not the base at this offset */
+  proveBase(at: Offset): void {
+    if (this.isBase) return;
+    const { name, base } = this.plan;
+    const [found, expected] = [this.#index.checksum, base?.checksum ?? 0n];
+    throw checksumMismatch(name, at, { when: "of the base after", found, expected });
   }
 
   /** Pages as they are after the events that are replayed, in ascending order. */

@@ -43,6 +43,14 @@ export class FetchedState implements Disposable {
     })();
   }
 
+  /** What was fetched of this database is not what it should be. */
+  forget(database: string): void {
+    this.#database.transaction(() => {
+      for (const table of ["block", "hashes"])
+        this.#database.prepare(`DELETE FROM ${table} WHERE database = ?`).run(database);
+    })();
+  }
+
   /** Of the pages that were written. */
   *pageHashes(database: string): Generator<PageHashes> {
     const rows = this.#database.prepare<[string], PageHashes>(

@@ -5,6 +5,7 @@ import { invariant } from "../runtime/invariant.ts";
 import type { DatabaseBuilder } from "./database-builder.ts";
 import type { FetchedState } from "./fetched-state.ts";
 import { requireGoingOn } from "./history.ts";
+import type { ReadManyOptions } from "../repository/blob-store.ts";
 import type { TablePatch } from "../repository/base.ts";
 import type { BaseDatabase, BlobReader } from "./plan-base.ts";
 
@@ -28,12 +29,33 @@ type Step =
   | { readonly kind: "zeros"; readonly builder: DatabaseBuilder; readonly firstPage: number }
   | { readonly kind: "block"; readonly builder: DatabaseBuilder; readonly base: BaseDatabase; readonly block: number };
 
-/** Writes the pages of a base into the files of those databases that begin with it, and proves the checksum of each. @throws CHECKSUM_MISMATCH, INTERRUPTED */
+/**
+ * Writes the pages of a base into the files of those databases that begin with it, and proves the checksum of each, which
+ * the seals of what was read need not do before: only when a checksum is wrong they tell what is damaged, or lead to
+ * another copy. @throws CHECKSUM_MISMATCH, INTERRUPTED, what reading throws
+ */
 export async function fillDatabases(builders: Iterable<DatabaseBuilder>, options: FillOptions): Promise<void> {
   const filled = [...builders].filter(({ plan }) => plan.base);
+  await fill(filled, options, { unproved: true });
+  const wrong = filled.filter((builder) => !builder.isBase);
+  for (const builder of wrong) {
+    const { name, sizePages, pageSize } = builder.plan.base as BaseDatabase;
+    options.fetched.forget(name);
+    builder.clear();
+    options.onBytes(-sizePages * pageSize);
+  }
+  await fill(wrong, options);
+  for (const builder of wrong) builder.proveBase(options.offset);
+}
+
+async function fill(
+  builders: readonly DatabaseBuilder[],
+  options: FillOptions,
+  how: ReadManyOptions = {},
+): Promise<void> {
   const steps: Step[] = [];
   // Names run ahead of contents, past the ends of blocks and of databases: nothing waits for a round trip.
-  for await (const data of options.blobs.readMany(namesAhead(filled, steps, options), options.signal)) {
+  for await (const data of options.blobs.readMany(namesAhead(builders, steps, options), options.signal, how)) {
     requireGoingOn(options.signal);
     doReady(steps, options);
     const step = steps.shift();
@@ -46,7 +68,7 @@ export async function fillDatabases(builders: Iterable<DatabaseBuilder>, options
   requireGoingOn(options.signal);
   doReady(steps, options);
   invariant(steps.length === 0, "blobs are missing and nobody said so");
-  for (const builder of filled) if (builder.plan.base) builder.proveBase(builder.plan.base, options.offset);
+  for (const builder of builders) builder.endBase();
 }
 
 async function* namesAhead(
