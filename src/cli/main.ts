@@ -9,6 +9,8 @@ if (Number(found.split(".")[0]) < oldest) {
   );
   process.exit(2);
 }
+const { keepCompiledCode } = await import("./compile-cache.ts");
+keepCompiledCode();
 const { runTidemark } = await import("./run-tidemark.ts");
 await runTidemark(process.argv.slice(2));
 

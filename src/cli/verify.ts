@@ -1,5 +1,4 @@
 import fs from "node:fs";
-import os from "node:os";
 import path from "node:path";
 import { type Command, Option } from "commander";
 
@@ -8,6 +7,7 @@ import { formatSize, parseShare } from "../config/units.ts";
 import type { Repository } from "../repository/repository.ts";
 import type { VerifyJournal } from "../repository/verify.ts";
 import type { VerifyReport } from "../repository/verify-report.ts";
+import { cacheRoot } from "../runtime/cache-root.ts";
 import { EXIT, TidemarkError } from "../runtime/errors.ts";
 import { type Cli, oneShot } from "./cli.ts";
 import { progressLine } from "./progress-line.ts";
@@ -103,7 +103,7 @@ class FileJournal implements VerifyJournal {
   readonly #proved: ReadonlySet<string>;
 
   constructor(cli: Cli, repositoryId: string) {
-    const directory = path.join(cacheHome(cli.environment), "tidemark");
+    const directory = cacheRoot(cli.environment);
     fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
     this.#file = path.join(directory, `verify-${repositoryId}`);
     this.#proved = this.#read(cli.clock.now());
@@ -136,7 +136,3 @@ class FileJournal implements VerifyJournal {
 }
 
 const JOURNAL_MS = 24 * 3_600_000;
-
-function cacheHome(environment: Cli["environment"]): string {
-  return environment["XDG_CACHE_HOME"] || path.join(environment["HOME"] || os.homedir(), ".cache");
-}

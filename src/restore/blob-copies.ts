@@ -1,7 +1,7 @@
 import type { BlobStore, ReadManyOptions } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
-import { giveBack, giveBackShare } from "../runtime/give-back.ts";
+import { giveBack, giveBackShare, isLarge, takeShares } from "../runtime/give-back.ts";
 import type { BlobReader } from "./plan-base.ts";
 
 /** Whether another repository would help: something in this one is damaged or missing, or it is away. */
@@ -17,7 +17,21 @@ export function isAway(error: unknown): error is TidemarkError {
 /** The memory of a blob that was written, once, and of those that it shares it with when all of them were. */
 export function freeBlob(data: Uint8Array): void {
   if (giveBackShare(data)) return;
-  if (data.buffer.byteLength - data.byteLength <= LEAST_ENVELOPE_BYTES) giveBack(data.buffer);
+  if (fills(data)) giveBack(data.buffer);
+}
+
+/** What of the memory of these blobs is nobody else's: it can be handed to a thread. The rest is as it was. */
+export function takeMemory(blobs: readonly Uint8Array[]): Set<ArrayBuffer> {
+  const taken = new Set<ArrayBuffer>();
+  for (const [buffer, [first, ...others]] of Map.groupBy(blobs, (blob) => blob.buffer)) {
+    const isAlone = others.length === 0 && first !== undefined && fills(first);
+    if (isLarge(buffer) && (takeShares(buffer, 1 + others.length) || isAlone)) taken.add(buffer);
+  }
+  return taken;
+}
+
+function fills({ buffer, byteLength }: Uint8Array): boolean {
+  return buffer.byteLength - byteLength <= LEAST_ENVELOPE_BYTES;
 }
 
 /** Undefined when what is read is damaged, missing or away. */

@@ -7,8 +7,10 @@ import { writeAll, writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
 import type { PageHashes } from "./fetched-state.ts";
+import type { PageWriter } from "./page-writer.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { SyncBehind } from "./sync-behind.ts";
+import type { PageRun } from "./write-pages.ts";
 
 const { O_RDWR, O_CREAT } = fs.constants;
 
@@ -40,21 +42,28 @@ export class DatabaseBuilder {
   }
 
   /**
-   * Pages of the base, one behind the other; of a page that comes again the last image counts, and those behind the end
-   * do not. Before all events.
+   * Pages of the base, which the writer has from now on; of a page that comes again the last image counts, and those behind
+   * the end do not. Before all events. `pages`: the number of each, 0 stands for one that does not count.
    */
-  fill(firstPage: number, stored: Uint8Array): void {
+  fill(writer: PageWriter, stored: Uint8Array, pages: number | readonly number[]): void {
     const { pageSize, base } = this.plan;
-    const data = stored.subarray(0, Math.max(0, (base?.sizePages ?? 0) - firstPage + 1) * pageSize);
-    const lockPage = lockBytePage(pageSize);
-    for (let at = 0; at < data.length; at += pageSize) {
-      const pageNumber = firstPage + at / pageSize;
-      const page = data.subarray(at, at + pageSize);
-      if (pageNumber !== lockPage) this.#index.set(pageNumber, page);
-      // No checksum proves it, and nobody reads it.
-      else page.fill(0);
-    }
-    this.#put(data, firstPage);
+    const end = base?.sizePages ?? 0;
+    const runs = (typeof pages === "number" ? [{ firstPage: pages, data: stored }] : singly(stored, pages, pageSize))
+      .map(({ firstPage, data }) => ({
+        firstPage,
+        data: data.subarray(0, Math.max(0, end - firstPage + 1) * pageSize),
+      }))
+      .filter(({ data }) => data.length > 0);
+    const places = runs.map(({ firstPage, data }) => ({ firstPage, count: data.length / pageSize }));
+    const target = { fd: this.#fd, pageSize, seed: this.#seed };
+    writer.write(stored, { target, runs }, (hashes) => {
+      let next = 0;
+      for (const { firstPage, count } of places) {
+        for (let page = firstPage; page < firstPage + count; page += 1)
+          this.#index.setHash(page, hashes[next++] as bigint);
+      }
+      this.#syncer.wrote(next * pageSize);
+    });
   }
 
   /** Nothing but zeros, up to the end of the database: the file has a hole there. */
@@ -63,14 +72,6 @@ export class DatabaseBuilder {
     const page = new Uint8Array(pageSize);
     const end = Math.min(firstPage + bytes / pageSize, (base?.sizePages ?? 0) + 1);
     for (let pageNumber = firstPage; pageNumber < end; pageNumber += 1) this.#index.set(pageNumber, page);
-  }
-
-  /** Single pages of the base; 0 stands for one that does not count. */
-  patch(pages: readonly number[], data: Uint8Array): void {
-    const { pageSize } = this.plan;
-    for (const [slot, pageNumber] of pages.entries()) {
-      if (pageNumber !== 0) this.fill(pageNumber, data.subarray(slot * pageSize, (slot + 1) * pageSize));
-    }
   }
 
   /** Hashes of the pages that were filled since the last call. */
@@ -202,6 +203,12 @@ export class DatabaseBuilder {
     for (const page of pages) this.#index.set(page.pageNumber, page.data);
     for (const { firstPage, data } of neighbours(pages)) this.#put(data, firstPage);
   }
+}
+
+function singly(stored: Uint8Array, pages: readonly number[], pageSize: number): PageRun[] {
+  return pages.flatMap((firstPage, slot) =>
+    firstPage === 0 ? [] : [{ firstPage, data: stored.subarray(slot * pageSize, (slot + 1) * pageSize) }],
+  );
 }
 
 /** The state of a database after some event. */

@@ -1,5 +1,4 @@
 import type { Offset } from "../event/positions.ts";
-import { freeBlob } from "./blob-copies.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
 import { invariant } from "../runtime/invariant.ts";
 import type { DatabaseBuilder } from "./database-builder.ts";
@@ -7,6 +6,7 @@ import type { FetchedState } from "./fetched-state.ts";
 import { requireGoingOn } from "./history.ts";
 import type { ReadManyOptions } from "../repository/blob-store.ts";
 import type { TablePatch } from "../repository/base.ts";
+import { PageWriter } from "./page-writer.ts";
 import type { BaseDatabase, BlobReader } from "./plan-base.ts";
 
 const EXTENT_BYTES = 256 * 1024;
@@ -54,19 +54,20 @@ async function fill(
   how: ReadManyOptions = {},
 ): Promise<void> {
   const steps: Step[] = [];
+  await using writer = new PageWriter();
   // Names run ahead of contents, past the ends of blocks and of databases: nothing waits for a round trip.
   for await (const data of options.blobs.readMany(namesAhead(builders, steps, options), options.signal, how)) {
     requireGoingOn(options.signal);
-    doReady(steps, options);
+    doReady(steps, writer, options);
     const step = steps.shift();
     invariant(step?.kind === "extent" || step?.kind === "patch", "a blob came that nothing waits for");
-    if (step.kind === "extent") step.builder.fill(step.firstPage, data);
-    else step.builder.patch(step.patch.pages, data);
-    freeBlob(data);
-    doReady(steps, options);
+    step.builder.fill(writer, data, step.kind === "extent" ? step.firstPage : step.patch.pages);
+    doReady(steps, writer, options);
+    await writer.room();
   }
   requireGoingOn(options.signal);
-  doReady(steps, options);
+  doReady(steps, writer, options);
+  await writer.finish();
   invariant(steps.length === 0, "blobs are missing and nobody said so");
   for (const builder of builders) builder.endBase();
 }
@@ -106,16 +107,22 @@ async function* namesOfBlock(
   steps.push({ kind: "block", builder, base, block });
 }
 
-/** What need not wait for a blob. */
-function doReady(steps: Step[], { fetched, onBytes }: FillOptions): void {
+/** What need not wait for a blob, but for what is written before it. */
+function doReady(steps: Step[], writer: PageWriter, { fetched, onBytes }: FillOptions): void {
   for (let step = steps[0]; step?.kind === "zeros" || step?.kind === "block"; step = steps[0]) {
     steps.shift();
-    if (step.kind === "zeros") step.builder.fillZeros(step.firstPage, EXTENT_BYTES);
-    else {
-      fetched.saveBlock(step.base.name, step.block, step.builder.takeHashes());
-      onBytes(blockBytes(step.base, step.block));
-      crashPoint("restore: block fetched");
+    const { builder } = step;
+    if (step.kind === "zeros") {
+      const { firstPage } = step;
+      writer.after(() => builder.fillZeros(firstPage, EXTENT_BYTES));
+      continue;
     }
+    const { base, block } = step;
+    writer.after(() => {
+      fetched.saveBlock(base.name, block, builder.takeHashes());
+      onBytes(blockBytes(base, block));
+      crashPoint("restore: block fetched");
+    });
   }
 }
 

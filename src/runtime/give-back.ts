@@ -26,11 +26,16 @@ export function giveBackShare({ buffer }: Uint8Array): boolean {
   return true;
 }
 
+/** Whether so many are all that still need this buffer: then it is theirs to hand on. False when it was not shared out. */
+export function takeShares(buffer: ArrayBufferLike, count: number): boolean {
+  return shares.get(buffer) === count && shares.delete(buffer);
+}
+
 /** Whether it has a large buffer of its own, which can be handed to a thread. */
 export function ownsLargeBuffer({ buffer, byteLength }: Uint8Array): boolean {
   return byteLength === buffer.byteLength && isLarge(buffer);
 }
 
-function isLarge(buffer: ArrayBufferLike): buffer is ArrayBuffer {
+export function isLarge(buffer: ArrayBufferLike): buffer is ArrayBuffer {
   return buffer instanceof ArrayBuffer && buffer.byteLength >= MIN_BYTES;
 }
