@@ -12,10 +12,15 @@ export interface CompressOptions {
   readonly level: number;
   /** Repetitions are found as far back as a decoder can look, and not only as far as the level looks. */
   readonly far?: boolean;
+  /** Bytes; otherwise it is not worth a decompression. */
+  readonly leastSaved?: number;
 }
 
 /** One zstd frame; undefined when it is not smaller. */
-export function compressFrame(raw: Uint8Array, { level, far = false }: CompressOptions): Uint8Array | undefined {
+export function compressFrame(
+  raw: Uint8Array,
+  { level, far = false, leastSaved = 0 }: CompressOptions,
+): Uint8Array | undefined {
   const packed = zstdCompressSync(raw, {
     chunkSize: Math.max(64, Math.min(raw.length, MAX_CHUNK_BYTES)),
     params: {
@@ -23,7 +28,7 @@ export function compressFrame(raw: Uint8Array, { level, far = false }: CompressO
       ...(far ? FAR : {}),
     },
   });
-  if (packed.length < raw.length) return packed;
+  if (packed.length < raw.length - leastSaved) return packed;
   giveBack(packed.buffer);
   return undefined;
 }

@@ -37,6 +37,11 @@ const LEVEL = 3;
 /** Smaller ones gain nothing worth a decompression. */
 const MIN_COMPRESS_BYTES = 256;
 
+/** Most of what there is to restore. */
+const CONTENTS: ReadonlySet<ObjectKind> = new Set(["chunk", "extent", "patch"]);
+/** What compression must save of them, or every restore pays for it: a sixteenth. ZFS asks for an eighth. */
+const CONTENT_SAVES = 16;
+
 /** Codes are never used again for something else. */
 const KIND_CODES: Readonly<Record<ObjectKind, number>> = {
   chunk: 1,
@@ -81,8 +86,11 @@ export function kindCode(kind: ObjectKind): number {
 /** The result owns its memory. */
 export function encodeEnvelope({ kind, name }: SealedAs, raw: Uint8Array, key?: EnvelopeKey): Uint8Array {
   if (raw.length > MAX_RAW_BYTES) throw new RangeError(`${name}: ${raw.length} bytes are too many for an object`);
+  const leastSaved = CONTENTS.has(kind) ? raw.length / CONTENT_SAVES : 0;
   const packed =
-    raw.length > MIN_COMPRESS_BYTES ? compressFrame(raw, { level: LEVEL, far: kind === "piece" }) : undefined;
+    raw.length > MIN_COMPRESS_BYTES
+      ? compressFrame(raw, { level: LEVEL, far: kind === "piece", leastSaved })
+      : undefined;
   const body = packed ?? raw;
   const bodyAt = key ? NONCE_AT + NONCE_BYTES : HEAD_BYTES;
   const envelope = Buffer.allocUnsafeSlow(bodyAt + body.length + SEAL_BYTES);

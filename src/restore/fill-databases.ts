@@ -54,7 +54,9 @@ async function fill(
   how: ReadManyOptions = {},
 ): Promise<void> {
   const steps: Step[] = [];
-  await using writer = new PageWriter();
+  await using writer = new PageWriter(
+    builders.reduce((sum, { plan }) => sum + (plan.base?.sizePages ?? 0) * plan.pageSize, 0),
+  );
   // Names run ahead of contents, past the ends of blocks and of databases: nothing waits for a round trip.
   for await (const data of options.blobs.readMany(namesAhead(builders, steps, options), options.signal, how)) {
     requireGoingOn(options.signal);

@@ -32,23 +32,26 @@ interface Batch {
 
 /** Writes pages of databases and hashes them, in the order of the calls; when they are many, in a thread. */
 export class PageWriter implements AsyncDisposable {
-  #worker: Worker | undefined;
-  #allBytes = 0;
+  readonly #worker: Worker | undefined;
   #batch: Batch = { steps: [], bytes: 0 };
   readonly #sent: Batch[] = [];
   #sentBytes = 0;
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
+  /** `bytes`: what there is to write, about. */
+  constructor(bytes: number) {
+    if (bytes > MUCH_BYTES) this.#worker = this.#start();
+  }
+
   /** `blob`: what the runs lie in, whose memory is the writer's from now on. `done` gets the hashes of their pages. */
   write(blob: Uint8Array, { target, runs }: ToWrite, done: (hashes: BigUint64Array) => void): void {
-    const bytes = runs.reduce((sum, { data }) => sum + data.length, 0);
-    this.#allBytes += bytes;
-    if (this.#allBytes <= MUCH_BYTES) {
+    if (!this.#worker) {
       done(writePages(target, runs));
       freeBlob(blob);
       return;
     }
+    const bytes = runs.reduce((sum, { data }) => sum + data.length, 0);
     const last = this.#batch.steps.findLast((step) => step.kind === "pages");
     // Those that share their memory go together.
     if (this.#batch.bytes >= BATCH_BYTES && last?.blob.buffer !== blob.buffer) this.#send();
@@ -99,10 +102,9 @@ export class PageWriter implements AsyncDisposable {
       if (!isTaken) freeBlob(blob);
       return { target, runs: own };
     });
-    this.#worker ??= this.#start();
     this.#sent.push(batch);
     this.#sentBytes += batch.bytes;
-    this.#worker.postMessage(toWrite, [...taken]);
+    this.#worker?.postMessage(toWrite, [...taken]);
   }
 
   #start(): Worker {

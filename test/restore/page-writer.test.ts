@@ -38,41 +38,45 @@ function* blobs(): Generator<Buffer> {
   }
 }
 
-test("pages are written in their order, each hash is told, and what comes after is called after them", async () => {
-  const [file, expected] = ["written", "expected"].map((name) => fs.openSync(path.join(directory, name), "w+")) as [
-    number,
-    number,
-  ];
-  const target = { pageSize: PAGE, seed: 7n };
-  const wanted: bigint[] = [];
-  const found: bigint[] = [];
-  const called: number[] = [];
-  {
-    await using writer = new PageWriter();
-    for (const blob of blobs()) {
-      // Some pages come again, and the last image counts.
-      const runs: PageRun[] = [{ firstPage: random.integer(1, 10_000), data: blob }];
-      if (random.next() < 0.3) runs.push({ firstPage: random.integer(1, 10_000), data: blob.subarray(0, PAGE) });
-      wanted.push(...writePages({ ...target, fd: expected }, runs));
-      writer.write(blob, { target: { ...target, fd: file }, runs }, (hashes) => found.push(...hashes));
-      if (random.next() < 0.1) {
-        const sofar = wanted.length;
-        writer.after(() => called.push(found.length - sofar));
+test.each([ALL_BYTES, 0])(
+  "pages are written in their order, each hash is told, and what comes after is called after them (%i bytes announced)",
+  async (announced) => {
+    const [file, expected] = ["written", "expected"].map((name) => fs.openSync(path.join(directory, name), "w+")) as [
+      number,
+      number,
+    ];
+    const target = { pageSize: PAGE, seed: 7n };
+    const wanted: bigint[] = [];
+    const found: bigint[] = [];
+    const called: number[] = [];
+    {
+      await using writer = new PageWriter(announced);
+      for (const blob of blobs()) {
+        // Some pages come again, and the last image counts.
+        const runs: PageRun[] = [{ firstPage: random.integer(1, 10_000), data: blob }];
+        if (random.next() < 0.3) runs.push({ firstPage: random.integer(1, 10_000), data: blob.subarray(0, PAGE) });
+        wanted.push(...writePages({ ...target, fd: expected }, runs));
+        writer.write(blob, { target: { ...target, fd: file }, runs }, (hashes) => found.push(...hashes));
+        if (random.next() < 0.1) {
+          const sofar = wanted.length;
+          writer.after(() => called.push(found.length - sofar));
+        }
+        await writer.room();
       }
-      await writer.room();
+      await writer.finish();
     }
-    await writer.finish();
-  }
-  expect(found).toEqual(wanted);
-  expect(called.length).toBeGreaterThan(5);
-  expect(called.every((difference) => difference === 0)).toBe(true);
-  const [one, other] = ["written", "expected"].map((name) => fs.readFileSync(path.join(directory, name))) as [
-    Buffer,
-    Buffer,
-  ];
-  expect(Buffer.compare(one, other)).toBe(0);
-  for (const fd of [file, expected]) fs.closeSync(fd);
-}, 60_000);
+    expect(found).toEqual(wanted);
+    expect(called.length).toBeGreaterThan(5);
+    expect(called.every((difference) => difference === 0)).toBe(true);
+    const [one, other] = ["written", "expected"].map((name) => fs.readFileSync(path.join(directory, name))) as [
+      Buffer,
+      Buffer,
+    ];
+    expect(Buffer.compare(one, other)).toBe(0);
+    for (const fd of [file, expected]) fs.closeSync(fd);
+  },
+  60_000,
+);
 
 test("what the disk says of a write in the thread is thrown with its code, and so is what a callback throws", async () => {
   const file = path.join(directory, "file");
@@ -83,14 +87,11 @@ test("what the disk says of a write in the thread is thrown with its code, and s
     [readable, () => undefined, { code: "EBADF" }],
     [good, fails, { message: "a callback that throws" }],
   ] as const) {
-    await using writer = new PageWriter();
+    await using writer = new PageWriter(ALL_BYTES);
     const write = async (): Promise<void> => {
-      let bytes = 0;
+      const target = { fd, pageSize: PAGE, seed: 7n };
       for (const blob of blobs()) {
-        const isInThread = bytes > 20 * 1024 * 1024;
-        const target = { fd: isInThread ? fd : good, pageSize: PAGE, seed: 7n };
-        writer.write(blob, { target, runs: [{ firstPage: 1, data: blob }] }, isInThread ? callback : () => undefined);
-        bytes += blob.length;
+        writer.write(blob, { target, runs: [{ firstPage: 1, data: blob }] }, callback);
         await writer.room();
       }
       await writer.finish();
