@@ -41,7 +41,8 @@ export class FsStore implements ObjectStore {
       try {
         signal.throwIfAborted();
         this.#makeDirectory(path.dirname(this.#file(name)));
-        await fs.rename(unfinished, this.#file(name));
+        if (!(name === CONFIG_OBJECT && (await this.#linkOnly(unfinished, { name, data }))))
+          await fs.rename(unfinished, this.#file(name));
       } catch (error) {
         await fs.rm(unfinished, { force: true });
         throw error;
@@ -153,6 +154,21 @@ export class FsStore implements ObjectStore {
     await using handle = await fs.open(file, "r");
     await handle.sync();
     await syncDirectoryOf(file);
+    return true;
+  }
+
+  /**
+   * Two may begin a repository in the same moment, and a rename would take one's config from under it: a link does not
+   * replace. False where the file system has no links. @throws OBJECT_EXISTS
+   */
+  async #linkOnly(unfinished: string, { name, data }: { name: string; data: Uint8Array }): Promise<boolean> {
+    try {
+      await fs.link(unfinished, this.#file(name));
+    } catch (error) {
+      if (errnoOf(error) !== "EEXIST") return false;
+      if (!(await this.#holdsAlready(name, data))) return false;
+    }
+    await fs.rm(unfinished, { force: true });
     return true;
   }
 

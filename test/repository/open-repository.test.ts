@@ -1,8 +1,11 @@
+import fs from "node:fs";
 import path from "node:path";
 import Database from "better-sqlite3";
 import { afterEach, beforeEach, expect, test } from "vitest";
 
 import { encodeConfig } from "../../src/repository/config-object.ts";
+import { FsStore } from "../../src/repository/fs-store.ts";
+import { UNFINISHED } from "../../src/repository/unfinished.ts";
 import { RepositoryFixture } from "../support/repository-fixture.ts";
 
 let fixture: RepositoryFixture;
@@ -37,6 +40,23 @@ test("that of another set is refused, and named", async () => {
 test("two who begin it at once agree on one", async () => {
   const opened = await Promise.all([fixture.open(), fixture.open(), fixture.open()]);
   expect(new Set(opened.map(({ config }) => config.id)).size).toBe(1);
+});
+
+test("of two who put their config in the same moment one is told", async () => {
+  for (let round = 0; round < 50; round += 1) {
+    const directory = path.join(fixture.directory, String(round));
+    const configs = ["one", "other"].map((text) => Buffer.from(text));
+    const outcomes = await Promise.allSettled(
+      configs.map((config) => new FsStore(directory).put("config", config, fixture.signal)),
+    );
+    const stored = fs.readFileSync(path.join(directory, "config"));
+    outcomes.forEach((outcome, at) => {
+      if (stored.equals(configs[at] ?? stored)) expect(outcome.status).toBe("fulfilled");
+      else expect(outcome).toMatchObject({ status: "rejected", reason: { code: "OBJECT_EXISTS" } });
+    });
+    expect(fs.readdirSync(directory)).toEqual([UNFINISHED, "config"].toSorted());
+    expect(fs.readdirSync(path.join(directory, UNFINISHED))).toEqual([]);
+  }
 });
 
 test("a lost config is not taken for an empty repository", async () => {
