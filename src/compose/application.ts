@@ -3,6 +3,7 @@ import { once } from "node:events";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
+import type { Writable } from "node:stream";
 
 import { sleep, systemClock } from "../runtime/clock.ts";
 import { makeDirectory } from "../runtime/durable-directory.ts";
@@ -11,6 +12,8 @@ import { processIdentity } from "../runtime/process-identity.ts";
 import { readIfThere, replaceFile } from "../runtime/replace-file.ts";
 
 const LOOK_MS = 50;
+/** Runs the command once a line comes; when its agent dies before, never. */
+const GATE = 'read -r _ <&3 || exit 125; exec 3<&-; exec /bin/sh -c "$1"';
 
 /** An application that an agent has started, and ends with. */
 export class Application {
@@ -21,9 +24,19 @@ export class Application {
   /** `state`: of the agent, where it is noted what runs. */
   constructor(command: string, state: string) {
     // A group of its own: a signal reaches whatever the shell started, and a terminal's Ctrl-C comes through us alone.
-    this.#child = spawn("/bin/sh", ["-c", command], { detached: true, stdio: "inherit" });
+    const stdio = ["inherit", "inherit", "inherit", "pipe"] as const;
+    this.#child = spawn("/bin/sh", ["-c", GATE, "sh", command], { detached: true, stdio: [...stdio] });
     const note = noteFile(state);
-    if (this.#child.pid !== undefined) noteRunning(note, this.#child.pid);
+    const gate = this.#child.stdio[3] as Writable;
+    gate.on("error", () => undefined);
+    try {
+      // Before it runs: whoever comes after an agent that was killed here must find it.
+      if (this.#child.pid !== undefined) noteRunning(note, this.#child.pid);
+    } catch (error) {
+      gate.destroy();
+      throw error;
+    }
+    gate.end("\n");
     this.ended = once(this.#child, "exit").then(([code, signal]) => {
       fs.rmSync(note, { force: true });
       return typeof code === "number" ? code : 128 + os.constants.signals[signal as NodeJS.Signals];

@@ -1,8 +1,10 @@
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 
 import { expect, test, vi } from "vitest";
 
+import { Application } from "../../src/compose/application.ts";
 import { SqlSession } from "../support/apps/sql-session.ts";
 import { comparePages } from "../support/compare.ts";
 import { CrashScene } from "../support/crash/crash-scene.ts";
@@ -95,6 +97,19 @@ test.concurrent("the agent is killed and started again: its application is ended
   });
   expect(ended).toMatchObject({ code: 137 });
   expect(await bodiesOf(deployment.standbyDatabase)).toEqual([`up ${pid}`, "hup", "last", `up ${other}`]);
+});
+
+test.concurrent("what could not be noted never runs: nobody would end it after its agent was killed", async () => {
+  const directory = fs.mkdtempSync(path.join(os.tmpdir(), "tidemark-application-"));
+  const [state, ran] = [path.join(directory, "state"), path.join(directory, "ran")];
+  fs.writeFileSync(state, "a file where the directory should be");
+  expect(() => new Application(`echo ran > ${ran}`, state)).toThrow(/EEXIST|ENOTDIR/);
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  expect(fs.existsSync(ran)).toBe(false);
+  fs.rmSync(state);
+  expect(await new Application(`echo ran > ${ran}; exit 3`, state).ended).toBe(3);
+  expect(fs.existsSync(ran)).toBe(true);
+  fs.rmSync(directory, { recursive: true });
 });
 
 test.concurrent("it is not started when nothing can be captured, or nobody knows what there is; it is ended when another host takes over", async () => {
