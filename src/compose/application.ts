@@ -27,21 +27,23 @@ export class Application {
     const stdio = ["inherit", "inherit", "inherit", "pipe"] as const;
     this.#child = spawn("/bin/sh", ["-c", GATE, "sh", command], { detached: true, stdio: [...stdio] });
     const note = noteFile(state);
-    const gate = this.#child.stdio[3] as Writable;
-    gate.on("error", () => undefined);
-    try {
-      // Before it runs: whoever comes after an agent that was killed here must find it.
-      if (this.#child.pid !== undefined) noteRunning(note, this.#child.pid);
-    } catch (error) {
-      gate.destroy();
-      throw error;
-    }
-    gate.end("\n");
     this.ended = once(this.#child, "exit").then(([code, signal]) => {
       fs.rmSync(note, { force: true });
       return typeof code === "number" ? code : 128 + os.constants.signals[signal as NodeJS.Signals];
     });
     this.ended.catch(() => undefined);
+    // Without a process there are no pipes: `ended` says why.
+    if (this.#child.pid === undefined) return;
+    const gate = this.#child.stdio[3] as Writable;
+    gate.on("error", () => undefined);
+    try {
+      // Before it runs: whoever comes after an agent that was killed here must find it.
+      noteRunning(note, this.#child.pid);
+    } catch (error) {
+      gate.destroy();
+      throw error;
+    }
+    gate.end("\n");
   }
 
   signal(signal: NodeJS.Signals): void {
