@@ -15,6 +15,7 @@ import {
 } from "./early-read-protocol.ts";
 import { isYoung } from "./entry.ts";
 import { INLINE_BYTES, readWhole } from "./read-file.ts";
+import { namesIn } from "./real-place.ts";
 import { Selection } from "./selection.ts";
 import { isWithinLimit } from "./tree-xattrs.ts";
 
@@ -49,7 +50,7 @@ class Job {
 
   constructor(directory: TreePath) {
     this.#directory = directory;
-    this.#names = namesIn(fsPath(root, directory));
+    this.#names = sortedNames(fsPath(root, directory));
   }
 
   next(): Omit<EarlyBatch, "id"> {
@@ -87,9 +88,10 @@ class Job {
   }
 }
 
-function namesIn(directory: Buffer): ByteString[] {
+/** In the order in which they are compared. */
+function sortedNames(directory: Buffer): ByteString[] {
   try {
-    return fs.readdirSync(directory, { encoding: "latin1" }).sort();
+    return (namesIn(directory) ?? []).sort();
   } catch {
     return [];
   }
