@@ -1,7 +1,6 @@
 import type { EncryptionConfig, LogConfig, RepositoryConfig } from "./config/config.ts";
 import { Identities } from "./keys/identities.ts";
 import type { DataKey } from "./keys/data-key.ts";
-import { readKeptKeys } from "./keys/kept-keys.ts";
 import type { ChangeLog, LogBeginning } from "./log/change-log.ts";
 import { LogKeys } from "./log/log-keys.ts";
 import { keyInUse } from "./log/open-record.ts";
@@ -28,7 +27,8 @@ export interface OpenLogOptions {
 
 /** One attempt, for commands that end. @throws LOG_UNREACHABLE, LOG_DENIED, LOG_FOREIGN, AGENT_RUNNING */
 export async function openLog({ log, encryption, state, ...rest }: OpenLogOptions): Promise<ChangeLog> {
-  const options = { ...rest, keys: keysOf(encryption, state) };
+  const keys = new LogKeys({ identities: new Identities(encryption.identity), kept: await keptIn(state) });
+  const options = { ...rest, keys };
   // Loaded when it is asked for: the NATS client alone takes a fifth of a short command's processor time.
   switch (log.kind) {
     case "embedded": {
@@ -53,7 +53,7 @@ export async function repositorySealing(
   const logKey = log && (await keyInUse(log));
   // The very first records may be on their way.
   if (log && !logKey && encryption.recipients.length > 0) throw noKeyYet(log);
-  return new Sealing({ identities, kept: keptIn(state), clock, logKey });
+  return new Sealing({ identities, kept: await keptIn(state), clock, logKey });
 }
 
 function noKeyYet({ location }: ChangeLog): TidemarkError {
@@ -66,13 +66,12 @@ function noKeyYet({ location }: ChangeLog): TidemarkError {
   );
 }
 
-function keysOf({ identity }: EncryptionConfig, state: string | undefined): LogKeys {
-  return new LogKeys({ identities: new Identities(identity), kept: keptIn(state) });
-}
-
-function keptIn(state: string | undefined): () => readonly DataKey[] {
+/** What reads them is loaded only where there may be some. */
+async function keptIn(state: string | undefined): Promise<() => readonly DataKey[]> {
+  if (state === undefined) return () => [];
+  const { readKeptKeys } = await import("./keys/kept-keys.ts");
   return () => {
-    const keys = state === undefined ? undefined : readKeptKeys(state);
+    const keys = readKeptKeys(state);
     return keys ? [keys.current, ...keys.previous] : [];
   };
 }

@@ -1,10 +1,6 @@
 import path from "node:path";
 
-import { z } from "zod";
-
 import { readIfThere, replaceFile } from "../runtime/replace-file.ts";
-
-const schema = z.record(z.string(), z.string());
 
 /**
  * `<standby>/.tidemark/repositories.json`: which repository was where. An empty place that had one is more often a disk that
@@ -32,7 +28,9 @@ export class KnownRepositories {
   /** One that is damaged tells nothing. */
   #read(): Record<string, string> {
     try {
-      return schema.parse(JSON.parse(readIfThere(this.file) ?? "{}"));
+      const read: unknown = JSON.parse(readIfThere(this.file) ?? "{}");
+      const entries = Object.entries(typeof read === "object" && read !== null ? read : {});
+      return Object.fromEntries(entries.filter((entry): entry is [string, string] => typeof entry[1] === "string"));
     } catch {
       return {};
     }

@@ -6,7 +6,7 @@ import type { Config, DatabaseConfig, EmbeddedLogConfig, LogConfig, TreeConfig }
 import { encryptionConfig, requireRecipientsToWrite } from "./encryption-config.ts";
 import { baseConfig, captureConfig, fenceConfig, hooksConfig, replicaConfig, trimConfig } from "./agent-config.ts";
 import { configError } from "./config-error.ts";
-import { type ConfigFile, type Environment, readConfigFile } from "./config-file.ts";
+import type { ConfigFile, Environment } from "./config-file.ts";
 import { expandDatabases, type GivenDatabase, type GivenList } from "./database-list.ts";
 import { baseDirectory } from "./database-patterns.ts";
 import { type HttpConfig, parseListen } from "./http-listen.ts";
@@ -39,8 +39,10 @@ export interface LoadOptions {
   readonly role: Role;
   readonly flags: Flags;
   readonly environment: Environment;
-  /** Where relative paths of flags count from, and where ./tidemark.yml is looked for. */
+  /** Where relative paths of flags count from. */
   readonly directory: string;
+  /** Where `configFileOf` says. */
+  readonly file: ConfigFile | undefined;
   /** The set that an embedded log belongs to, for a host that knows nothing else. */
   readonly setOfLog?: (log: EmbeddedLogConfig) => string | undefined;
 }
@@ -55,7 +57,7 @@ export type Settings = Omit<Config, "set" | "state"> & {
 
 /** For commands that can do with less than an agent needs. @throws CONFIG */
 export function loadSettings(options: LoadOptions): Settings {
-  const file = findFile(options);
+  const { file } = options;
   const standby = standbyOf(options, file);
   const trees = nameTrees(givenTrees(options, file));
   const list = expandDatabases(givenDatabases(options, file), { own: standby === undefined ? [] : [standby], trees });
@@ -149,10 +151,11 @@ function httpOf(file: ConfigFile | undefined): HttpConfig | undefined {
   return listen === undefined || !file ? undefined : parseListen(listen, file.where(["http", "listen"]));
 }
 
-function findFile({ flags, directory, environment }: LoadOptions): ConfigFile | undefined {
-  if (flags.config !== undefined) return readConfigFile(path.resolve(directory, flags.config), environment);
+/** The configuration file that was named, or ./tidemark.yml when there is one. */
+export function configFileOf({ flags, directory }: Pick<LoadOptions, "flags" | "directory">): string | undefined {
+  if (flags.config !== undefined) return path.resolve(directory, flags.config);
   const usual = path.join(directory, DEFAULT_FILE);
-  return fs.existsSync(usual) ? readConfigFile(usual, environment) : undefined;
+  return fs.existsSync(usual) ? usual : undefined;
 }
 
 function givenDatabases({ flags, directory }: LoadOptions, file: ConfigFile | undefined): readonly GivenDatabase[] {

@@ -45,7 +45,9 @@ export interface BlobLocation extends PackedBlob {
 export class BlobIndex implements Disposable {
   readonly #file: string;
   #database: Database.Database;
+  // `+?` in what is asked for each blob: SQLite parses a statement anew for each value that might change its plan.
   #locate: Database.Statement<[Uint8Array], Row> | undefined;
+  #has: Database.Statement<[Uint8Array]> | undefined;
 
   constructor(cacheDirectory: string, repositoryId: string) {
     makeDirectory(cacheDirectory, { mode: 0o700 });
@@ -124,11 +126,11 @@ export class BlobIndex implements Disposable {
   /** Whether it may be referred to: in a pack that an index object names and that is not marked. */
   has(id: Uint8Array): boolean {
     return this.#guarded((database) => {
-      const found = database.prepare<[Uint8Array]>(
-        `SELECT 1 FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ?
+      this.#has ??= database.prepare<[Uint8Array]>(
+        `SELECT 1 FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = +?
           AND NOT EXISTS (SELECT 1 FROM marked WHERE marked.name IN (pack.name, '*')) AND pack IN (SELECT pack FROM listing WHERE healed = 0 AND listing.pack = blob.pack)`,
       );
-      return found.get(id) !== undefined;
+      return this.#has.get(id) !== undefined;
     });
   }
 
@@ -140,7 +142,7 @@ export class BlobIndex implements Disposable {
   locations(id: Uint8Array): BlobLocation[] {
     return this.#guarded((database) => {
       this.#locate ??= database.prepare<[Uint8Array], Row>(
-        "SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = ? ORDER BY pack",
+        "SELECT name, type, position, stored, raw FROM blob JOIN pack ON pack.id = blob.pack WHERE blob.id = +? ORDER BY pack",
       );
       const found = this.#locate.all(id);
       const rows = found.length > 1 ? unmarkedFirst(database, found) : found;
@@ -176,6 +178,7 @@ export class BlobIndex implements Disposable {
     } catch (error) {
       if (!isDamage(error)) throw error;
       this.#locate = undefined;
+      this.#has = undefined;
       this.#database.close();
       removeIndex(this.#file);
       this.#database = openIndex(this.#file);

@@ -3,7 +3,8 @@ import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack, shareOut } from "../runtime/give-back.ts";
 import type { BlobIndex, BlobLocation } from "./blob-index.ts";
 import { blobAs, blobName } from "./pack.ts";
-import type { ReadManyOptions } from "./blob-store.ts";
+import type { UnprovedBlob } from "./blob-store.ts";
+import type { PlacedBlob } from "./placed-blob.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
 /** Fetched side by side, at most so many requests, and so many bytes of what is stored and what comes of it. */
@@ -21,6 +22,13 @@ export interface BlobReaderOptions {
   readonly refresh: (signal: AbortSignal) => Promise<void>;
   /** Looks into packs that no index object names. */
   readonly search: (signal: AbortSignal) => Promise<void>;
+}
+
+type Names = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
+/** See BlobStore.readUnproved. */
+interface HowProved {
+  readonly unproved: boolean;
 }
 
 /** Blobs that lie near each other in a pack, in the order in which they are asked for. */
@@ -49,7 +57,7 @@ export class BlobReader {
       for (const location of this.#options.index.locations(id).filter(({ pack }) => !tried.has(pack))) {
         tried.add(location.pack);
         try {
-          const [data] = await this.#fetch(groupOf(location), signal);
+          const [data] = await this.#fetch(groupOf(location), signal, { unproved: false });
           if (data) return data;
         } catch (error) {
           if (!hasCode(error, "OBJECT_MISSING", "OBJECT_CORRUPT")) throw error;
@@ -61,15 +69,27 @@ export class BlobReader {
     throw failure ?? this.#missing(id);
   }
 
-  async *readMany(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  readMany(ids: Names, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
+    return this.#inOrder(ids, signal, (group, stop) => this.#fetchOrRescue(group, stop, { unproved: false }));
+  }
+
+  readUnproved(ids: Names, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
+    return this.#inOrder<UnprovedBlob>(
+      ids,
+      signal,
+      async (group, stop) => this.#placed(group) ?? (await this.#fetchOrRescue(group, stop, { unproved: true })),
+    );
+  }
+
+  async *#inOrder<T>(
+    ids: Names,
     signal: AbortSignal,
-    how: ReadManyOptions = {},
-  ): AsyncGenerator<Uint8Array, void, void> {
+    fetch: (group: Group, signal: AbortSignal) => Promise<readonly T[]>,
+  ): AsyncGenerator<T, void, void> {
     const stop = new AbortController();
     const both = AbortSignal.any([signal, stop.signal]);
     const groups = this.#groups(ids, both);
-    const running: { readonly bytes: number; readonly blobs: Promise<Uint8Array[]> }[] = [];
+    const running: { readonly bytes: number; readonly blobs: Promise<readonly T[]> }[] = [];
     let ahead = 0;
     try {
       for (let isDone = false; ;) {
@@ -78,7 +98,7 @@ export class BlobReader {
           if (next.done) isDone = true;
           else {
             const bytes = next.value.end - next.value.start + next.value.rawBytes;
-            const blobs = this.#fetchOrRescue(next.value, both, how);
+            const blobs = fetch(next.value, both);
             blobs.catch(() => undefined);
             running.push({ bytes, blobs });
             ahead += bytes;
@@ -96,10 +116,7 @@ export class BlobReader {
     }
   }
 
-  async *#groups(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncGenerator<Group, void, void> {
+  async *#groups(ids: Names, signal: AbortSignal): AsyncGenerator<Group, void, void> {
     let group: Group | undefined;
     for await (const id of ids) {
       const location = await this.#locate(id, signal);
@@ -120,8 +137,18 @@ export class BlobReader {
     throw this.#missing(id);
   }
 
+  /** Undefined: they are to be fetched. */
+  #placed({ pack, start, end, blobs }: Group): PlacedBlob[] | undefined {
+    const file = this.#options.objects.inPlace(pack, { offset: start, bytes: end - start });
+    if (file === undefined) return undefined;
+    return blobs.map((blob) => {
+      const { type, position, storedBytes, rawBytes } = blob;
+      return { kind: type, file, position, storedBytes, rawBytes };
+    });
+  }
+
   /** What cannot be read as a group is read blob by blob, from other packs where there are some. */
-  async #fetchOrRescue(group: Group, signal: AbortSignal, how: ReadManyOptions): Promise<Uint8Array[]> {
+  async #fetchOrRescue(group: Group, signal: AbortSignal, how: HowProved): Promise<Uint8Array[]> {
     try {
       return await this.#fetch(group, signal, how);
     } catch (error) {
@@ -132,11 +159,7 @@ export class BlobReader {
     }
   }
 
-  async #fetch(
-    { pack, start, end, blobs }: Group,
-    signal: AbortSignal,
-    how: ReadManyOptions = {},
-  ): Promise<Uint8Array[]> {
+  async #fetch({ pack, start, end, blobs }: Group, signal: AbortSignal, how: HowProved): Promise<Uint8Array[]> {
     const { objects } = this.#options;
     const bytes = await objects.range(pack, { offset: start, bytes: end - start }, signal);
     const envelopes = blobs.map((blob) => {

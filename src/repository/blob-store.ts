@@ -1,5 +1,6 @@
 import type { BlobUse } from "./blob-use.ts";
 import type { PackedBlob } from "./pack.ts";
+import type { PlacedBlob } from "./placed-blob.ts";
 import type { BlobType } from "./sealer.ts";
 
 /** What was stored since the last `finish`; blobs that were there already are not counted. */
@@ -16,13 +17,8 @@ export interface BlobFigures {
   readonly bytes: number;
 }
 
-export interface ReadManyOptions {
-  /**
-   * Whoever asks proves what comes, with checksums of its own, and asks again without this when they say otherwise: seals
-   * that only tell damage are not computed. Authentication with a key is never left out.
-   */
-  readonly unproved?: boolean;
-}
+/** A blob, or where it lies. */
+export type UnprovedBlob = Uint8Array | PlacedBlob;
 
 /** Contents by name, many of them in a pack. Names are 32 bytes, see RepositorySealer.blobId. */
 export interface BlobStore {
@@ -55,8 +51,17 @@ export interface BlobStore {
   readMany(
     ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
     signal: AbortSignal,
-    how?: ReadManyOptions,
   ): AsyncGenerator<Uint8Array, void, void>;
+
+  /**
+   * As `readMany`, for whoever proves what comes with checksums of its own, and asks again with `readMany` when they say
+   * otherwise: seals that only tell damage are not computed, and of what can be read in place only the place is told.
+   * Authentication with a key is never left out.
+   */
+  readUnproved(
+    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+    signal: AbortSignal,
+  ): AsyncGenerator<UnprovedBlob, void, void>;
 
   /** `signal` ends what `add` sends. Writers do not disturb each other, in one process or in several. */
   writer(signal: AbortSignal): BlobWriter;

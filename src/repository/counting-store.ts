@@ -32,6 +32,14 @@ export class CountingStore implements ObjectStore {
     return data;
   }
 
+  inPlace(name: string, range: ByteRange): string | undefined {
+    const file = this.#store.inPlace?.(name, range);
+    if (file === undefined) return undefined;
+    this.counts.requests += 1;
+    this.counts.bytesDown += range.bytes;
+    return file;
+  }
+
   async head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
     this.counts.requests += 1;
     return await this.#store.head(name, signal);

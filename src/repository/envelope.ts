@@ -173,7 +173,7 @@ export interface OpenedWith {
   readonly dataKey: Uint8Array | undefined;
   /** So many bytes from the beginning are wanted, though all of it is proved. Undefined: all. */
   readonly atLeast?: number;
-  /** See ReadManyOptions. */
+  /** See BlobStore.readUnproved. */
   readonly unproved?: boolean;
 }
 

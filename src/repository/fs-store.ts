@@ -68,6 +68,10 @@ export class FsStore implements ObjectStore {
     });
   }
 
+  inPlace(name: string): string {
+    return this.#file(name);
+  }
+
   async head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
     return await this.#during(name, signal, async () => {
       const found = await statFile(this.#file(name));

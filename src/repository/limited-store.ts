@@ -1,5 +1,5 @@
 import { type Clock, sleep } from "../runtime/clock.ts";
-import type { ByteRange, ObjectInfo, ObjectStore } from "./object-store.ts";
+import { type ByteRange, IN_PLACE_AT_ONCE, type ObjectInfo, type ObjectStore } from "./object-store.ts";
 
 export interface LimitedOptions {
   /** Undefined = as fast as it goes. */
@@ -17,12 +17,15 @@ export class LimitedStore implements ObjectStore {
   readonly #slots: Slots;
   readonly #up: Pace;
   readonly #down: Pace;
+  /** No limit holds up those who read in place. */
+  readonly #isOpen: boolean;
 
   constructor(store: ObjectStore, options: LimitedOptions) {
     this.#store = store;
     this.#slots = new Slots(options.requests);
     this.#up = new Pace(options.uploadBytesPerSecond, options.clock);
     this.#down = new Pace(options.downloadBytesPerSecond, options.clock);
+    this.#isOpen = options.downloadBytesPerSecond === undefined && options.requests >= IN_PLACE_AT_ONCE;
     this.location = store.location;
   }
 
@@ -40,6 +43,11 @@ export class LimitedStore implements ObjectStore {
     const data = await this.#store.get(name, signal, range);
     this.#down.spend(data.length - known);
     return data;
+  }
+
+  /** Whoever reads in place waits for nobody. */
+  inPlace(name: string, range: ByteRange): string | undefined {
+    return this.#isOpen ? this.#store.inPlace?.(name, range) : undefined;
   }
 
   async head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {

@@ -12,6 +12,9 @@ export interface ByteRange {
   readonly bytes: number;
 }
 
+/** See ObjectStore.inPlace. */
+export const IN_PLACE_AT_ONCE = 2;
+
 /**
  * Dumb storage: objects under flat names, written once and never overwritten, so that a store needs neither conditional
  * writes nor locks and may keep everything under a retention lock.
@@ -34,6 +37,13 @@ export interface ObjectStore extends AsyncDisposable {
 
   /** All of it, or the range; never short. @throws OBJECT_MISSING, OBJECT_CORRUPT when it ends before the range does */
   get(name: string, signal: AbortSignal, range?: ByteRange): Promise<Uint8Array>;
+
+  /**
+   * The file in which these bytes of an object lie, when they need not be asked for with `get`: whoever proves what it reads
+   * may read them there, once, and has at most `IN_PLACE_AT_ONCE` such reads on their way. Whether the object is there, and
+   * a regular file, shows only then.
+   */
+  inPlace?(name: string, range: ByteRange): string | undefined;
 
   /** Undefined when it is not there. */
   head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined>;

@@ -31,6 +31,10 @@ export class RetryingStore implements ObjectStore {
     return await this.#retry(signal, async () => await this.#store.get(name, signal, range));
   }
 
+  inPlace(name: string, range: ByteRange): string | undefined {
+    return this.#store.inPlace?.(name, range);
+  }
+
   async head(name: string, signal: AbortSignal): Promise<ObjectInfo | undefined> {
     return await this.#retry(signal, async () => await this.#store.head(name, signal));
   }

@@ -4,7 +4,6 @@ import { openEnvelope } from "./envelope.ts";
 import type { ByteRange, ObjectStore } from "./object-store.ts";
 import { locatingObject } from "./object-error.ts";
 import type { EnvelopeThreads, EnvelopeToOpen } from "./envelope-threads.ts";
-import type { ReadManyOptions } from "./blob-store.ts";
 import type { RepositorySealer, SealedAs } from "./sealer.ts";
 
 /** From here on threads are worth their start. */
@@ -60,7 +59,7 @@ export class SealedObjects {
   async openAll(
     stored: Uint8Array,
     envelopes: readonly PlacedEnvelope[],
-    { unproved = false }: ReadManyOptions = {},
+    { unproved }: { readonly unproved: boolean },
   ): Promise<OpenedAll> {
     const toOpen = await Promise.all(
       envelopes.map(async ({ as, start, bytes, within }) => ({
@@ -113,6 +112,11 @@ export class SealedObjects {
   /** Bytes of an object that has several envelopes in it. */
   async range(name: string, range: ByteRange, signal: AbortSignal): Promise<Uint8Array> {
     return this.store.get(name, signal, range);
+  }
+
+  /** Where bytes of an object lie: see ObjectStore.inPlace. Not of what needs a key. */
+  inPlace(name: string, range: ByteRange): string | undefined {
+    return this.sealer.encrypted ? undefined : this.store.inPlace?.(name, range);
   }
 
   /** `work` on bytes of the object `name`, whose problems come out with that name. */

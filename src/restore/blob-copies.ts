@@ -1,4 +1,4 @@
-import type { BlobStore, ReadManyOptions } from "../repository/blob-store.ts";
+import type { BlobStore, UnprovedBlob } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
 import { giveBack, giveBackShare, isLarge, takeShares } from "../runtime/give-back.ts";
@@ -48,6 +48,8 @@ export async function unlessOfOneCopy<T>(
   }
 }
 
+type Names = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
 /** The blobs of several repositories as one: those of the first, and of the others what is damaged or missing there. */
 export class BlobCopies implements BlobReader {
   /** Without those that went away. */
@@ -63,11 +65,19 @@ export class BlobCopies implements BlobReader {
     return this.#readFrom(this.#copies, id, signal);
   }
 
-  async *readMany(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  readMany(ids: Names, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
+    return this.#inOrder(ids, signal, (copy, names) => copy.readMany(names, signal));
+  }
+
+  readUnproved(ids: Names, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
+    return this.#inOrder<UnprovedBlob>(ids, signal, (copy, names) => copy.readUnproved(names, signal));
+  }
+
+  async *#inOrder<T>(
+    ids: Names,
     signal: AbortSignal,
-    how?: ReadManyOptions,
-  ): AsyncGenerator<Uint8Array, void, void> {
+    readFrom: (copy: BlobStore, names: AsyncGenerator<Uint8Array>) => AsyncGenerator<T, void, void>,
+  ): AsyncGenerator<T | Uint8Array, void, void> {
     const names = Symbol.asyncIterator in ids ? ids[Symbol.asyncIterator]() : ids[Symbol.iterator]();
     /** Taken and not handed out yet. */
     let pending: Uint8Array[] = [];
@@ -93,7 +103,7 @@ export class BlobCopies implements BlobReader {
       const [first] = this.#copies;
       if (!first) return;
       try {
-        for await (const data of first.readMany(ahead([...pending]), signal, how)) {
+        for await (const data of readFrom(first, ahead([...pending]))) {
           pending.shift();
           yield data;
         }

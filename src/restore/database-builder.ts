@@ -6,6 +6,7 @@ import { lockBytePage } from "../format/database-header.ts";
 import { writeAll, writeFully } from "../sqlite/write-fully.ts";
 import { TidemarkError } from "../runtime/errors.ts";
 import { PageIndex } from "../sqlite/page-index.ts";
+import type { UnprovedBlob } from "../repository/blob-store.ts";
 import type { PageHashes } from "./fetched-state.ts";
 import type { PageWriter } from "./page-writer.ts";
 import type { PlannedDatabase } from "./plan.ts";
@@ -43,24 +44,25 @@ export class DatabaseBuilder {
 
   /**
    * Pages of the base, which the writer has from now on; of a page that comes again the last image counts, and those behind
-   * the end do not. Before all events. `pages`: the number of each, 0 stands for one that does not count.
+   * the end do not. Before all events. `onUnread`: they could not be read where they lie.
    */
-  fill(writer: PageWriter, stored: Uint8Array, pages: number | readonly number[]): void {
+  fill(writer: PageWriter, { lane, blob, pages }: BasePages, onUnread: () => void): void {
     const { pageSize, base } = this.plan;
     const end = base?.sizePages ?? 0;
-    const runs = (typeof pages === "number" ? [{ firstPage: pages, data: stored }] : singly(stored, pages, pageSize))
-      .map(({ firstPage, data }) => ({
-        firstPage,
-        data: data.subarray(0, Math.max(0, end - firstPage + 1) * pageSize),
-      }))
-      .filter(({ data }) => data.length > 0);
-    const places = runs.map(({ firstPage, data }) => ({ firstPage, count: data.length / pageSize }));
+    const length = blob instanceof Uint8Array ? blob.length : blob.rawBytes;
+    const runs = (
+      typeof pages === "number" ? [{ firstPage: pages, at: 0, bytes: length }] : singly(pages, pageSize, length)
+    )
+      .map((run) => ({ ...run, bytes: Math.min(run.bytes, Math.max(0, end - run.firstPage + 1) * pageSize) }))
+      .filter(({ bytes }) => bytes > 0);
     const target = { fd: this.#fd, pageSize, seed: this.#seed };
-    writer.write(stored, { target, runs }, (hashes) => {
+    writer.write(lane, { target, runs, blob }, (hashes) => {
+      if (!hashes) return onUnread();
       let next = 0;
-      for (const { firstPage, count } of places) {
-        for (let page = firstPage; page < firstPage + count; page += 1)
-          this.#index.setHash(page, hashes[next++] as bigint);
+      for (const { firstPage, bytes } of runs) {
+        const count = bytes / pageSize;
+        this.#index.setHashes(firstPage, hashes.subarray(next, next + count));
+        next += count;
       }
       this.#syncer.wrote(next * pageSize);
     });
@@ -205,10 +207,20 @@ export class DatabaseBuilder {
   }
 }
 
-function singly(stored: Uint8Array, pages: readonly number[], pageSize: number): PageRun[] {
-  return pages.flatMap((firstPage, slot) =>
-    firstPage === 0 ? [] : [{ firstPage, data: stored.subarray(slot * pageSize, (slot + 1) * pageSize) }],
-  );
+/** Pages of a base, as a repository has them. */
+export interface BasePages {
+  /** Of the writer. */
+  readonly lane: number;
+  readonly blob: UnprovedBlob;
+  /** The first of those that follow each other; or the number of each, where 0 stands for one that does not count. */
+  readonly pages: number | readonly number[];
+}
+
+function singly(pages: readonly number[], pageSize: number, length: number): PageRun[] {
+  return pages.flatMap((firstPage, slot) => {
+    const at = slot * pageSize;
+    return firstPage === 0 || at >= length ? [] : [{ firstPage, at, bytes: pageSize }];
+  });
 }
 
 /** The state of a database after some event. */

@@ -1,84 +1,69 @@
+import { availableParallelism } from "node:os";
 import type { Worker } from "node:worker_threads";
 
+import { IN_PLACE_AT_ONCE } from "../repository/object-store.ts";
 import { startThread, threadModule } from "../runtime/start-thread.ts";
 import { freeBlob, takeMemory } from "./blob-copies.ts";
-import { type PageRun, type PageTarget, writePages } from "./write-pages.ts";
+import { type PageBlob, PageBlobs, type PageHashes } from "./write-pages.ts";
 
-/** To the thread, which has the memory from then on. */
-export interface ToWrite {
-  readonly target: PageTarget;
-  readonly runs: readonly PageRun[];
-}
-
-/** Hashes of the pages of each part. `code`: what the system says of a write that failed. */
+/** `code`: what the system says of a write that failed. */
 export type Written =
-  | { readonly hashes: readonly BigUint64Array[] }
+  | { readonly hashes: readonly PageHashes[] }
   | { readonly failure: { readonly message: string; readonly code: string | undefined } };
 
 /** From here on a thread is worth its start. */
 const MUCH_BYTES = 16 * 1024 * 1024;
-/** The thread gets so much at a time, and has at most about so much. */
-const BATCH_BYTES = 1024 * 1024;
+/** A thread gets so much at a time. */
+const BATCH_BYTES = 2 * 1024 * 1024;
+/** All threads have about so much in memory at most, and so much that they read themselves: some blocks of a database for each. */
 const MAX_AHEAD_BYTES = 16 * 1024 * 1024;
+const MAX_PLACED_BYTES = 256 * 1024 * 1024;
+const LANES = Math.min(IN_PLACE_AT_ONCE, availableParallelism());
 
 type Step =
-  | (ToWrite & { readonly kind: "pages"; readonly blob: Uint8Array; readonly done: (hashes: BigUint64Array) => void })
+  | (PageBlob & { readonly kind: "pages"; readonly bytes: number; readonly done: (hashes: PageHashes) => void })
   | { readonly kind: "after"; readonly done: () => void };
 
-interface Batch {
-  readonly steps: Step[];
-  bytes: number;
-}
-
-/** Writes pages of databases and hashes them, in the order of the calls; when they are many, in a thread. */
+/**
+ * Writes pages of databases and hashes them, in threads when they are many. What is written in one lane is written in the
+ * order of the calls; lanes are numbers from 0, as many as one likes.
+ */
 export class PageWriter implements AsyncDisposable {
-  readonly #worker: Worker | undefined;
-  #batch: Batch = { steps: [], bytes: 0 };
-  readonly #sent: Batch[] = [];
-  #sentBytes = 0;
+  readonly #lanes: Lane[] = [];
+  readonly #isMuch: boolean;
+  readonly #ahead = { memory: 0, placed: 0 };
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
   /** `bytes`: what there is to write, about. */
   constructor(bytes: number) {
-    if (bytes > MUCH_BYTES) this.#worker = this.#start();
+    this.#isMuch = bytes > MUCH_BYTES;
   }
 
-  /** `blob`: what the runs lie in, whose memory is the writer's from now on. `done` gets the hashes of their pages. */
-  write(blob: Uint8Array, { target, runs }: ToWrite, done: (hashes: BigUint64Array) => void): void {
-    if (!this.#worker) {
-      done(writePages(target, runs));
-      freeBlob(blob);
-      return;
-    }
-    const bytes = runs.reduce((sum, { data }) => sum + data.length, 0);
-    const last = this.#batch.steps.findLast((step) => step.kind === "pages");
-    // Those that share their memory go together.
-    if (this.#batch.bytes >= BATCH_BYTES && last?.blob.buffer !== blob.buffer) this.#send();
-    this.#batch.steps.push({ kind: "pages", target, runs, blob, done });
-    this.#batch.bytes += bytes;
+  /** The memory of a blob is the writer's from now on. `done` gets the hashes of its pages. */
+  write(lane: number, pages: PageBlob, done: (hashes: PageHashes) => void): void {
+    this.#lane(lane).write(pages, done);
   }
 
-  /** `done` is called when everything before it is written. */
-  after(done: () => void): void {
-    if (this.#batch.steps.length === 0 && this.#sent.length === 0) done();
-    else this.#batch.steps.push({ kind: "after", done });
+  /** `done` is called when everything before it in its lane is written. */
+  after(lane: number, done: () => void): void {
+    this.#lane(lane).after(done);
   }
 
   /** Waits while much is to be written. @throws what the disk says, and what `done` threw */
   async room(): Promise<void> {
-    await this.#until(() => this.#sentBytes <= MAX_AHEAD_BYTES);
+    await this.#until(() => this.#ahead.memory <= MAX_AHEAD_BYTES && this.#ahead.placed <= MAX_PLACED_BYTES);
   }
 
   /** Everything is written. @throws as room */
   async finish(): Promise<void> {
-    this.#send();
-    await this.#until(() => this.#sent.length === 0);
+    for (const lane of this.#lanes) lane.send();
+    await this.#until(() => this.#lanes.every(({ isIdle }) => isIdle));
   }
 
   /** When it resolves nothing is written any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#worker?.terminate();
+    await Promise.all(this.#lanes.map(async (lane) => lane.end()));
   }
 
   async #until(isSo: () => boolean): Promise<void> {
@@ -90,52 +75,128 @@ export class PageWriter implements AsyncDisposable {
     if (this.#failure) throw this.#failure;
   }
 
-  #send(): void {
+  #lane(number: number): Lane {
+    const count = this.#isMuch ? LANES : 1;
+    return (this.#lanes[number % count] ??= this.#newLane());
+  }
+
+  #newLane(): Lane {
+    return new Lane({
+      inThread: this.#isMuch,
+      onSent: (batch, sign) => {
+        for (const step of batch) {
+          if (step.kind === "pages")
+            this.#ahead[step.blob instanceof Uint8Array ? "memory" : "placed"] += sign * step.bytes;
+        }
+        this.#wake();
+      },
+      onFailure: (error) => {
+        this.#failure ??= error;
+        this.#wake();
+      },
+    });
+  }
+}
+
+interface LaneOptions {
+  readonly inThread: boolean;
+  /** 1: it was sent; -1: it is written. */
+  readonly onSent: (batch: readonly Step[], sign: 1 | -1) => void;
+  readonly onFailure: (error: Error) => void;
+}
+
+/** One thread, or none. */
+class Lane {
+  readonly #options: LaneOptions;
+  readonly #worker: Worker | undefined;
+  readonly #here: PageBlobs | undefined;
+  #batch: Step[] = [];
+  #bytes = 0;
+  readonly #sent: (readonly Step[])[] = [];
+
+  constructor(options: LaneOptions) {
+    this.#options = options;
+    if (options.inThread) this.#worker = this.#start();
+    else this.#here = new PageBlobs();
+  }
+
+  get isIdle(): boolean {
+    return this.#batch.length === 0 && this.#sent.length === 0;
+  }
+
+  write(pages: PageBlob, done: (hashes: PageHashes) => void): void {
+    const { blob } = pages;
+    if (this.#here) {
+      const [hashes] = this.#here.write([pages]);
+      done(hashes);
+      if (blob instanceof Uint8Array) freeBlob(blob);
+      return;
+    }
+    // Those that share their memory go together.
+    if (this.#bytes >= BATCH_BYTES && !this.#sharesMemory(blob)) this.send();
+    const bytes = pages.runs.reduce((sum, run) => sum + run.bytes, 0);
+    this.#batch.push({ kind: "pages", ...pages, bytes, done });
+    this.#bytes += bytes;
+  }
+
+  after(done: () => void): void {
+    if (this.isIdle) done();
+    else this.#batch.push({ kind: "after", done });
+  }
+
+  send(): void {
     const batch = this.#batch;
-    if (batch.steps.length === 0) return;
-    this.#batch = { steps: [], bytes: 0 };
-    const parts = batch.steps.filter((step) => step.kind === "pages");
-    const taken = takeMemory(parts.map(({ blob }) => blob));
-    const toWrite = parts.map(({ target, runs, blob }): ToWrite => {
-      const isTaken = taken.has(blob.buffer as ArrayBuffer);
-      const own = runs.map(({ firstPage, data }) => ({ firstPage, data: isTaken ? data : new Uint8Array(data) }));
-      if (!isTaken) freeBlob(blob);
-      return { target, runs: own };
+    if (batch.length === 0) return;
+    this.#batch = [];
+    this.#bytes = 0;
+    const all = batch.filter((step) => step.kind === "pages");
+    const taken = takeMemory(all.flatMap(({ blob }) => (blob instanceof Uint8Array ? [blob] : [])));
+    const toWrite = all.map(({ target, runs, blob }): PageBlob => {
+      if (!(blob instanceof Uint8Array) || taken.has(blob.buffer as ArrayBuffer)) return { target, runs, blob };
+      const own = new Uint8Array(blob);
+      freeBlob(blob);
+      taken.add(own.buffer);
+      return { target, runs, blob: own };
     });
     this.#sent.push(batch);
-    this.#sentBytes += batch.bytes;
+    this.#options.onSent(batch, 1);
     this.#worker?.postMessage(toWrite, [...taken]);
+  }
+
+  async end(): Promise<void> {
+    this.#here?.[Symbol.dispose]();
+    await this.#worker?.terminate();
+  }
+
+  #sharesMemory(blob: PageBlob["blob"]): boolean {
+    const last = this.#batch.findLast((step) => step.kind === "pages")?.blob;
+    return last instanceof Uint8Array && blob instanceof Uint8Array && last.buffer === blob.buffer;
   }
 
   #start(): Worker {
     return startThread<Written>(threadModule(import.meta.url, "page-writer-worker"), {
-      what: "the thread that writes pages",
+      what: "a thread that writes pages",
       onMessage: (written) => this.#take(written),
-      onEnd: (error) => this.#fail(error),
+      onEnd: (error) => this.#options.onFailure(error),
     });
   }
 
   #take(written: Written): void {
-    const batch = this.#sent.shift();
+    const { onSent, onFailure } = this.#options;
+    const batch = this.#sent.shift() ?? [];
     if ("failure" in written) {
       const { message, code } = written.failure;
-      return this.#fail(Object.assign(new Error(message), { code }));
+      return onFailure(Object.assign(new Error(message), { code }));
     }
     try {
       let next = 0;
-      for (const step of batch?.steps ?? []) {
+      for (const step of batch) {
         if (step.kind === "after") step.done();
-        else step.done(written.hashes[next++] ?? new BigUint64Array());
+        else step.done(written.hashes[next++]);
       }
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error(String(error)));
+      onFailure(error instanceof Error ? error : new Error(String(error)));
     }
-    this.#sentBytes -= batch?.bytes ?? 0;
-    this.#wake();
-  }
-
-  #fail(error: Error): void {
-    this.#failure ??= error;
-    this.#wake();
+    onSent(batch, -1);
   }
 }

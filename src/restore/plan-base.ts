@@ -33,7 +33,7 @@ export interface PlanBase {
 }
 
 /** Contents by name. */
-export type BlobReader = Pick<BlobStore, "read" | "readMany">;
+export type BlobReader = Pick<BlobStore, "read" | "readMany" | "readUnproved">;
 
 /** From where events come. */
 export interface EventsToRead {

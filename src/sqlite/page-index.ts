@@ -1,10 +1,11 @@
+import { endianness } from "node:os";
+
 import xxhash from "xxhash-wasm";
 
 import { lockBytePage } from "../format/database-header.ts";
 
 const { h64Raw } = await xxhash();
 
-const MASK_64 = 0xffff_ffff_ffff_ffffn;
 /** Odd 64-bit constant (2^64 / golden ratio): spreads the page number over the seed. */
 const PAGE_NUMBER_FACTOR = 0x9e37_79b9_7f4a_7c15n;
 
@@ -13,7 +14,7 @@ const PAGE_NUMBER_FACTOR = 0x9e37_79b9_7f4a_7c15n;
  * different places differ. u64, never 0 (0 means "no such page"). An xxh64 of 0 is mapped to 1.
  */
 export function pageHash(seed: bigint, pageNumber: number, data: Uint8Array): bigint {
-  const hash = h64Raw(data, (seed + BigInt(pageNumber) * PAGE_NUMBER_FACTOR) & MASK_64);
+  const hash = h64Raw(data, BigInt.asUintN(64, seed + BigInt(pageNumber) * PAGE_NUMBER_FACTOR));
   return hash === 0n ? 1n : hash;
 }
 
@@ -68,6 +69,16 @@ export class PageIndex {
     return this.#replace(pageNumber, hash);
   }
 
+  /** Of pages that follow each other, where nothing is to be taken back. 0n: of the lock-byte page, or there is none. */
+  setHashes(firstPage: number, hashes: BigUint64Array): void {
+    const end = firstPage - 1 + hashes.length;
+    if (end > this.#sizePages) this.resize(end);
+    const old = this.#hashes.subarray(firstPage - 1, end);
+    this.#sum = BigInt.asUintN(64, this.#sum + sumOf(hashes) - sumOf(old));
+    old.set(hashes);
+    for (let block = blockOf(firstPage); block <= blockOf(end); block += 1) this.#dirtyBlocks.add(block);
+  }
+
   #replace(pageNumber: number, hash: bigint): boolean {
     const old = this.#hashes[pageNumber - 1] as bigint;
     if (old === hash) return false;
@@ -75,7 +86,7 @@ export class PageIndex {
     // Pages beyond the old size need no entry: a rollback drops them. So taking back a first copy costs no memory.
     if (undo && pageNumber <= undo.sizePages && !undo.hashes.has(pageNumber)) undo.hashes.set(pageNumber, old);
     this.#hashes[pageNumber - 1] = hash;
-    this.#sum = (this.#sum + hash - old) & MASK_64;
+    this.#sum = BigInt.asUintN(64, this.#sum + hash - old);
     this.#dirtyBlocks.add(blockOf(pageNumber));
     return true;
   }
@@ -136,7 +147,7 @@ export class PageIndex {
     for (let i = 0; i < words.length && firstPage + i <= this.#sizePages; i += 1) {
       const old = this.#hashes[firstPage + i - 1] as bigint;
       this.#hashes[firstPage + i - 1] = words[i] as bigint;
-      this.#sum = (this.#sum + (words[i] as bigint) - old) & MASK_64;
+      this.#sum = BigInt.asUintN(64, this.#sum + (words[i] as bigint) - old);
     }
   }
 
@@ -145,6 +156,18 @@ export class PageIndex {
     const end = Math.min(start + PAGES_PER_BLOCK, this.#hashes.length);
     return new Uint8Array(this.#hashes.slice(start, end).buffer);
   }
+}
+
+/** mod 2^64. In halves: numbers are added without memory of their own, and exact up to 2^21 of them. */
+function sumOf(hashes: BigUint64Array): bigint {
+  const words = new Uint32Array(hashes.buffer, hashes.byteOffset, hashes.length * 2);
+  let [even, odd] = [0, 0];
+  for (let at = 0; at < words.length; at += 2) {
+    even += words[at] as number;
+    odd += words[at + 1] as number;
+  }
+  const [low, high] = endianness() === "LE" ? [even, odd] : [odd, even];
+  return BigInt.asUintN(64, BigInt(low) + (BigInt(high) << 32n));
 }
 
 export const PAGES_PER_BLOCK = 512;

@@ -37,11 +37,18 @@ test("the command line itself needs its parser and nothing else", () => {
   expect(packagesOf("cli/run-tidemark.ts")).toEqual(["commander"]);
 });
 
-test("a command that asks the agent needs the configuration's packages and no SQLite, no NATS, no S3", () => {
-  const known = ["commander", "fastest-levenshtein", "msgpackr/pack", "xxhash-wasm", "yaml", "zod"];
+test("a command that asks the agent needs no SQLite, no NATS, no S3, and what reads a configuration only where there is one", () => {
+  const known = ["commander", "fastest-levenshtein", "msgpackr/pack", "xxhash-wasm"];
   for (const command of ["status", "sync", "mark"]) {
     expect(packagesOf(`cli/${command}.ts`).filter((name) => !known.includes(name))).toEqual([]);
   }
+});
+
+test("a restore from a repository needs neither what reads a configuration nor a client of a service", () => {
+  const loaded = ["cli/restore.ts", "cli/open-history.ts", "compose.ts", "restore/restore.ts", "restore/archive.ts"];
+  const known = ["@napi-rs/xattr", "better-sqlite3", "commander", "fastest-levenshtein", "msgpackr", "msgpackr/pack"];
+  known.push("msgpackr/unpack", "picomatch", "xxhash-wasm");
+  expect(loaded.flatMap(packagesOf).filter((name) => !known.includes(name))).toEqual([]);
 });
 
 test("agents load clients of NATS, S3 and Prometheus, and what draws on a terminal, only when they are to use them", () => {

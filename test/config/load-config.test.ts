@@ -4,7 +4,8 @@ import path from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
-import { type Flags, loadConfig, type LoadOptions, loadSettings } from "../../src/config/load-config.ts";
+import { readConfigFile } from "../../src/config/config-file.ts";
+import { configFileOf, type Flags, loadConfig, type LoadOptions, loadSettings } from "../../src/config/load-config.ts";
 import { storeLocation } from "../../src/repository/store-location.ts";
 import { TidemarkError } from "../../src/runtime/errors.ts";
 
@@ -17,7 +18,9 @@ afterEach(() => fs.rmSync(directory, { recursive: true }));
 const at = (...names: string[]): string => path.join(directory, ...names);
 
 function options(flags: Flags, more: Partial<LoadOptions> = {}): LoadOptions {
-  return { role: "run", flags, environment: { HOME: at("home") }, directory, ...more };
+  const given = { role: "run", flags, environment: { HOME: at("home") }, directory, ...more } as const;
+  const place = configFileOf(given);
+  return { ...given, file: place === undefined ? undefined : readConfigFile(place, given.environment) };
 }
 
 function file(text: string, name = "tidemark.yml"): string {

@@ -4,6 +4,7 @@ import path from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { readConfigFile } from "../../src/config/config-file.ts";
 import { type Flags, loadConfig } from "../../src/config/load-config.ts";
 import { TidemarkError } from "../../src/runtime/errors.ts";
 
@@ -18,8 +19,8 @@ const at = (...names: string[]): string => path.join(directory, ...names);
 function load(flags: Flags, text?: string): ReturnType<typeof loadConfig> {
   const config = at("tidemark.yml");
   if (text !== undefined) fs.writeFileSync(config, text);
-  const from = text === undefined ? {} : { config };
-  return loadConfig({ role: "run", flags: { standby: "standby", ...from, ...flags }, environment: {}, directory });
+  const file = text === undefined ? undefined : readConfigFile(config, {});
+  return loadConfig({ role: "run", flags: { standby: "standby", ...flags }, environment: {}, directory, file });
 }
 
 function refusal(flags: Flags, text?: string): string {

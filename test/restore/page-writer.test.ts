@@ -1,12 +1,17 @@
+import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 
 import { afterEach, beforeEach, expect, test } from "vitest";
 
+import { encodeEnvelope } from "../../src/repository/envelope.ts";
+import { type PlacedBlob, PlacedReader } from "../../src/repository/placed-blob.ts";
+import { freeBlob } from "../../src/restore/blob-copies.ts";
 import { PageWriter } from "../../src/restore/page-writer.ts";
-import { type PageRun, writePages } from "../../src/restore/write-pages.ts";
+import type { PageHashes, PageRun, PageTarget } from "../../src/restore/write-pages.ts";
 import { shareOut } from "../../src/runtime/give-back.ts";
+import { pageHash } from "../../src/sqlite/page-index.ts";
 import { Random } from "../support/random.ts";
 
 const PAGE = 4096;
@@ -38,34 +43,69 @@ function* blobs(): Generator<Buffer> {
   }
 }
 
+/** The same blob where a repository of a directory has it, sealed, or not there. */
+function placed(blob: Buffer, file: number, place: { path: string; position: number }): PlacedBlob {
+  const kind = "extent";
+  const sealed = encodeEnvelope({ kind, name: `${place.position}` }, blob);
+  fs.writeSync(file, sealed, 0, sealed.length, place.position);
+  return { kind, file: place.path, position: place.position, storedBytes: sealed.length, rawBytes: blob.length };
+}
+
+const LANES = 5;
+/** Of each lane. */
+const LANE_PAGES = 10_000;
+
 test.each([ALL_BYTES, 0])(
-  "pages are written in their order, each hash is told, and what comes after is called after them (%i bytes announced)",
+  "the pages of a lane are written in their order, each hash is told, and what comes after is called after them (%i bytes announced)",
   async (announced) => {
     const [file, expected] = ["written", "expected"].map((name) => fs.openSync(path.join(directory, name), "w+")) as [
       number,
       number,
     ];
+    const packOf = (name: string): { path: string; file: number; end: number } => {
+      const pack = path.join(directory, name);
+      return { path: pack, file: fs.openSync(pack, "w+"), end: 0 };
+    };
+    const packs = [packOf("one"), packOf("other")] as const;
     const target = { pageSize: PAGE, seed: 7n };
-    const wanted: bigint[] = [];
-    const found: bigint[] = [];
+    const lanes = Array.from({ length: LANES }, () => ({ wanted: [] as bigint[], found: [] as bigint[] }));
     const called: number[] = [];
+    const unread = { wanted: 0, found: 0 };
     {
       await using writer = new PageWriter(announced);
       for (const blob of blobs()) {
+        const lane = random.integer(0, LANES - 1);
+        const { wanted, found } = lanes[lane] as (typeof lanes)[number];
+        const firstPage = (): number => lane * LANE_PAGES + random.integer(1, LANE_PAGES - 64);
         // Some pages come again, and the last image counts.
-        const runs: PageRun[] = [{ firstPage: random.integer(1, 10_000), data: blob }];
-        if (random.next() < 0.3) runs.push({ firstPage: random.integer(1, 10_000), data: blob.subarray(0, PAGE) });
-        wanted.push(...writePages({ ...target, fd: expected }, runs));
-        writer.write(blob, { target: { ...target, fd: file }, runs }, (hashes) => found.push(...hashes));
+        const runs: PageRun[] = [{ firstPage: firstPage(), at: 0, bytes: blob.length }];
+        if (random.next() < 0.3) runs.push({ firstPage: firstPage(), at: blob.length - PAGE, bytes: PAGE });
+        const take = (hashes: PageHashes): void => void (hashes ? found.push(...hashes) : (unread.found += 1));
+        const how = random.next();
+        if (how < 0.5) {
+          wanted.push(...writeAlone({ ...target, fd: expected }, runs, blob));
+          writer.write(lane, { target: { ...target, fd: file }, runs, blob }, take);
+        } else {
+          const pack = random.pick(packs);
+          const place = placed(blob, pack.file, { path: pack.path, position: pack.end });
+          freeBlob(blob);
+          pack.end += place.storedBytes + random.pick([0, 0, 0, 100]);
+          const wrong = random.pick(WRONG_PLACES);
+          if (how < 0.9) wanted.push(...writeAlone({ ...target, fd: expected }, runs, readPlaced(place)));
+          else unread.wanted += 1;
+          writer.write(lane, { target: { ...target, fd: file }, runs, blob: how < 0.9 ? place : wrong(place) }, take);
+        }
         if (random.next() < 0.1) {
           const sofar = wanted.length;
-          writer.after(() => called.push(found.length - sofar));
+          writer.after(lane, () => called.push(found.length - sofar));
         }
         await writer.room();
       }
       await writer.finish();
     }
-    expect(found).toEqual(wanted);
+    for (const { wanted, found } of lanes) expect(found).toEqual(wanted);
+    expect(unread.found).toBe(unread.wanted);
+    expect(unread.wanted).toBeGreaterThan(0);
     expect(called.length).toBeGreaterThan(5);
     expect(called.every((difference) => difference === 0)).toBe(true);
     const [one, other] = ["written", "expected"].map((name) => fs.readFileSync(path.join(directory, name))) as [
@@ -73,10 +113,42 @@ test.each([ALL_BYTES, 0])(
       Buffer,
     ];
     expect(Buffer.compare(one, other)).toBe(0);
-    for (const fd of [file, expected]) fs.closeSync(fd);
+    for (const fd of [file, expected, ...packs.map((pack) => pack.file)]) fs.closeSync(fd);
   },
   60_000,
 );
+
+function readPlaced(place: PlacedBlob): Uint8Array {
+  using reader = new PlacedReader();
+  return reader.read([place], ([raw]) => Uint8Array.from(raw ?? expect.fail("it is there")));
+}
+
+function writeAlone({ fd, pageSize, seed }: PageTarget, runs: readonly PageRun[], blob: Uint8Array): bigint[] {
+  return runs.flatMap(({ firstPage, at, bytes }) =>
+    Array.from({ length: bytes / pageSize }, (_, index) => {
+      const page = blob.subarray(at + index * pageSize, at + (index + 1) * pageSize);
+      fs.writeSync(fd, page, 0, pageSize, (firstPage - 1 + index) * pageSize);
+      return pageHash(seed, firstPage + index, page);
+    }),
+  );
+}
+
+/** What may be in a blob's place. */
+const WRONG_PLACES = [
+  (place: PlacedBlob): PlacedBlob => ({ ...place, file: `${place.file} gone` }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, file: directory }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, file: fifo() }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, position: place.position + 1 }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, position: 1 << 30 }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, rawBytes: place.rawBytes + PAGE }),
+  (place: PlacedBlob): PlacedBlob => ({ ...place, kind: "patch" }),
+] as const;
+
+function fifo(): string {
+  const file = path.join(directory, "fifo");
+  if (!fs.existsSync(file)) execFileSync("mkfifo", [file]);
+  return file;
+}
 
 test("what the disk says of a write in the thread is thrown with its code, and so is what a callback throws", async () => {
   const file = path.join(directory, "file");
@@ -91,7 +163,7 @@ test("what the disk says of a write in the thread is thrown with its code, and s
     const write = async (): Promise<void> => {
       const target = { fd, pageSize: PAGE, seed: 7n };
       for (const blob of blobs()) {
-        writer.write(blob, { target, runs: [{ firstPage: 1, data: blob }] }, callback);
+        writer.write(0, { target, runs: [{ firstPage: 1, at: 0, bytes: blob.length }], blob }, callback);
         await writer.room();
       }
       await writer.finish();

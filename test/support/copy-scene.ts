@@ -6,6 +6,7 @@ import { pino } from "pino";
 
 import { startCapture } from "../../src/capture/start-capture.ts";
 import type { CaptureAgent } from "../../src/capture/capture-agent.ts";
+import { readConfigFile } from "../../src/config/config-file.ts";
 import { loadConfig } from "../../src/config/load-config.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
@@ -54,7 +55,13 @@ export class CopyScene {
     options: { readonly copyRate?: number } = {},
   ): Promise<void> {
     const { configFile: config, logDirectory: directory, set } = this.#deployment;
-    const loaded = loadConfig({ role: "capture", flags: { config }, environment: {}, directory: "/" });
+    const loaded = loadConfig({
+      role: "capture",
+      flags: {},
+      environment: {},
+      directory: "/",
+      file: readConfigFile(config, {}),
+    });
     const copyBytesPerSecond = options.copyRate;
     const stop = new AbortController();
     await using log = await openEmbeddedLog({ directory, set, mode: "write" });

@@ -56,6 +56,7 @@ function waitingForExtents(repository: Repository, gate: Promise<void>): Reposit
       search: (stop) => blobs.search(stop),
       read: (id, stop) => blobs.read(id, stop),
       readMany: (ids, stop) => blobs.readMany(ids, stop),
+      readUnproved: (ids, stop) => blobs.readUnproved(ids, stop),
       figures: () => blobs.figures(),
       marked: (prefix) => blobs.marked(prefix),
       use: () => blobs.use(),
