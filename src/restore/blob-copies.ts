@@ -114,12 +114,11 @@ export class BlobCopies implements BlobReader {
           this.#leaveOut(first, error);
           continue;
         }
-        const [damaged] = pending;
-        if (!damaged) throw error;
-        // It may have been a later one: then this one is read from the first as before.
-        const data = await this.read(damaged, signal);
-        pending = pending.slice(1);
-        yield data;
+        if (pending.length === 0) throw error;
+        // Any of them may have been it, and neighbours of what is gone are gone with it.
+        const again = pending;
+        pending = [];
+        for (const id of again) yield await this.read(id, signal);
       }
     }
   }

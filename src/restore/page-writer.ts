@@ -29,7 +29,8 @@ type Step =
  * order of the calls; lanes are numbers from 0, as many as one likes.
  */
 export class PageWriter implements AsyncDisposable {
-  readonly #lanes: Lane[] = [];
+  /** Those that were written to. */
+  readonly #lanes = new Map<number, Lane>();
   readonly #isMuch: boolean;
   readonly #ahead = { memory: 0, placed: 0 };
   #failure: Error | undefined;
@@ -57,13 +58,13 @@ export class PageWriter implements AsyncDisposable {
 
   /** Everything is written. @throws as room */
   async finish(): Promise<void> {
-    for (const lane of this.#lanes) lane.send();
-    await this.#until(() => this.#lanes.every(({ isIdle }) => isIdle));
+    for (const lane of this.#lanes.values()) lane.send();
+    await this.#until(() => [...this.#lanes.values()].every(({ isIdle }) => isIdle));
   }
 
   /** When it resolves nothing is written any more. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#lanes.map(async (lane) => lane.end()));
+    await Promise.all([...this.#lanes.values()].map(async (lane) => lane.end()));
   }
 
   async #until(isSo: () => boolean): Promise<void> {
@@ -76,8 +77,10 @@ export class PageWriter implements AsyncDisposable {
   }
 
   #lane(number: number): Lane {
-    const count = this.#isMuch ? LANES : 1;
-    return (this.#lanes[number % count] ??= this.#newLane());
+    const at = this.#isMuch ? number % LANES : 0;
+    const lane = this.#lanes.get(at) ?? this.#newLane();
+    this.#lanes.set(at, lane);
+    return lane;
   }
 
   #newLane(): Lane {

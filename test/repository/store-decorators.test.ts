@@ -130,3 +130,17 @@ test("what goes over the line is counted, repetitions too, and only what arrived
   await store.remove("one", signal);
   expect(counting.counts).toEqual({ requests: 5, bytesUp: 100, bytesDown: 40 });
 });
+
+test("what is read in place is counted, and no limit is passed by", async () => {
+  const place = path.join(scratch, `${(places += 1)}`);
+  const range = { offset: 10, bytes: 30 };
+  const counting = new CountingStore(new FsStore(place));
+  const inPlace = (limits: Partial<typeof unlimited>): string | undefined =>
+    new RetryingStore(new LimitedStore(counting, { ...unlimited, ...limits }), patient).inPlace("packs/one", range);
+  expect(inPlace({ requests: 1 })).toBeUndefined();
+  expect(new LimitedStore(counting, { ...unlimited, downloadBytesPerSecond: 1 }).inPlace("a", range)).toBeUndefined();
+  expect(counting.counts).toEqual({ requests: 0, bytesUp: 0, bytesDown: 0 });
+  expect(inPlace({ requests: 2 })).toBe(path.join(place, "packs/one"));
+  expect(counting.counts).toEqual({ requests: 1, bytesUp: 0, bytesDown: 30 });
+  expect(new RetryingStore(fresh()).inPlace("one", range)).toBeUndefined();
+});

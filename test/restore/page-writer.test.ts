@@ -150,6 +150,20 @@ function fifo(): string {
   return file;
 }
 
+test.each([ALL_BYTES, 0])("a lane alone is written, whichever it is (%i bytes announced)", async (announced) => {
+  const fd = fs.openSync(path.join(directory, "file"), "w+");
+  for (const lane of [1, 2, 7]) {
+    await using writer = new PageWriter(announced);
+    const blob = random.bytes(PAGE);
+    const hashes: PageHashes[] = [];
+    const target = { fd, pageSize: PAGE, seed: 7n };
+    writer.write(lane, { target, runs: [{ firstPage: 1, at: 0, bytes: PAGE }], blob }, (found) => hashes.push(found));
+    await writer.finish();
+    expect(hashes).toHaveLength(1);
+  }
+  fs.closeSync(fd);
+});
+
 test("what the disk says of a write in the thread is thrown with its code, and so is what a callback throws", async () => {
   const file = path.join(directory, "file");
   const good = fs.openSync(file, "w");

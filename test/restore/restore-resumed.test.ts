@@ -79,6 +79,17 @@ test("what a killed restore fetched is not fetched again: pages", { timeout: 60_
   expectAllOfIt();
 });
 
+test("killed between blocks, which may be ready in any order, a restore goes on", { timeout: 120_000 }, async () => {
+  await using repository = await scene.repository("write");
+  await scene.commit("a.db", "CREATE TABLE t (id INTEGER PRIMARY KEY, body BLOB)");
+  const blobs = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 68)";
+  const base = await scene.commit("a.db", `${blobs} INSERT INTO t SELECT i, randomblob(1000000) FROM n`);
+  await scene.base(repository, base, new Random("a base"));
+  expect(await restoreUntil("restore: block fetched")).toBe(true);
+  expect(await restoreUntil(undefined)).toBe(false);
+  expectAllOfIt();
+});
+
 test("killed at each point, and at the next one again, a restore ends well", { timeout: 120_000 }, async () => {
   await archived("for f in $(seq 520); do echo $f > f$f; done; head -c 400000 /dev/urandom > large; ln large twin");
   // One after the other in the same directory, which each takes over.
