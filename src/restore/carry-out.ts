@@ -3,7 +3,7 @@ import { databasePath } from "../replica/standby-paths.ts";
 import type { TidemarkError } from "../runtime/errors.ts";
 import { isOfOneCopy } from "./blob-copies.ts";
 import { crashPoint } from "../runtime/crash-point.ts";
-import { DatabaseChecker, type CheckMode } from "./check-database.ts";
+import type { CheckMode } from "./check-database.ts";
 import { DatabaseBuilder } from "./database-builder.ts";
 import type { FetchedState } from "./fetched-state.ts";
 import { fillDatabases } from "./fill-databases.ts";
@@ -12,7 +12,7 @@ import { finishTrees, type Refusals } from "./finish-trees.ts";
 import type { PlannedRestore } from "./make-plan.ts";
 import type { BlobReader, EventsBack } from "./plan-base.ts";
 import type { PlannedDatabase } from "./plan.ts";
-import { readBack } from "./read-back.ts";
+import { proveDatabases } from "./prove-databases.ts";
 import { replayBack } from "./replay-back.ts";
 import type { Finished } from "./report.ts";
 import { type History, requireGoingOn } from "./history.ts";
@@ -59,16 +59,14 @@ export interface CarriedOut {
 }
 
 /**
- * Builds the databases and trees of a plan from the events, every event proved as it goes by, then has SQLite check each
- * database, then reads everything back.
+ * Builds the databases and trees of a plan from the events, every event proved as it goes by, then reads everything back
+ * and has SQLite check each database.
  *
  * @throws what History.events throws, CHECKSUM_MISMATCH, RECORD_INVALID, INTERRUPTED
  */
 export async function carryOut(history: History, options: CarryOutOptions): Promise<CarriedOut> {
   const { plan, trees } = options.planned;
   const files = await build(history, options);
-  const checks = await checkAll(files, options);
-  const finished = new Map<PlannedDatabase, Finished>();
   const databaseBytes = plan.databases.reduce((sum, { sizePages, pageSize }) => sum + sizePages * pageSize, 0);
   const total = databaseBytes + (trees?.plan.contentBytes() ?? 0);
   let done = 0;
@@ -76,11 +74,8 @@ export async function carryOut(history: History, options: CarryOutOptions): Prom
     done += bytes;
     options.onProgress({ phase: "verify", done, total, unit: "bytes" });
   };
-  // Last, so that nothing touches a file after it was proved.
-  for (const [database, check] of checks) {
-    const sha256 = await readBack(files.get(database) ?? "", database, { ...options, onBytes });
-    finished.set(database, { sha256, check });
-  }
+  const onChecked = (checked: number): void => options.onProgress({ phase: "check", done: checked, total: files.size });
+  const finished = await proveDatabases(files, { ...options, onBytes, onChecked });
   if (trees) {
     options.onNaming();
     const { staging: staged, directory, signal } = options;
@@ -185,18 +180,4 @@ async function applyEvents(
     }
     onProgress({ phase: "write", done: (events.at(-1)?.offset ?? after) - after, total });
   }
-}
-
-async function checkAll(
-  files: ReadonlyMap<PlannedDatabase, string>,
-  { check, signal, onProgress }: CarryOutOptions,
-): Promise<Map<PlannedDatabase, Finished["check"]>> {
-  const checks = new Map<PlannedDatabase, Finished["check"]>();
-  using checker = new DatabaseChecker(signal);
-  for (const [database, file] of files) {
-    onProgress({ phase: "check", done: checks.size, total: files.size });
-    checks.set(database, await checker.check({ file, mode: check }));
-  }
-  onProgress({ phase: "check", done: files.size, total: files.size });
-  return checks;
 }
