@@ -9,9 +9,9 @@ import { PageIndex } from "../sqlite/page-index.ts";
 import type { UnprovedBlob } from "../repository/blob-store.ts";
 import type { PageHashes } from "./fetched-state.ts";
 import type { PageWriter } from "./page-writer.ts";
+import { runsInMemory, runsOf, singly } from "./page-runs.ts";
 import type { PlannedDatabase } from "./plan.ts";
 import { SyncBehind } from "./sync-behind.ts";
-import type { PageRun } from "./write-pages.ts";
 
 const { O_RDWR, O_CREAT } = fs.constants;
 
@@ -203,7 +203,7 @@ export class DatabaseBuilder {
     // Pages beyond any committed size are dropped at the commit anyway.
     const pages = body.pages.filter(({ pageNumber }) => pageNumber !== lockPage && pageNumber <= peakPages);
     for (const page of pages) this.#index.set(page.pageNumber, page.data);
-    for (const { firstPage, data } of neighbours(pages)) this.#put(data, firstPage);
+    for (const { firstPage, data } of runsInMemory(pages)) this.#put(data, firstPage);
   }
 }
 
@@ -216,55 +216,12 @@ export interface BasePages {
   readonly pages: number | readonly number[];
 }
 
-function singly(pages: readonly number[], pageSize: number, length: number): PageRun[] {
-  return pages.flatMap((firstPage, slot) => {
-    const at = slot * pageSize;
-    return firstPage === 0 || at >= length ? [] : [{ firstPage, at, bytes: pageSize }];
-  });
-}
-
 /** The state of a database after some event. */
 export interface Settled {
   readonly sizePages: number;
   readonly checksum: bigint;
   /** Pages that were dropped and came back without being written. */
   readonly gone: Iterable<number>;
-}
-
-/** Most that one call writes from as many places. */
-const MAX_VECTORS = 1024;
-
-/** Pages that follow each other in the database, wherever they lie in memory. */
-function* runsOf(pages: readonly PageImage[]): Generator<readonly PageImage[]> {
-  for (let at = 0; at < pages.length;) {
-    let end = at + 1;
-    while (
-      end < pages.length &&
-      end - at < MAX_VECTORS &&
-      pages[end]?.pageNumber === (pages[end - 1]?.pageNumber ?? 0) + 1
-    )
-      end += 1;
-    yield pages.slice(at, end);
-    at = end;
-  }
-}
-
-/** Pages that follow each other in the database and in memory, as those of a copy do, in one piece: fewer, larger writes. */
-function* neighbours(pages: readonly PageImage[]): Generator<{ firstPage: number; data: Uint8Array }> {
-  for (let at = 0; at < pages.length;) {
-    const first = pages[at] as PageImage;
-    const { buffer, byteOffset } = first.data;
-    let bytes = first.data.length;
-    let count = 1;
-    for (let next = pages[at + 1]; next; next = pages[at + count]) {
-      if (next.pageNumber !== first.pageNumber + count) break;
-      if (next.data.buffer !== buffer || next.data.byteOffset !== byteOffset + bytes) break;
-      bytes += next.data.length;
-      count += 1;
-    }
-    yield { firstPage: first.pageNumber, data: new Uint8Array(buffer, byteOffset, bytes) };
-    at += count;
-  }
 }
 
 function requireImage(page: PageImage, body: SqlitePart | SqliteCommit, at: Offset): void {

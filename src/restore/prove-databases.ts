@@ -31,10 +31,11 @@ export async function proveDatabases(
   const before = new Map([...files].map(([database, file]) => [database, touched(file)]));
   let checkedFiles = 0;
   let isReadBack = false;
-  const checking = checkAll(checker, files, options.check, () => {
+  const onChecked = (): void => {
     checkedFiles += 1;
     if (isReadBack) options.onChecked(checkedFiles);
-  });
+  };
+  const checking = checkAll(files, { checker, mode: options.check, onChecked });
   // When reading back fails nobody waits for it.
   checking.catch(() => undefined);
   const proofs = new Map<PlannedDatabase, string>();
@@ -52,11 +53,15 @@ export async function proveDatabases(
   return finished;
 }
 
+interface Checking {
+  readonly checker: DatabaseChecker;
+  readonly mode: CheckMode;
+  readonly onChecked: () => void;
+}
+
 async function checkAll(
-  checker: DatabaseChecker,
   files: ReadonlyMap<PlannedDatabase, string>,
-  mode: CheckMode,
-  onChecked: () => void,
+  { checker, mode, onChecked }: Checking,
 ): Promise<ReadonlyMap<PlannedDatabase, CheckResult>> {
   const checks = new Map<PlannedDatabase, CheckResult>();
   for (const [database, file] of files) {
