@@ -4,8 +4,7 @@ import fs from "node:fs";
 import Database from "better-sqlite3";
 
 import { openLog } from "../../src/compose.ts";
-import { readConfigFile } from "../../src/config/config-file.ts";
-import { loadConfig } from "../../src/config/load-config.ts";
+import { configOf } from "../../test/support/config-of.ts";
 import { BEFORE_FIRST } from "../../src/event/positions.ts";
 import { readEvents } from "../../src/log/log-reader.ts";
 import type { Sampler } from "./sampler.ts";
@@ -78,13 +77,7 @@ export async function judge(run: CopyRun): Promise<Outcome> {
 
 /** Page images in the log: of the copy, and of a commit on the average. */
 async function shippedInto(config: string): Promise<{ copyBytes: number; copies: number; bytesACommit: number }> {
-  const { log, set } = loadConfig({
-    role: "run",
-    flags: {},
-    environment: {},
-    directory: "/",
-    file: readConfigFile(config, {}),
-  });
+  const { log, set } = configOf(config, "run");
   if (!log) throw new Error("the configuration names a log");
   await using source = await openLog({
     log,

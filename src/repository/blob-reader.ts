@@ -3,7 +3,7 @@ import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { giveBack, shareOut } from "../runtime/give-back.ts";
 import type { BlobIndex, BlobLocation } from "./blob-index.ts";
 import { blobAs, blobName } from "./pack.ts";
-import type { UnprovedBlob } from "./blob-store.ts";
+import type { BlobNames, UnprovedBlob } from "./blob-store.ts";
 import type { PlacedBlob } from "./placed-blob.ts";
 import type { SealedObjects } from "./sealed-objects.ts";
 
@@ -23,8 +23,6 @@ export interface BlobReaderOptions {
   /** Looks into packs that no index object names. */
   readonly search: (signal: AbortSignal) => Promise<void>;
 }
-
-type Names = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 
 /** See BlobStore.readUnproved. */
 interface HowProved {
@@ -69,11 +67,11 @@ export class BlobReader {
     throw failure ?? this.#missing(id);
   }
 
-  readMany(ids: Names, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
+  readMany(ids: BlobNames, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
     return this.#inOrder(ids, signal, (group, stop) => this.#fetchOrRescue(group, stop, { unproved: false }));
   }
 
-  readUnproved(ids: Names, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
+  readUnproved(ids: BlobNames, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
     return this.#inOrder<UnprovedBlob>(
       ids,
       signal,
@@ -82,7 +80,7 @@ export class BlobReader {
   }
 
   async *#inOrder<T>(
-    ids: Names,
+    ids: BlobNames,
     signal: AbortSignal,
     fetch: (group: Group, signal: AbortSignal) => Promise<readonly T[]>,
   ): AsyncGenerator<T, void, void> {
@@ -116,7 +114,7 @@ export class BlobReader {
     }
   }
 
-  async *#groups(ids: Names, signal: AbortSignal): AsyncGenerator<Group, void, void> {
+  async *#groups(ids: BlobNames, signal: AbortSignal): AsyncGenerator<Group, void, void> {
     let group: Group | undefined;
     for await (const id of ids) {
       const location = await this.#locate(id, signal);

@@ -17,6 +17,9 @@ export interface BlobFigures {
   readonly bytes: number;
 }
 
+/** Names of blobs, as far ahead as one likes. */
+export type BlobNames = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+
 /** A blob, or where it lies. */
 export type UnprovedBlob = Uint8Array | PlacedBlob;
 
@@ -48,20 +51,14 @@ export interface BlobStore {
    * As `read`, in the order of the names, which are taken ahead of what is handed out as far as a bound of bytes allows.
    * Neighbours in a pack come with one request.
    */
-  readMany(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array, void, void>;
+  readMany(ids: BlobNames, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void>;
 
   /**
    * As `readMany`, for whoever proves what comes with checksums of its own, and asks again with `readMany` when they say
    * otherwise: seals that only tell damage are not computed, and of what can be read in place only the place is told.
    * Authentication with a key is never left out.
    */
-  readUnproved(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncGenerator<UnprovedBlob, void, void>;
+  readUnproved(ids: BlobNames, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void>;
 
   /** `signal` ends what `add` sends. Writers do not disturb each other, in one process or in several. */
   writer(signal: AbortSignal): BlobWriter;

@@ -1,7 +1,7 @@
 import type { Clock } from "../runtime/clock.ts";
 import type { BlobIndex } from "./blob-index.ts";
 import { BlobReader } from "./blob-reader.ts";
-import type { BlobFigures, BlobStore, BlobWriter, UnprovedBlob } from "./blob-store.ts";
+import type { BlobFigures, BlobNames, BlobStore, BlobWriter, UnprovedBlob } from "./blob-store.ts";
 import type { BlobUse } from "./blob-use.ts";
 import { IndexView } from "./index-view.ts";
 import { findUnnamed } from "./refresh-index.ts";
@@ -57,17 +57,11 @@ export class PackBlobStore implements BlobStore {
     return this.#reader.read(id, signal);
   }
 
-  readMany(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncGenerator<Uint8Array, void, void> {
+  readMany(ids: BlobNames, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
     return this.#reader.readMany(ids, signal);
   }
 
-  readUnproved(
-    ids: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
-    signal: AbortSignal,
-  ): AsyncGenerator<UnprovedBlob, void, void> {
+  readUnproved(ids: BlobNames, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
     return this.#reader.readUnproved(ids, signal);
   }
 

@@ -1,4 +1,4 @@
-import type { BlobStore, UnprovedBlob } from "../repository/blob-store.ts";
+import type { BlobNames, BlobStore, UnprovedBlob } from "../repository/blob-store.ts";
 import { hasCode, TidemarkError } from "../runtime/errors.ts";
 import { LEAST_ENVELOPE_BYTES } from "../repository/envelope.ts";
 import { giveBack, giveBackShare, isLarge, takeShares } from "../runtime/give-back.ts";
@@ -48,8 +48,6 @@ export async function unlessOfOneCopy<T>(
   }
 }
 
-type Names = AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
-
 /** The blobs of several repositories as one: those of the first, and of the others what is damaged or missing there. */
 export class BlobCopies implements BlobReader {
   /** Without those that went away. */
@@ -65,16 +63,16 @@ export class BlobCopies implements BlobReader {
     return this.#readFrom(this.#copies, id, signal);
   }
 
-  readMany(ids: Names, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
+  readMany(ids: BlobNames, signal: AbortSignal): AsyncGenerator<Uint8Array, void, void> {
     return this.#inOrder(ids, signal, (copy, names) => copy.readMany(names, signal));
   }
 
-  readUnproved(ids: Names, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
+  readUnproved(ids: BlobNames, signal: AbortSignal): AsyncGenerator<UnprovedBlob, void, void> {
     return this.#inOrder<UnprovedBlob>(ids, signal, (copy, names) => copy.readUnproved(names, signal));
   }
 
   async *#inOrder<T>(
-    ids: Names,
+    ids: BlobNames,
     signal: AbortSignal,
     readFrom: (copy: BlobStore, names: AsyncGenerator<Uint8Array>) => AsyncGenerator<T, void, void>,
   ): AsyncGenerator<T | Uint8Array, void, void> {

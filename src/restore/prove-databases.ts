@@ -44,11 +44,10 @@ export async function proveDatabases(
   options.onChecked(checkedFiles);
   const checks = await checking;
   const finished = new Map<PlannedDatabase, Finished>();
-  for (const [database, file] of files) {
-    const isAsRead = touched(file) === before.get(database);
-    if (!isAsRead) options.onBytes(-database.sizePages * database.pageSize);
-    const sha256 = isAsRead ? proofs.get(database) : await readBack(file, database, options);
-    finished.set(database, { sha256: sha256 ?? "", check: checks.get(database) as CheckResult });
+  for (const [database, { file, check }] of checks) {
+    const proof = touched(file) === before.get(database) ? proofs.get(database) : undefined;
+    if (proof === undefined) options.onBytes(-database.sizePages * database.pageSize);
+    finished.set(database, { sha256: proof ?? (await readBack(file, database, options)), check });
   }
   return finished;
 }
@@ -62,10 +61,10 @@ interface Checking {
 async function checkAll(
   files: ReadonlyMap<PlannedDatabase, string>,
   { checker, mode, onChecked }: Checking,
-): Promise<ReadonlyMap<PlannedDatabase, CheckResult>> {
-  const checks = new Map<PlannedDatabase, CheckResult>();
+): Promise<ReadonlyMap<PlannedDatabase, { readonly file: string; readonly check: CheckResult }>> {
+  const checks = new Map<PlannedDatabase, { file: string; check: CheckResult }>();
   for (const [database, file] of files) {
-    checks.set(database, await checker.check({ file, mode }));
+    checks.set(database, { file, check: await checker.check({ file, mode }) });
     onChecked();
   }
   return checks;

@@ -1,5 +1,6 @@
 import { lockBytePage } from "../format/database-header.ts";
-import { type PlacedBlob, PlacedReader } from "../repository/placed-blob.ts";
+import type { UnprovedBlob } from "../repository/blob-store.ts";
+import { PlacedReader } from "../repository/placed-blob.ts";
 import { pageHash } from "../sqlite/page-index.ts";
 import { writeFully } from "../sqlite/write-fully.ts";
 
@@ -20,10 +21,10 @@ export interface PageTarget {
 }
 
 /** Pages, and where they belong. */
-export interface PageBlob<B = Uint8Array | PlacedBlob> {
+export interface PageBlob {
   readonly target: PageTarget;
   readonly runs: readonly PageRun[];
-  readonly blob: B;
+  readonly blob: UnprovedBlob;
 }
 
 /** Of the pages of a blob, in their order. Undefined: it could not be read where it lies, and nothing of it was written. */

@@ -3,6 +3,7 @@ import { endianness } from "node:os";
 import xxhash from "xxhash-wasm";
 
 import { lockBytePage } from "../format/database-header.ts";
+import { invariant } from "../runtime/invariant.ts";
 
 const { h64Raw } = await xxhash();
 
@@ -71,6 +72,7 @@ export class PageIndex {
 
   /** Of pages that follow each other, where nothing is to be taken back. 0n: of the lock-byte page, or there is none. */
   setHashes(firstPage: number, hashes: BigUint64Array): void {
+    invariant(!this.#undo, "hashes are set one by one where they may be taken back");
     const end = firstPage - 1 + hashes.length;
     if (end > this.#sizePages) this.resize(end);
     const old = this.#hashes.subarray(firstPage - 1, end);

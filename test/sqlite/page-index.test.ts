@@ -75,3 +75,26 @@ test("the lock-byte page is never part of the index, nor counted as missing", ()
   expect(index.set(page, new Uint8Array(65_536))).toBe(false);
   expect(index.missingPages(page)).toEqual([page + 1]);
 });
+
+test("hashes of pages that follow each other are set at once as they are one by one", () => {
+  const hash = fc.bigInt({ min: 0n, max: 0xffff_ffff_ffff_ffffn });
+  const run = fc.record({
+    firstPage: fc.integer({ min: 1, max: 1500 }),
+    hashes: fc.array(hash, { minLength: 1, maxLength: 60 }),
+  });
+  fc.assert(
+    fc.property(fc.array(run, { maxLength: 20 }), (runs) => {
+      const [atOnce, singly] = [new PageIndex(PAGE_SIZE, SEED), new PageIndex(PAGE_SIZE, SEED)];
+      for (const { firstPage, hashes } of runs) {
+        atOnce.setHashes(firstPage, BigUint64Array.from(hashes));
+        for (const [at, one] of hashes.entries()) singly.setHash(firstPage + at, one);
+        expect(atOnce.checksum).toBe(singly.checksum);
+      }
+      expect(atOnce.sizePages).toBe(singly.sizePages);
+      expect(atOnce.hashes()).toEqual(singly.hashes());
+      const blocks = (index: PageIndex): number[] => index.takeDirtyBlocks().map(({ block }) => block);
+      // Those whose hashes were as they are, too.
+      expect(new Set(blocks(atOnce)).isSupersetOf(new Set(blocks(singly)))).toBe(true);
+    }),
+  );
+});

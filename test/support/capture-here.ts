@@ -3,8 +3,7 @@ import { pino } from "pino";
 import type { CaptureAgent } from "../../src/capture/capture-agent.ts";
 import type { WatchBackend } from "../../src/capture/files/watch-backend.ts";
 import { startCapture } from "../../src/capture/start-capture.ts";
-import { readConfigFile } from "../../src/config/config-file.ts";
-import { loadConfig } from "../../src/config/load-config.ts";
+import { configOf } from "./config-of.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Deployment } from "./deployment.ts";
@@ -16,13 +15,7 @@ export async function captureHere(
   work: (agent: CaptureAgent) => Promise<void>,
   { backend }: { readonly backend?: WatchBackend } = {},
 ): Promise<void> {
-  const config = loadConfig({
-    role: "capture",
-    flags: {},
-    environment: {},
-    directory: "/",
-    file: readConfigFile(configFile, {}),
-  });
+  const config = configOf(configFile, "capture");
   const stop = new AbortController();
   await using log = await openEmbeddedLog({ directory: logDirectory, set, mode: "write" });
   const rest = { logger: pino({ enabled: false }), clock: systemClock, signal: stop.signal };

@@ -6,8 +6,7 @@ import { pino } from "pino";
 
 import { startCapture } from "../../src/capture/start-capture.ts";
 import type { CaptureAgent } from "../../src/capture/capture-agent.ts";
-import { readConfigFile } from "../../src/config/config-file.ts";
-import { loadConfig } from "../../src/config/load-config.ts";
+import { configOf } from "./config-of.ts";
 import type { LogEvent, SqliteCommit, SqlitePart } from "../../src/event/kinds.ts";
 import { BEFORE_FIRST, type Offset } from "../../src/event/positions.ts";
 import { openEmbeddedLog } from "../../src/log/embedded-log.ts";
@@ -55,13 +54,7 @@ export class CopyScene {
     options: { readonly copyRate?: number } = {},
   ): Promise<void> {
     const { configFile: config, logDirectory: directory, set } = this.#deployment;
-    const loaded = loadConfig({
-      role: "capture",
-      flags: {},
-      environment: {},
-      directory: "/",
-      file: readConfigFile(config, {}),
-    });
+    const loaded = configOf(config, "capture");
     const copyBytesPerSecond = options.copyRate;
     const stop = new AbortController();
     await using log = await openEmbeddedLog({ directory, set, mode: "write" });
