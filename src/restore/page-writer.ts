@@ -31,24 +31,29 @@ type Step =
 export class PageWriter implements AsyncDisposable {
   /** Those that were written to. */
   readonly #lanes = new Map<number, Lane>();
-  readonly #isMuch: boolean;
+  /** Who writes when no thread is worth its start. */
+  readonly #here: PageBlobs | undefined;
   readonly #ahead = { memory: 0, placed: 0 };
   #failure: Error | undefined;
   #wake: () => void = () => undefined;
 
   /** `bytes`: what there is to write, about. */
   constructor(bytes: number) {
-    this.#isMuch = bytes > MUCH_BYTES;
+    if (bytes <= MUCH_BYTES) this.#here = new PageBlobs();
   }
 
   /** The memory of a blob is the writer's from now on. `done` gets the hashes of its pages. */
   write(lane: number, pages: PageBlob, done: (hashes: PageHashes) => void): void {
-    this.#lane(lane).write(pages, done);
+    if (!this.#here) return this.#lane(lane).write(pages, done);
+    const [hashes] = this.#here.write([pages]);
+    done(hashes);
+    if (pages.blob instanceof Uint8Array) freeBlob(pages.blob);
   }
 
   /** `done` is called when everything before it in its lane is written. */
   after(lane: number, done: () => void): void {
-    this.#lane(lane).after(done);
+    if (this.#here) done();
+    else this.#lane(lane).after(done);
   }
 
   /** Waits while much is to be written. @throws what the disk says, and what `done` threw */
@@ -64,6 +69,7 @@ export class PageWriter implements AsyncDisposable {
 
   /** When it resolves nothing is written any more. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#here?.[Symbol.dispose]();
     await Promise.all([...this.#lanes.values()].map(async (lane) => lane.end()));
   }
 
@@ -77,7 +83,7 @@ export class PageWriter implements AsyncDisposable {
   }
 
   #lane(number: number): Lane {
-    const at = this.#isMuch ? number % LANES : 0;
+    const at = number % LANES;
     const lane = this.#lanes.get(at) ?? this.#newLane();
     this.#lanes.set(at, lane);
     return lane;
@@ -85,7 +91,6 @@ export class PageWriter implements AsyncDisposable {
 
   #newLane(): Lane {
     return new Lane({
-      inThread: this.#isMuch,
       onSent: (batch, sign) => {
         for (const step of batch) {
           if (step.kind === "pages")
@@ -102,25 +107,22 @@ export class PageWriter implements AsyncDisposable {
 }
 
 interface LaneOptions {
-  readonly inThread: boolean;
   /** 1: it was sent; -1: it is written. */
   readonly onSent: (batch: readonly Step[], sign: 1 | -1) => void;
   readonly onFailure: (error: Error) => void;
 }
 
-/** One thread, or none. */
+/** One thread. */
 class Lane {
   readonly #options: LaneOptions;
-  readonly #worker: Worker | undefined;
-  readonly #here: PageBlobs | undefined;
+  readonly #worker: Worker;
   #batch: Step[] = [];
   #bytes = 0;
   readonly #sent: (readonly Step[])[] = [];
 
   constructor(options: LaneOptions) {
     this.#options = options;
-    if (options.inThread) this.#worker = this.#start();
-    else this.#here = new PageBlobs();
+    this.#worker = this.#start();
   }
 
   get isIdle(): boolean {
@@ -128,15 +130,8 @@ class Lane {
   }
 
   write(pages: PageBlob, done: (hashes: PageHashes) => void): void {
-    const { blob } = pages;
-    if (this.#here) {
-      const [hashes] = this.#here.write([pages]);
-      done(hashes);
-      if (blob instanceof Uint8Array) freeBlob(blob);
-      return;
-    }
     // Those that share their memory go together.
-    if (this.#bytes >= BATCH_BYTES && !this.#sharesMemory(blob)) this.send();
+    if (this.#bytes >= BATCH_BYTES && !this.#sharesMemory(pages.blob)) this.send();
     const bytes = pages.runs.reduce((sum, run) => sum + run.bytes, 0);
     this.#batch.push({ kind: "pages", ...pages, bytes, done });
     this.#bytes += bytes;
@@ -163,12 +158,11 @@ class Lane {
     });
     this.#sent.push(batch);
     this.#options.onSent(batch, 1);
-    this.#worker?.postMessage(toWrite, [...taken]);
+    this.#worker.postMessage(toWrite, [...taken]);
   }
 
   async end(): Promise<void> {
-    this.#here?.[Symbol.dispose]();
-    await this.#worker?.terminate();
+    await this.#worker.terminate();
   }
 
   #sharesMemory(blob: PageBlob["blob"]): boolean {
